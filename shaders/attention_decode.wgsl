@@ -1,0 +1,89 @@
+// parts: attention_decode
+//
+// Attention of ONE query over a long cache, in two launches. `split`: workgroup (s, h) takes keys s*CHUNK .. of head h and
+// writes its unnormalised sum, maximum and total; `merge`: workgroup h combines them (Flash-Decoding, Dao et al. 2023).
+//
+//   o[h, :] = sum_j softmax_j(scale * q[h] . k[h / group, j]) v[h / group, j]     j < keys
+//
+// q: [q_heads, D] f32    k, v: [kv_heads, capacity, D] f32    part: [q_heads, splits, D + 4] f32 (sum, max, total, -, -)
+// o: [q_heads, D] f32
+// dispatch: split: x = splits = ceil(keys / CHUNK), y = q_heads. merge: x = q_heads.
+// overrides: D head dimension (a multiple of 4), WG threads, CHUNK keys of a workgroup.
+override D: u32 = 64u;
+override WG: u32 = 64u;
+override CHUNK: u32 = 128u;
+override D4: u32 = D / 4u;
+
+struct Params {
+    keys: u32,
+    splits: u32,
+    group: u32,
+    capacity: u32,
+    scale: f32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read_write> part: array<f32>;
+
+var<workgroup> scores: array<f32, CHUNK>;
+var<workgroup> reduce: array<f32, WG>;
+
+@compute @workgroup_size(WG)
+fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let head = group.y;
+    let j0 = group.x * CHUNK;
+    let count = min(CHUNK, params.keys - j0);
+    let base = (head / params.group) * params.capacity + j0;
+    var top = -1e30;
+    for (var t = lane; t < count; t += WG) {
+        var s = 0.0;
+        for (var c = 0u; c < D4; c += 1u) {
+            s += dot(q[head * D4 + c], k[(base + t) * D4 + c]);
+        }
+        s *= params.scale;
+        scores[t] = s;
+        top = max(top, s);
+    }
+    reduce[lane] = top;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) {
+            reduce[lane] = max(reduce[lane], reduce[lane + half]);
+        }
+    }
+    workgroupBarrier();
+    top = reduce[0];
+    workgroupBarrier();
+    var total = 0.0;
+    for (var t = lane; t < count; t += WG) {
+        let p = exp(scores[t] - top);
+        scores[t] = p;
+        total += p;
+    }
+    reduce[lane] = total;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) {
+            reduce[lane] += reduce[lane + half];
+        }
+    }
+    workgroupBarrier();
+    let to = (head * params.splits + group.x) * (D + 4u);
+    for (var c = lane; c < D; c += WG) {
+        var sum = 0.0;
+        for (var t = 0u; t < count; t += 1u) {
+            sum += scores[t] * v[(base + t) * D + c];
+        }
+        part[to + c] = sum;
+    }
+    if (lane == 0u) {
+        part[to + D] = top;
+        part[to + D + 1u] = reduce[0];
+    }
+}

@@ -1,0 +1,39 @@
+// parts: weight/*, shared/grid, embed
+//
+// y[i, :] = W[ids[i] - row_start, :]  where row_start <= ids[i] < row_start + rows; other rows of y stay as they are.
+//
+// W: shard of [rows, stride] (weight fragment)    ids: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
+// dispatch: linear, a thread per (i, 4 columns). overrides: WG threads.
+override WG: u32 = 64u;
+
+struct Params {
+    n: u32,
+    cols4: u32,
+    stride4: u32,
+    row_start: u32,
+    rows: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> ids: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(WG)
+fn embed(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = linear_group(group, groups) * WG + lane;
+    let i = index / params.cols4;
+    let c = index % params.cols4;
+    if (i < params.n) {
+        let id = ids[i];
+        if (id >= params.row_start && id < params.row_start + params.rows) {
+            y[i * params.cols4 + c] = weight4((id - params.row_start) * params.stride4 + c);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+// parts: shared/grid, rope
+//
+// Splits fused rows [q heads | k heads | v heads], rotates q and k, and lays all three out by head:
+//   q[h, i, :]            = rotate(qkv[i, h])              h < q_heads
+//   k[h, past + i, :]     = rotate(qkv[i, q_heads + h])    h < kv_heads
+//   v[h, past + i, :]     = qkv[i, q_heads + kv_heads + h]
+// with rotate(u)[j] = u[j] cos[i, j] - u[j + half] sin[i, j], rotate(u)[j + half] = u[j + half] cos[i, j] + u[j] sin[i, j].
+//
+// qkv: [n, (q_heads + 2 kv_heads) * 2 half] f32    table: [n, 2 half] f32, cos then sin    q: [q_heads, n, 2 half] f32
+// k, v: [kv_heads, capacity, 2 half] f32 (for the vision tower capacity = n and past = 0)
+// dispatch: linear, a thread per (i, head, j). overrides: WG threads.
+override WG: u32 = 64u;
+
+struct Params {
+    n: u32,
+    q_heads: u32,
+    kv_heads: u32,
+    half: u32,
+    past: u32,
+    capacity: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;
+@group(0) @binding(2) var<storage, read> table: array<f32>;
+@group(0) @binding(3) var<storage, read_write> q: array<f32>;
+@group(0) @binding(4) var<storage, read_write> k: array<f32>;
+@group(0) @binding(5) var<storage, read_write> v: array<f32>;
+
+@compute @workgroup_size(WG)
+fn rope(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let heads = params.q_heads + 2u * params.kv_heads;
+    let index = linear_group(group, groups) * WG + lane;
+    let j = index % params.half;
+    let head = (index / params.half) % heads;
+    let i = index / (params.half * heads);
+    if (i < params.n) {
+        let dim = 2u * params.half;
+        let at = (i * heads + head) * dim + j;
+        var a = qkv[at];
+        var b = qkv[at + params.half];
+        if (head < params.q_heads + params.kv_heads) {
+            let c = table[i * dim + j];
+            let s = table[i * dim + params.half + j];
+            let t = a * c - b * s;
+            b = b * c + a * s;
+            a = t;
+        }
+        if (head < params.q_heads) {
+            let to = (head * params.n + i) * dim + j;
+            q[to] = a;
+            q[to + params.half] = b;
+        } else if (head < params.q_heads + params.kv_heads) {
+            let to = ((head - params.q_heads) * params.capacity + params.past + i) * dim + j;
+            k[to] = a;
+            k[to + params.half] = b;
+        } else {
+            let to = ((head - params.q_heads - params.kv_heads) * params.capacity + params.past + i) * dim + j;
+            v[to] = a;
+            v[to + params.half] = b;
+        }
+    }
+}

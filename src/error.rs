@@ -1,0 +1,232 @@
+//! The one error of the crate. Every variant says what was expected and what came.
+
+use std::fmt;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, as a value: nothing in this crate panics on bad input.
+///
+/// [`Error::code`] is the stable machine-readable name that crosses to JavaScript, [`Error::hint`] says what the
+/// caller can do about it, and the `Display` text says what was expected and what came.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or a tensor that the checkpoint needs is not there.
+    Missing {
+        /// What is needed, e.g. `config.json` or a tensor's name.
+        what: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// Reading failed below us: disk, network, permission.
+    Io {
+        /// The file or address.
+        path: String,
+        /// The system's own words.
+        message: String,
+    },
+    /// A file of the checkpoint is malformed: truncated, hostile, or not what its name says.
+    Malformed {
+        /// The file, and where in it if known.
+        what: String,
+        /// What a well-formed file has there.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A tensor has another shape than the configuration implies.
+    Shape {
+        /// The tensor's or operation's name.
+        what: String,
+        /// Expected dimensions, outermost first.
+        expected: Vec<usize>,
+        /// Dimensions that came.
+        found: Vec<usize>,
+    },
+    /// A tensor has an element type that this place does not take.
+    Dtype {
+        /// The tensor's name.
+        what: String,
+        /// The types that are taken.
+        expected: String,
+        /// The type that came.
+        found: String,
+    },
+    /// A `model_type` or a variant of one that no family here implements.
+    UnsupportedModel {
+        /// What the configuration says.
+        found: String,
+        /// What is supported.
+        expected: String,
+    },
+    /// Bytes that should be an image and are not one that can be read.
+    Image {
+        /// What was expected.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// One side of an image is more than 200 times the other (`smart_resize` refuses these).
+    AspectRatio {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The conversation is longer than the context.
+    ContextOverflow {
+        /// Tokens that would have to fit.
+        needed: usize,
+        /// Tokens that fit.
+        limit: usize,
+    },
+    /// A caller's argument or message is off.
+    Invalid {
+        /// The argument.
+        what: String,
+        /// What it should be.
+        expected: String,
+        /// What it was.
+        found: String,
+    },
+    /// The chat template failed to parse or to render.
+    Template {
+        /// What the template engine says.
+        message: String,
+    },
+    /// No GPU adapter answers.
+    NoAdapter {
+        /// What was asked and what the system says.
+        message: String,
+    },
+    /// The device's limits are too low for this model or input.
+    DeviceTooSmall {
+        /// The limit's WebGPU name.
+        limit: String,
+        /// What is needed.
+        needed: u64,
+        /// What the device has.
+        available: u64,
+        /// What needs it.
+        what: String,
+    },
+    /// The device could not allocate.
+    OutOfMemory {
+        /// What was being allocated.
+        what: String,
+        /// How many bytes it asked for.
+        bytes: u64,
+    },
+    /// The device was lost; everything on it is gone.
+    DeviceLost {
+        /// The driver's words.
+        message: String,
+    },
+    /// The GPU refused something that this crate asked: a bug here or in the driver.
+    Gpu {
+        /// The validation message.
+        message: String,
+    },
+    /// The caller cancelled.
+    Cancelled,
+}
+
+impl Error {
+    /// A stable name for programs. The JavaScript API passes it on as `error.code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Missing { .. } => "not_found",
+            Error::Io { .. } => "io",
+            Error::Malformed { .. } | Error::Shape { .. } | Error::Dtype { .. } | Error::Template { .. } => "bad_model",
+            Error::UnsupportedModel { .. } => "unsupported",
+            Error::Image { .. } | Error::AspectRatio { .. } => "bad_image",
+            Error::ContextOverflow { .. } => "context_full",
+            Error::Invalid { .. } => "bad_request",
+            Error::NoAdapter { .. } => "webgpu_unavailable",
+            Error::DeviceTooSmall { .. } => "limits",
+            Error::OutOfMemory { .. } => "oom",
+            Error::DeviceLost { .. } => "device_lost",
+            Error::Gpu { .. } => "gpu",
+            Error::Cancelled => "aborted",
+        }
+    }
+
+    /// What the caller can do about it, in one sentence.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Error::Missing { .. } => "Check that the folder is a complete Hugging Face checkpoint.",
+            Error::Io { .. } => "Check the path or the connection, then try again.",
+            Error::Malformed { .. } => "Download the file again; if it stays so, the checkpoint is broken.",
+            Error::Shape { .. } | Error::Dtype { .. } => "The weights do not belong to this config.json.",
+            Error::Template { .. } => "Check the checkpoint's chat template.",
+            Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family.",
+            Error::Image { .. } => "Give a PNG, JPEG, WebP, GIF or BMP.",
+            Error::AspectRatio { .. } => "Crop the image so that one side is at most 200 times the other.",
+            Error::ContextOverflow { .. } => "Shorten the conversation, lower max_pixels or raise the context length.",
+            Error::Invalid { .. } => "Correct the argument.",
+            Error::NoAdapter { .. } => "Use a browser with WebGPU, or install a Vulkan, Metal or DX12 driver.",
+            Error::DeviceTooSmall { .. } => "Lower max_pixels or the context length, or use a smaller model.",
+            Error::OutOfMemory { .. } => "Close other programs, lower the context length, or use a smaller model.",
+            Error::DeviceLost { .. } => "Load the model again.",
+            Error::Gpu { .. } => "Please report this with the adapter's name.",
+            Error::Cancelled => "Nothing to do.",
+        }
+    }
+
+    /// Whether the same call may succeed later without any change.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Error::Io { .. } | Error::DeviceLost { .. } | Error::OutOfMemory { .. })
+    }
+
+    /// Shorthand for [`Error::Malformed`].
+    pub fn malformed(what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Error::Malformed { what: what.into(), expected: expected.into(), found: found.into() }
+    }
+
+    /// Shorthand for [`Error::Invalid`].
+    pub fn invalid(what: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Error::Invalid { what: what.into(), expected: expected.into(), found: found.into() }
+    }
+
+    /// Shorthand for [`Error::Missing`].
+    pub fn missing(what: impl Into<String>, place: impl Into<String>) -> Self {
+        Error::Missing { what: what.into(), place: place.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Missing { what, place } => write!(f, "{what} is missing from {place}"),
+            Error::Io { path, message } => write!(f, "cannot read {path}: {message}"),
+            Error::Malformed { what, expected, found } => write!(f, "{what}: expected {expected}, found {found}"),
+            Error::Shape { what, expected, found } => {
+                write!(f, "{what}: expected shape {expected:?}, found {found:?}")
+            }
+            Error::Dtype { what, expected, found } => write!(f, "{what}: expected {expected} elements, found {found}"),
+            Error::UnsupportedModel { found, expected } => {
+                write!(f, "unsupported model: expected {expected}, found {found}")
+            }
+            Error::Image { expected, found } => write!(f, "not a usable image: expected {expected}, found {found}"),
+            Error::AspectRatio { width, height } => {
+                write!(f, "image of {width}×{height} pixels: expected an aspect ratio of at most 200")
+            }
+            Error::ContextOverflow { needed, limit } => {
+                write!(f, "the conversation needs {needed} tokens, the context holds {limit}")
+            }
+            Error::Invalid { what, expected, found } => write!(f, "{what}: expected {expected}, found {found}"),
+            Error::Template { message } => write!(f, "chat template: {message}"),
+            Error::NoAdapter { message } => write!(f, "no GPU adapter: {message}"),
+            Error::DeviceTooSmall { limit, needed, available, what } => {
+                write!(f, "{what} needs {limit} of {needed}, the device has {available}")
+            }
+            Error::OutOfMemory { what, bytes } => write!(f, "out of GPU memory at {what} ({bytes} bytes)"),
+            Error::DeviceLost { message } => write!(f, "the GPU device was lost: {message}"),
+            Error::Gpu { message } => write!(f, "the GPU refused: {message}"),
+            Error::Cancelled => write!(f, "cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

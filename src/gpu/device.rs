@@ -1,0 +1,205 @@
+//! Adapter → device → [`Caps`]. The only place that reads features and limits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::gpu::execute::BindGroupKey;
+use crate::gpu::shader::{Access, PipelineKey};
+use crate::gpu::tensor::Pool;
+
+/// What to ask of the system when opening a device.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Pretend that the device lacks shader-f16, so that f16 weights are read from packed words.
+    pub no_f16: bool,
+    /// Pretend that the largest storage binding is this many bytes (to exercise sharding).
+    pub max_binding: Option<u64>,
+    /// Take a software adapter even where there is a hardware one.
+    pub software: bool,
+}
+
+/// What the device can do, read once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caps {
+    /// The adapter's name as the driver gives it.
+    pub adapter: String,
+    /// `Vulkan`, `Metal`, `Dx12` or `BrowserWebGpu`.
+    pub backend: String,
+    /// Whether the adapter computes on the CPU (lavapipe, SwiftShader, WARP).
+    pub software: bool,
+    /// Whether WGSL's `f16` is enabled on this device.
+    pub shader_f16: bool,
+    /// `maxStorageBufferBindingSize` in bytes.
+    pub max_binding: u64,
+    /// `maxBufferSize` in bytes.
+    pub max_buffer: u64,
+    /// `maxComputeWorkgroupsPerDimension`.
+    pub max_groups: u32,
+    /// `minUniformBufferOffsetAlignment` in bytes.
+    pub uniform_alignment: u32,
+}
+
+/// An open device with its caches. Cloning shares it.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(super) inner: Rc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) caps: Caps,
+    pub(super) layouts: RefCell<HashMap<Vec<Access>, Rc<Layout>>>,
+    pub(super) pipelines: RefCell<HashMap<PipelineKey, Rc<Pipeline>>>,
+    pub(super) bind_groups: RefCell<HashMap<BindGroupKey, wgpu::BindGroup>>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) arena: RefCell<Option<(wgpu::Buffer, u32)>>,
+    pub(super) next_id: Cell<u32>,
+    pub(super) fault: Arc<Mutex<Option<Error>>>,
+}
+
+pub(super) struct Layout {
+    pub(super) bind_group: wgpu::BindGroupLayout,
+    pub(super) pipeline: wgpu::PipelineLayout,
+}
+
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: Rc<Layout>,
+    pub(super) id: u32,
+}
+
+impl Gpu {
+    /// Opens the best adapter with all limits that it offers.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when none answers, [`Error::DeviceTooSmall`] when one lacks what every kernel needs
+    /// (8 storage buffers, 256 invocations and 16 KiB per workgroup: WebGPU's own minimum).
+    pub async fn open(options: &GpuOptions) -> Result<Gpu> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                force_fallback_adapter: options.software,
+                compatible_surface: None,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::NoAdapter { message: e.to_string() })?;
+        let info = adapter.get_info();
+        let mut limits = wgpu::Limits::default().using_minimum_supported_acceleration_structure_values();
+        let offered = adapter.limits();
+        for (name, needed, available) in [
+            ("maxStorageBuffersPerShaderStage", 8, offered.max_storage_buffers_per_shader_stage),
+            ("maxComputeInvocationsPerWorkgroup", 256, offered.max_compute_invocations_per_workgroup),
+            ("maxComputeWorkgroupStorageSize", 16384, offered.max_compute_workgroup_storage_size),
+        ] {
+            if available < needed {
+                return Err(Error::DeviceTooSmall {
+                    limit: name.into(),
+                    needed: needed.into(),
+                    available: available.into(),
+                    what: "every kernel".into(),
+                });
+            }
+        }
+        limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
+        limits.max_buffer_size = offered.max_buffer_size;
+        limits.max_compute_workgroups_per_dimension = offered.max_compute_workgroups_per_dimension.min(65535);
+        limits.min_uniform_buffer_offset_alignment = offered.min_uniform_buffer_offset_alignment;
+        limits.min_storage_buffer_offset_alignment = offered.min_storage_buffer_offset_alignment;
+        let shader_f16 = adapter.features().contains(wgpu::Features::SHADER_F16) && !options.no_f16;
+        let features = if shader_f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() };
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("fanlight"),
+                required_features: features,
+                required_limits: limits.clone(),
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::NoAdapter { message: format!("{} gave no device: {e}", info.name) })?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let slot = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error| note(&slot, from_wgpu(&error))));
+        let slot = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(&slot, Error::DeviceLost { message });
+            }
+        });
+
+        let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let caps = Caps {
+            adapter: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
+            backend: format!("{:?}", info.backend),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            shader_f16,
+            max_binding: options.max_binding.unwrap_or(u64::MAX).min(max_binding),
+            max_buffer: limits.max_buffer_size,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            uniform_alignment: limits.min_uniform_buffer_offset_alignment.max(32),
+        };
+        let inner = Inner {
+            device,
+            queue,
+            caps,
+            layouts: RefCell::default(),
+            pipelines: RefCell::default(),
+            bind_groups: RefCell::default(),
+            pool: Rc::default(),
+            arena: RefCell::default(),
+            next_id: Cell::new(1),
+            fault,
+        };
+        Ok(Gpu { inner: Rc::new(inner) })
+    }
+
+    /// What this device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    /// How many pipelines have been compiled so far.
+    pub fn pipeline_count(&self) -> usize {
+        self.inner.pipelines.borrow().len()
+    }
+
+    /// The first fault that the driver reported since the last call, if any.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
+    pub fn check(&self) -> Result<()> {
+        let mut slot = self.inner.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*slot {
+            // A lost device stays lost: every later call says so too.
+            Some(lost @ Error::DeviceLost { .. }) => Err(lost.clone()),
+            Some(_) => slot.take().map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn fresh_id(&self) -> u32 {
+        let id = self.inner.next_id.get();
+        self.inner.next_id.set(id + 1);
+        id
+    }
+}
+
+fn note(slot: &Mutex<Option<Error>>, error: Error) {
+    let mut slot = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if slot.is_none() || matches!(error, Error::DeviceLost { .. }) {
+        *slot = Some(error);
+    }
+}
+
+fn from_wgpu(error: &wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: "a GPU allocation".into(), bytes: 0 },
+        other => Error::Gpu { message: other.to_string() },
+    }
+}

@@ -1,0 +1,17 @@
+//! The GPU room: everything that names wgpu, and nothing that knows a model.
+//!
+//! A forward pass is first *recorded* as plain data ([`Recorder`] → [`Recording`]) and then *executed*
+//! ([`Gpu::execute`]) as one command encoder. Reading back ([`Gpu::read_f32`], [`Gpu::read_u32`]) is the only
+//! asynchronous step.
+
+mod device;
+mod execute;
+mod readback;
+mod recorder;
+pub mod shader;
+mod tensor;
+
+pub use device::{Caps, Gpu, GpuOptions};
+pub use recorder::{Dispatch, Recorder, Recording};
+pub use shader::{Access, Kernel, Variant, WeightFormat};
+pub use tensor::{Element, Tensor};

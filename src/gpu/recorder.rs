@@ -1,0 +1,130 @@
+//! A forward pass as plain data: a list of dispatches over tensors, their parameters in one block.
+
+use crate::error::Result;
+use crate::gpu::device::Gpu;
+use crate::gpu::shader::{Kernel, Variant};
+use crate::gpu::tensor::{Element, Tensor};
+
+/// One kernel launch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch {
+    /// Which kernel.
+    pub kernel: &'static Kernel,
+    /// Which of its variants.
+    pub variant: Variant,
+    /// Where its parameters begin in [`Recording::params`].
+    pub params_offset: u32,
+    /// How many bytes of parameters it takes.
+    pub params_bytes: u32,
+    /// The buffers bound at 1, 2, … as indices into the recording's memory table.
+    pub bindings: Vec<usize>,
+    /// Workgroups in x, y, z.
+    pub groups: [u32; 3],
+}
+
+/// What [`Recorder::finish`] yields and [`Gpu::execute`] runs.
+#[derive(Default)]
+pub struct Recording {
+    /// The launches in order.
+    pub dispatches: Vec<Dispatch>,
+    /// All parameter blocks, each at the device's uniform alignment.
+    pub params: Vec<u8>,
+    pub(super) memory: Vec<(wgpu::Buffer, u32)>,
+    /// Uploads stay leased until the recording is submitted.
+    pub(super) uploads: Vec<Tensor>,
+}
+
+/// Writes a [`Recording`] down.
+pub struct Recorder {
+    gpu: Gpu,
+    recording: Recording,
+}
+
+impl Recorder {
+    /// An empty recording for this device.
+    pub fn new(gpu: &Gpu) -> Self {
+        Recorder { gpu: gpu.clone(), recording: Recording::default() }
+    }
+
+    /// The device that this is recorded for.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Memory for an intermediate result `[rows, cols]` of f32, with undefined content.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceTooSmall`] if one binding cannot hold it.
+    pub fn scratch(&mut self, what: &str, rows: usize, cols: usize) -> Result<Tensor> {
+        self.gpu.pooled(what, rows, cols, Element::F32, false)
+    }
+
+    /// Puts f32 values `[rows, values.len() / rows]` on the device, before anything of this recording runs.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceTooSmall`] if one binding cannot hold them.
+    pub fn upload_f32(&mut self, what: &str, rows: usize, values: &[f32]) -> Result<Tensor> {
+        self.upload(what, rows, Element::F32, bytemuck::cast_slice(values))
+    }
+
+    /// Puts u32 values `[rows, values.len() / rows]` on the device, before anything of this recording runs.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceTooSmall`] if one binding cannot hold them.
+    pub fn upload_u32(&mut self, what: &str, rows: usize, values: &[u32]) -> Result<Tensor> {
+        self.upload(what, rows, Element::U32, bytemuck::cast_slice(values))
+    }
+
+    fn upload(&mut self, what: &str, rows: usize, element: Element, bytes: &[u8]) -> Result<Tensor> {
+        let cols = (bytes.len() / 4).checked_div(rows).unwrap_or(0);
+        let tensor = self.gpu.pooled(what, rows, cols, element, true)?;
+        self.gpu.write(&tensor, 0, bytes)?;
+        self.recording.uploads.push(tensor.clone());
+        Ok(tensor)
+    }
+
+    /// Records one launch. `groups` of zero workgroups are dropped.
+    pub fn dispatch<P: bytemuck::Pod>(
+        &mut self,
+        kernel: &'static Kernel,
+        variant: Variant,
+        params: &P,
+        bindings: &[&Tensor],
+        groups: [u32; 3],
+    ) {
+        debug_assert_eq!(bindings.len(), kernel.storage.len(), "bindings of {}", kernel.name);
+        if groups.contains(&0) {
+            return;
+        }
+        let r = &mut self.recording;
+        let alignment = self.gpu.caps().uniform_alignment as usize;
+        r.params.resize(r.params.len().next_multiple_of(alignment), 0);
+        let params_offset = r.params.len() as u32;
+        r.params.extend_from_slice(bytemuck::bytes_of(params));
+        let bindings = bindings
+            .iter()
+            .map(|tensor| {
+                r.memory.push((tensor.memory.raw.clone(), tensor.memory.id));
+                r.memory.len() - 1
+            })
+            .collect();
+        let params_bytes = size_of::<P>() as u32;
+        r.dispatches.push(Dispatch { kernel, variant, params_offset, params_bytes, bindings, groups });
+    }
+
+    /// Splits `n` workgroups over x and y where x alone would pass the device's limit. The kernel takes
+    /// `workgroup_id.y * num_workgroups.x + workgroup_id.x` and leaves surplus groups idle.
+    pub fn grid(&self, n: usize) -> [u32; 3] {
+        let limit = self.gpu.caps().max_groups as usize;
+        if n <= limit {
+            return [n as u32, 1, 1];
+        }
+        let y = n.div_ceil(limit);
+        [n.div_ceil(y) as u32, y as u32, 1]
+    }
+
+    /// The finished list.
+    pub fn finish(self) -> Recording {
+        self.recording
+    }
+}

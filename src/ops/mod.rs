@@ -1,0 +1,165 @@
+//! The ops room: one file per kernel: shape check, `Params`, choice of variant, dispatch size.
+//!
+//! An op takes a [`Recorder`] and tensors, records its launches and returns the result's tensor. Ops know shapes,
+//! never a model's configuration. Every op has a plain twin of the same name in `tests/reference/`.
+
+pub mod argmax;
+pub mod attention;
+pub mod attention_decode;
+pub mod attention_merge;
+pub mod embed;
+pub mod gather_rows;
+pub mod matmul;
+pub mod matvec;
+pub mod penalty;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
+
+/// Every kernel of the crate, for tests and for compiling ahead.
+pub static KERNELS: [&Kernel; 12] = [
+    &argmax::KERNEL,
+    &attention::KERNEL,
+    &attention_decode::KERNEL,
+    &attention_merge::KERNEL,
+    &embed::KERNEL,
+    &gather_rows::KERNEL,
+    &matmul::KERNEL,
+    &matvec::KERNEL,
+    &penalty::KERNEL,
+    &rms_norm::KERNEL,
+    &rope::KERNEL,
+    &swiglu::KERNEL,
+];
+
+/// A weight matrix `[rows, cols]` (out features, in features) on the device, cut by rows into shards that each fit one
+/// storage binding.
+#[derive(Clone)]
+pub struct Weight {
+    /// The pieces in row order.
+    pub shards: Vec<WeightShard>,
+    /// Out features.
+    pub rows: usize,
+    /// In features: a multiple of 4.
+    pub cols: usize,
+    /// Elements from one row to the next: `cols` padded with zeros.
+    pub stride: usize,
+    /// How the elements are stored.
+    pub format: WeightFormat,
+}
+
+/// Rows `row_start .. row_start + rows` of a [`Weight`].
+#[derive(Clone)]
+pub struct WeightShard {
+    /// The memory.
+    pub tensor: Tensor,
+    /// First row.
+    pub row_start: usize,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+/// What a linear layer does besides multiplying.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinearOptions {
+    /// Apply the exact GELU.
+    pub gelu: bool,
+    /// Add to what `y` holds (a residual stream) instead of replacing it.
+    pub add: bool,
+}
+
+/// `n` rows of `x` from `x_row` through `weight` into rows of `y` from `y_row`.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    /// How many rows.
+    pub n: usize,
+    /// First row read.
+    pub x_row: usize,
+    /// First row written.
+    pub y_row: usize,
+}
+
+impl Rows {
+    /// The first `n` rows of both.
+    pub fn first(n: usize) -> Self {
+        Rows { n, x_row: 0, y_row: 0 }
+    }
+}
+
+/// Up to this many rows the matrix-vector kernel reads the weights once per row; above, the tiled one pays.
+const MATVEC_ROWS: usize = 4;
+
+/// `y = act(x Wᵀ + bias) (+ y)`: x `[.., cols]`, W `[rows, cols]`, bias `[rows]`, y `[.., rows]`.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not meet.
+pub fn linear(
+    rec: &mut Recorder,
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    y: &Tensor,
+    rows: Rows,
+    options: LinearOptions,
+) -> Result<()> {
+    check("linear x", &[rows.x_row + rows.n, weight.cols], &[x.rows, x.cols], x.cols == weight.cols)?;
+    check("linear y", &[rows.y_row + rows.n, weight.rows], &[y.rows, y.cols], y.cols == weight.rows)?;
+    check("linear columns", &[weight.cols.next_multiple_of(4)], &[weight.cols], weight.cols.is_multiple_of(4))?;
+    if let Some(bias) = bias {
+        check("linear bias", &[weight.rows], &[bias.len()], bias.len() >= weight.rows)?;
+    }
+    check(
+        "linear rows",
+        &[rows.x_row + rows.n, rows.y_row + rows.n],
+        &[x.rows, y.rows],
+        rows.x_row + rows.n <= x.rows && rows.y_row + rows.n <= y.rows,
+    )?;
+    let small = rows.n <= MATVEC_ROWS;
+    for shard in &weight.shards {
+        if small {
+            matvec::record(rec, x, weight, shard, bias, y, rows, options);
+        } else {
+            matmul::record(rec, x, weight, shard, bias, y, rows, options);
+        }
+    }
+    Ok(())
+}
+
+/// The `Params` of matmul and matvec.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct LinearParams {
+    n: u32,
+    m: u32,
+    k4: u32,
+    stride4: u32,
+    row_start: u32,
+    rows: u32,
+    x_row: u32,
+    y_row: u32,
+}
+
+impl LinearParams {
+    fn new(weight: &Weight, shard: &WeightShard, rows: Rows) -> Self {
+        LinearParams {
+            n: rows.n as u32,
+            m: weight.rows as u32,
+            k4: weight.cols as u32 / 4,
+            stride4: weight.stride as u32 / 4,
+            row_start: shard.row_start as u32,
+            rows: shard.rows as u32,
+            x_row: rows.x_row as u32,
+            y_row: rows.y_row as u32,
+        }
+    }
+}
+
+fn check(what: &str, expected: &[usize], found: &[usize], ok: bool) -> Result<()> {
+    if ok {
+        return Ok(());
+    }
+    Err(Error::Shape { what: what.into(), expected: expected.to_vec(), found: found.to_vec() })
+}
