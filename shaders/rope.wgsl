@@ -1,13 +1,14 @@
 // parts: shared/grid, rope
 //
 // Splits fused rows [q heads | k heads | v heads], rotates q and k, and lays all three out by head:
-//   q[h, i, :]            = rotate(qkv[i, h])              h < q_heads
+//   q[h, row + i, :]      = rotate(qkv[i, h])              h < q_heads
 //   k[h, past + i, :]     = rotate(qkv[i, q_heads + h])    h < kv_heads
 //   v[h, past + i, :]     = qkv[i, q_heads + kv_heads + h]
-// with rotate(u)[j] = u[j] cos[i, j] - u[j + half] sin[i, j], rotate(u)[j + half] = u[j + half] cos[i, j] + u[j] sin[i, j].
+// with c = cos[row + i, j], s = sin[row + i, j]: rotate(u)[j] = u[j] c - u[j + half] s, rotate(u)[j + half] = u[j + half] c + u[j] s.
 //
-// qkv: [n, (q_heads + 2 kv_heads) * 2 half] f32    table: [n, 2 half] f32, cos then sin    q: [q_heads, n, 2 half] f32
-// k, v: [kv_heads, capacity, 2 half] f32 (for the vision tower capacity = n and past = 0)
+// qkv: [n, (q_heads + 2 kv_heads) * 2 half] f32    table: [.., 2 half] f32, cos then sin
+// q: [q_heads, q_capacity, 2 half] f32    k, v: [kv_heads, capacity, 2 half] f32
+// Text: row = 0, q_capacity = n. The vision tower works through its rows in pieces: row = past = first row of the piece.
 // dispatch: linear, a thread per (i, head, j). overrides: WG threads.
 override WG: u32 = 64u;
 
@@ -18,8 +19,8 @@ struct Params {
     half: u32,
     past: u32,
     capacity: u32,
-    pad0: u32,
-    pad1: u32,
+    q_capacity: u32,
+    row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -46,14 +47,14 @@ fn rope(
         var a = qkv[at];
         var b = qkv[at + params.half];
         if (head < params.q_heads + params.kv_heads) {
-            let c = table[i * dim + j];
-            let s = table[i * dim + params.half + j];
+            let c = table[(params.row + i) * dim + j];
+            let s = table[(params.row + i) * dim + params.half + j];
             let t = a * c - b * s;
             b = b * c + a * s;
             a = t;
         }
         if (head < params.q_heads) {
-            let to = (head * params.n + i) * dim + j;
+            let to = (head * params.q_capacity + params.row + i) * dim + j;
             q[to] = a;
             q[to + params.half] = b;
         } else if (head < params.q_heads + params.kv_heads) {

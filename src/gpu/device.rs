@@ -90,7 +90,7 @@ impl Gpu {
             .await
             .map_err(|e| Error::NoAdapter { message: e.to_string() })?;
         let info = adapter.get_info();
-        let mut limits = wgpu::Limits::default().using_minimum_supported_acceleration_structure_values();
+        let mut limits = wgpu::Limits::default();
         let offered = adapter.limits();
         for (name, needed, available) in [
             ("maxStorageBuffersPerShaderStage", 8, offered.max_storage_buffers_per_shader_stage),
@@ -181,6 +181,22 @@ impl Gpu {
             Some(_) => slot.take().map_or(Ok(()), Err),
             None => Ok(()),
         }
+    }
+
+    /// Waits until the device has seen everything submitted so far, then reports as [`Gpu::check`] does: the only way to
+    /// learn of an allocation that failed.
+    ///
+    /// # Errors
+    /// As [`Gpu::check`].
+    pub async fn settle(&self) -> Result<()> {
+        let probe = self.persistent("probe", 1, 4, crate::gpu::Element::U32)?;
+        self.inner.queue.submit([]);
+        self.read_u32(&probe, 0, 1).await.map(|_| ())
+    }
+
+    /// Drops all cached bind groups, and with them their hold on buffers that are gone otherwise.
+    pub fn forget_bind_groups(&self) {
+        self.inner.bind_groups.borrow_mut().clear();
     }
 
     pub(super) fn fresh_id(&self) -> u32 {

@@ -150,7 +150,7 @@ impl Gpu {
 
     /// Gives all pooled memory back to the driver.
     pub fn trim(&self) {
-        self.inner.bind_groups.borrow_mut().clear();
+        self.forget_bind_groups();
         for (raw, _) in self.inner.pool.free.borrow_mut().drain().flat_map(|(_, buffers)| buffers) {
             raw.destroy();
         }

@@ -43,7 +43,7 @@ pub struct Weight {
     pub shards: Vec<WeightShard>,
     /// Out features.
     pub rows: usize,
-    /// In features: a multiple of 4.
+    /// In features.
     pub cols: usize,
     /// Elements from one row to the next: `cols` padded with zeros.
     pub stride: usize,
@@ -105,9 +105,10 @@ pub fn linear(
     rows: Rows,
     options: LinearOptions,
 ) -> Result<()> {
-    check("linear x", &[rows.x_row + rows.n, weight.cols], &[x.rows, x.cols], x.cols == weight.cols)?;
+    // A width that is no multiple of 4 is padded with zeros on both sides.
+    let cols = weight.cols.next_multiple_of(4);
+    check("linear x", &[rows.x_row + rows.n, cols], &[x.rows, x.cols], x.cols == cols && cols <= weight.stride)?;
     check("linear y", &[rows.y_row + rows.n, weight.rows], &[y.rows, y.cols], y.cols == weight.rows)?;
-    check("linear columns", &[weight.cols.next_multiple_of(4)], &[weight.cols], weight.cols.is_multiple_of(4))?;
     if let Some(bias) = bias {
         check("linear bias", &[weight.rows], &[bias.len()], bias.len() >= weight.rows)?;
     }
@@ -147,7 +148,7 @@ impl LinearParams {
         LinearParams {
             n: rows.n as u32,
             m: weight.rows as u32,
-            k4: weight.cols as u32 / 4,
+            k4: weight.cols.div_ceil(4) as u32,
             stride4: weight.stride as u32 / 4,
             row_start: shard.row_start as u32,
             rows: shard.rows as u32,

@@ -26,7 +26,8 @@ struct Params {
     half: u32,
     past: u32,
     capacity: u32,
-    pad: [u32; 2],
+    q_capacity: u32,
+    row: u32,
 }
 
 /// Where heads are and how many there are.
@@ -40,41 +41,53 @@ pub struct Heads {
     pub dim: usize,
 }
 
-/// Rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by `table` `[n, dim]` (cosines, then sines). Returns q
-/// `[q * n, dim]`; keys and values go to `k`, `v` `[kv * capacity, dim]` at positions `past ..`.
+/// Where rotated heads go.
+#[derive(Clone, Copy)]
+pub struct RopeTarget<'a> {
+    /// Queries `[q heads * q_capacity, dim]`.
+    pub q: &'a Tensor,
+    /// Rows that `q` has room for, per head.
+    pub q_capacity: usize,
+    /// Row of `q` and of the table that the first row of `qkv` belongs to.
+    pub row: usize,
+    /// Keys `[kv heads * capacity, dim]`.
+    pub k: &'a Tensor,
+    /// Values, as `k`.
+    pub v: &'a Tensor,
+    /// Rows that `k` and `v` have room for, per head.
+    pub capacity: usize,
+    /// Row of `k` and `v` that the first row of `qkv` goes to.
+    pub past: usize,
+}
+
+/// Rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table` `[.., dim]` (cosines, then sines) and lays q, k and
+/// v out by head.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if the shapes do not meet.
-#[expect(clippy::too_many_arguments, reason = "one launch with three outputs")]
-pub fn rope(
-    rec: &mut Recorder,
-    qkv: &Tensor,
-    table: &Tensor,
-    heads: Heads,
-    k: &Tensor,
-    v: &Tensor,
-    past: usize,
-    capacity: usize,
-) -> Result<Tensor> {
+pub fn rope(rec: &mut Recorder, qkv: &Tensor, table: &Tensor, heads: Heads, to: RopeTarget<'_>) -> Result<()> {
     let n = qkv.rows;
     let all = heads.q + 2 * heads.kv;
+    let rows_fit = to.row + n <= table.rows && to.row + n <= to.q_capacity && to.past + n <= to.capacity;
     check("rope qkv", &[n, all * heads.dim], &[n, qkv.cols], qkv.cols == all * heads.dim)?;
-    check("rope table", &[n, heads.dim], &[table.rows, table.cols], table.rows == n && table.cols == heads.dim)?;
-    check("rope cache", &[past + n], &[capacity], past + n <= capacity)?;
-    let words = heads.kv * capacity * heads.dim;
-    check("rope k, v", &[words, words], &[k.len(), v.len()], k.len() >= words && v.len() >= words)?;
-    let q = rec.scratch("q", heads.q * n, heads.dim)?;
+    check("rope table", &[to.row + n, heads.dim], &[table.rows, table.cols], table.cols == heads.dim)?;
+    check("rope rows", &[to.row + n, to.past + n], &[to.q_capacity.min(table.rows), to.capacity], rows_fit)?;
+    let words = heads.kv * to.capacity * heads.dim;
+    check("rope k, v", &[words, words], &[to.k.len(), to.v.len()], to.k.len() >= words && to.v.len() >= words)?;
+    let words = heads.q * to.q_capacity * heads.dim;
+    check("rope q", &[words], &[to.q.len()], to.q.len() >= words)?;
     let half = heads.dim / 2;
     let params = Params {
         n: n as u32,
         q_heads: heads.q as u32,
         kv_heads: heads.kv as u32,
         half: half as u32,
-        past: past as u32,
-        capacity: capacity as u32,
-        pad: [0; 2],
+        past: to.past as u32,
+        capacity: to.capacity as u32,
+        q_capacity: to.q_capacity as u32,
+        row: to.row as u32,
     };
     let groups = rec.grid((n * all * half).div_ceil(64));
-    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[qkv, table, &q, k, v], groups);
-    Ok(q)
+    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[qkv, table, to.q, to.k, to.v], groups);
+    Ok(())
 }

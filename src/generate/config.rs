@@ -1,0 +1,166 @@
+//! `generation_config.json`: a checkpoint's own defaults for sampling and stopping.
+
+use serde_json::Value;
+
+use super::sampler::SamplingParams;
+use crate::error::{Error, Result};
+
+/// The file's name.
+pub const FILE: &str = "generation_config.json";
+
+/// What the file says. Absent and `null` fields have the values that transformers 5.23 fills in
+/// (`GenerationConfig._get_default_generation_params`); note its `top_k` of 50.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationConfig {
+    /// Whether to draw instead of taking the best.
+    pub do_sample: bool,
+    /// What the logits are divided by.
+    pub temperature: f64,
+    /// How many of the best tokens are left; 0 for all.
+    pub top_k: usize,
+    /// How much probability is left.
+    pub top_p: f64,
+    /// The least probability, relative to the best token's.
+    pub min_p: Option<f64>,
+    /// The penalty for ids that already occurred.
+    pub repetition_penalty: f64,
+    /// Ids that end a reply; empty if the file names none.
+    pub eos_token_ids: Vec<u32>,
+    /// The id that fills batches.
+    pub pad_token_id: Option<u32>,
+    /// Most tokens of a reply, if the file says.
+    pub max_new_tokens: Option<usize>,
+}
+
+impl Default for GenerationConfig {
+    fn default() -> Self {
+        GenerationConfig {
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 50,
+            top_p: 1.0,
+            min_p: None,
+            repetition_penalty: 1.0,
+            eos_token_ids: Vec::new(),
+            pad_token_id: None,
+            max_new_tokens: None,
+        }
+    }
+}
+
+impl GenerationConfig {
+    /// Reads the file's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] naming the field that is not what it should be.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let json: Value =
+            serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))?;
+        if !json.is_object() {
+            return Err(Error::malformed(FILE, "a JSON object", kind(&json)));
+        }
+        let default = GenerationConfig::default();
+        let number = |name: &str, least: f64| read(&json, name, "a number in range", |v| {
+            v.as_f64().filter(|n| n.is_finite() && *n >= least)
+        });
+        let count = |name: &str| read(&json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()));
+        Ok(GenerationConfig {
+            do_sample: read(&json, "do_sample", "true or false", Value::as_bool)?.unwrap_or(default.do_sample),
+            temperature: number("temperature", 0.0)?.unwrap_or(default.temperature),
+            top_k: count("top_k")?.unwrap_or(default.top_k),
+            top_p: number("top_p", 0.0)?.filter(|&p| p < 1.0).unwrap_or(default.top_p),
+            min_p: number("min_p", 0.0)?.map(|p| p.min(1.0)),
+            repetition_penalty: number("repetition_penalty", f64::MIN_POSITIVE)?.unwrap_or(default.repetition_penalty),
+            eos_token_ids: read(&json, "eos_token_id", "an id or a list of ids", ids)?.unwrap_or_default(),
+            pad_token_id: read(&json, "pad_token_id", "an id", id)?,
+            max_new_tokens: count("max_new_tokens")?,
+        })
+    }
+
+    /// These defaults as sampling parameters, with the seed of this run.
+    pub fn sampling(&self, seed: u64) -> SamplingParams {
+        SamplingParams {
+            do_sample: self.do_sample,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed,
+        }
+    }
+}
+
+/// A member of `json` unless it is absent or `null`.
+fn read<T>(json: &Value, name: &str, expected: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+    match json.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match convert(value) {
+            Some(converted) => Ok(Some(converted)),
+            None => Err(Error::malformed(format!("{FILE}: {name}"), expected, kind(value))),
+        },
+    }
+}
+
+fn id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|n| u32::try_from(n).ok())
+}
+
+fn ids(value: &Value) -> Option<Vec<u32>> {
+    match value {
+        Value::Array(list) => list.iter().map(id).collect(),
+        one => id(one).map(|n| vec![n]),
+    }
+}
+
+/// A value in few words: numbers as they are, of the rest only the kind.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => n.to_string(),
+        Value::String(_) => "a string".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_on_the_hub() {
+        let text = br#"{"bos_token_id": 151643, "pad_token_id": 151643, "do_sample": true,
+            "eos_token_id": [151645, 151643], "repetition_penalty": 1.05, "temperature": 0.000001,
+            "transformers_version": "4.49.0"}"#;
+        let config = GenerationConfig::parse(text).unwrap();
+        let expected = GenerationConfig {
+            do_sample: true,
+            temperature: 1e-6,
+            repetition_penalty: 1.05,
+            eos_token_ids: vec![151645, 151643],
+            pad_token_id: Some(151643),
+            ..GenerationConfig::default()
+        };
+        assert_eq!(config, expected);
+        assert_eq!(config.sampling(7).seed, 7);
+    }
+
+    #[test]
+    fn forms_and_faults() {
+        let parse = |text: &str| GenerationConfig::parse(text.as_bytes());
+        assert_eq!(parse("{}").unwrap(), GenerationConfig::default());
+        assert_eq!(parse(r#"{"eos_token_id": 2, "top_k": null, "top_p": 1}"#).unwrap().eos_token_ids, [2]);
+        assert_eq!(parse(r#"{"top_k": 0}"#).unwrap().top_k, 0);
+        for bad in [
+            "", "[]", "nul", r#"{"top_k": -1}"#, r#"{"top_k": 1.5}"#, r#"{"temperature": "hot"}"#,
+            r#"{"temperature": -1}"#, r#"{"repetition_penalty": 0}"#, r#"{"eos_token_id": [1, null]}"#,
+            r#"{"eos_token_id": 4294967296}"#, r#"{"do_sample": 1}"#, r#"{"top_p": 1e999}"#,
+        ] {
+            assert!(matches!(parse(bad), Err(Error::Malformed { .. })), "{bad}");
+        }
+    }
+}

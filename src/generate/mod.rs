@@ -1,0 +1,139 @@
+//! The generate room: sampler and session. It knows token ids, not text.
+
+pub mod config;
+pub mod sampler;
+pub mod session;
+
+use crate::error::Result;
+use crate::generate::sampler::{Sampler, SamplingParams};
+use crate::generate::session::{Choose, Next, Prompt, Session};
+
+/// Why a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model said so, or a stop string came.
+    Stop,
+    /// The token budget or the context is used up.
+    Length,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+impl Finish {
+    /// The name in results: `stop`, `length` or `abort`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+            Finish::Cancelled => "abort",
+        }
+    }
+}
+
+/// What to generate.
+#[derive(Debug, Clone)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Most tokens of the reply.
+    pub max_new_tokens: usize,
+    /// Ids that end the reply; they are not part of it.
+    pub stop_ids: Vec<u32>,
+    /// The tokenizer's ids end here; rows of the lm_head from here on are padding and never chosen.
+    pub vocab: usize,
+}
+
+/// What the receiver of a token wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Another token.
+    Continue,
+    /// The reply is complete (a stop string).
+    Stop,
+    /// The caller cancelled.
+    Cancel,
+}
+
+/// Runs the prompt and generates token by token. Each goes to `on_token` before the next is computed; a stop id does not.
+/// `keep_going` is asked between the passes of a long prompt.
+///
+/// # Errors
+/// As [`Session::prefill`]; a cancelled prompt gives [`Finish::Cancelled`], not an error.
+pub async fn generate(
+    session: &mut Session,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+    keep_going: &dyn Fn() -> bool,
+    on_token: &mut dyn FnMut(u32) -> Flow,
+) -> Result<Finish> {
+    let mut sampler = Sampler::new(options.sampling.clone())?.with_vocab(options.vocab).with_prompt(prompt.ids.len());
+    let p = &options.sampling;
+    // Penalties that count occurrences need all logits; so does drawing.
+    let greedy = !p.do_sample || p.temperature == 0.0;
+    let on_device = greedy && p.presence_penalty == 0.0 && p.frequency_penalty == 0.0;
+    let mut history = prompt.ids.clone();
+    let mut seen = Seen::new(&prompt.ids);
+    if options.max_new_tokens == 0 {
+        return Ok(Finish::Length);
+    }
+    let penalize = p.repetition_penalty != 1.0;
+    macro_rules! choose {
+        () => {
+            if on_device {
+                let penalty = penalize.then(|| (p.repetition_penalty as f32, seen.ids()));
+                Choose::Greedy { vocab: options.vocab, penalty }
+            } else {
+                Choose::Logits
+            }
+        };
+    }
+    let mut next = match session.prefill(prompt, choose!(), keep_going).await {
+        Err(crate::error::Error::Cancelled) => return Ok(Finish::Cancelled),
+        other => other?,
+    };
+    for count in 1.. {
+        let id = match next {
+            Next::Id(id) => id,
+            Next::Logits(logits) => sampler.sample(&logits, &history)?,
+        };
+        if options.stop_ids.contains(&id) {
+            return Ok(Finish::Stop);
+        }
+        match on_token(id) {
+            Flow::Continue => {}
+            Flow::Stop => return Ok(Finish::Stop),
+            Flow::Cancel => return Ok(Finish::Cancelled),
+        }
+        if count >= options.max_new_tokens || session.len() >= session.limit() {
+            return Ok(Finish::Length);
+        }
+        history.push(id);
+        seen.insert(id);
+        next = session.step(id, choose!()).await?;
+    }
+    Ok(Finish::Length)
+}
+
+/// Distinct ids in the order in which they came.
+struct Seen {
+    ids: Vec<u32>,
+    set: std::collections::HashSet<u32>,
+}
+
+impl Seen {
+    fn new(ids: &[u32]) -> Self {
+        let mut seen = Seen { ids: Vec::new(), set: Default::default() };
+        ids.iter().for_each(|&id| seen.insert(id));
+        seen
+    }
+
+    fn insert(&mut self, id: u32) {
+        if self.set.insert(id) {
+            self.ids.push(id);
+        }
+    }
+
+    fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+}

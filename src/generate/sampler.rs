@@ -1,0 +1,474 @@
+//! From logits to the next id, as `generate` of transformers 5.23 does it.
+//!
+//! The processors and their order are those of `_get_logits_processor` in `generation/utils.py`, their arithmetic that
+//! of `generation/logits_process.py`: repetition penalty → temperature → top-k → top-p → min-p → softmax. Scores are
+//! f32 throughout. Where torch's f32 softmax is only approximate, ours is computed in f64 and rounded once, so that
+//! native and wasm builds agree; a token can differ only if it lies within rounding of a threshold.
+//!
+//! Additions of ours, all off by default: ids beyond the tokenizer are masked first, and presence and frequency
+//! penalties (as vLLM has them) come after the repetition penalty. What is drawn for a seed is our own choice.
+
+use crate::error::{Error, Result};
+
+/// How to choose. The default is greedy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingParams {
+    /// Draw; otherwise take the best after the penalties, and everything below is without effect.
+    pub do_sample: bool,
+    /// What the scores are divided by. 0 means greedy (transformers refuses it).
+    pub temperature: f64,
+    /// Keep the scores that are no smaller than the k-th largest (more than k of them if there are ties); 0 keeps all.
+    pub top_k: usize,
+    /// Sort by score, ascending; drop while the sum of probabilities is at most 1 − `top_p`; 1 keeps all. The best token
+    /// always stays. Of equal scores the lowest ids are dropped first.
+    pub top_p: f64,
+    /// Drop what is less probable than this share of the best token's probability.
+    pub min_p: Option<f64>,
+    /// Score of every id in the history, once: divided by this if positive, multiplied by it if negative. 1 is off.
+    pub repetition_penalty: f64,
+    /// Subtracted from the score of every generated id.
+    pub presence_penalty: f64,
+    /// Subtracted from the score of every generated id, as often as it was generated.
+    pub frequency_penalty: f64,
+    /// Where the random numbers start.
+    pub seed: u64,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        SamplingParams {
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: None,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// Chooses ids for one reply.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    params: SamplingParams,
+    /// Ids from here on are never chosen.
+    vocab: usize,
+    /// Where the generated ids begin in the history.
+    prompt: usize,
+    random: Random,
+}
+
+impl Sampler {
+    /// A sampler with these parameters.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that transformers refuses: a temperature or penalty that is negative or not
+    /// finite, `top_p` or `min_p` outside 0 to 1.
+    pub fn new(params: SamplingParams) -> Result<Self> {
+        let p = &params;
+        let check = |name: &str, value: f64, ok: bool, expected: &str| {
+            if ok { Ok(()) } else { Err(Error::invalid(name, expected, value.to_string())) }
+        };
+        // Checked as f32, in which the scores are.
+        let finite = |value: f64| (value as f32).is_finite();
+        let (t, r) = (p.temperature, p.repetition_penalty);
+        check("temperature", t, finite(t) && t >= 0.0, "a finite number that is not negative")?;
+        check("repetition_penalty", r, finite(r) && r as f32 > 0.0, "a finite number above 0")?;
+        check("top_p", p.top_p, (0.0..=1.0).contains(&p.top_p), "a number from 0 to 1")?;
+        if let Some(min_p) = p.min_p {
+            check("min_p", min_p, (0.0..=1.0).contains(&min_p), "a number from 0 to 1")?;
+        }
+        check("presence_penalty", p.presence_penalty, finite(p.presence_penalty), "a finite number")?;
+        check("frequency_penalty", p.frequency_penalty, finite(p.frequency_penalty), "a finite number")?;
+        let random = Random::new(params.seed);
+        Ok(Sampler { params, vocab: usize::MAX, prompt: 0, random })
+    }
+
+    /// The same for a tokenizer of `len` ids: the logits' rows from `len` on belong to no token and are masked first.
+    pub fn with_vocab(mut self, len: usize) -> Self {
+        self.vocab = len;
+        self
+    }
+
+    /// The same for a prompt of `len` ids: the presence and frequency penalties count only what comes after it in the
+    /// history. (The repetition penalty counts all of it, as in transformers.)
+    pub fn with_prompt(mut self, len: usize) -> Self {
+        self.prompt = len;
+        self
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// The ids that may come next and their probabilities, by ascending id, without those of probability 0. When greedy,
+    /// the best id alone (of equal ones the lowest, as `torch.argmax` has it).
+    ///
+    /// `logits` is one row `[vocab]` and `history` the prompt's ids and all that were generated since.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if a logit is NaN or +∞, or if all are −∞: some kernel overflowed. [`Error::Invalid`] if there
+    /// are no logits.
+    pub fn probabilities(&self, logits: &[f32], history: &[u32]) -> Result<Vec<(u32, f32)>> {
+        let scores = self.penalized(logits, history)?;
+        let best = argmax(&scores);
+        if scores[best as usize] == f32::NEG_INFINITY {
+            return Err(Error::Gpu { message: "every logit is -inf".to_owned() });
+        }
+        let p = &self.params;
+        let temperature = p.temperature as f32;
+        if !p.do_sample || temperature == 0.0 {
+            return Ok(vec![(best, 1.0)]);
+        }
+        // Ascending ids; nothing below changes that order.
+        let mut kept: Vec<(u32, f32)> =
+            (0..).zip(&scores).filter(|(_, s)| **s > f32::NEG_INFINITY).map(|(id, s)| (id, s / temperature)).collect();
+        if scores[best as usize] / temperature == f32::INFINITY {
+            return Ok(vec![(best, 1.0)]); // so cold that f32 overflows: the limit is greedy
+        }
+        if p.top_k > 0 && p.top_k < kept.len() {
+            let mut values: Vec<f32> = kept.iter().map(|&(_, s)| s).collect();
+            let (_, &mut least, _) = values.select_nth_unstable_by(p.top_k - 1, |a, b| b.total_cmp(a));
+            kept.retain(|&(_, s)| s >= least);
+        }
+        if p.top_p < 1.0 {
+            top_p(&mut kept, p.top_p);
+        }
+        if let Some(min_p) = p.min_p {
+            let probabilities = softmax(&kept);
+            let least = min_p as f32 * probabilities.iter().copied().fold(0.0, f32::max);
+            let mut each = probabilities.into_iter();
+            kept.retain(|_| each.next().is_some_and(|p| p >= least));
+        }
+        let probabilities = softmax(&kept);
+        let kept = kept.into_iter().zip(probabilities).map(|((id, _), p)| (id, p));
+        Ok(kept.filter(|&(_, p)| p > 0.0).collect())
+    }
+
+    /// The next id. Draws one random number if sampling, none if greedy.
+    ///
+    /// The draw u·Σp, u uniform in [0, 1), falls into the first id at which the sum of probabilities in ascending id
+    /// order exceeds it.
+    ///
+    /// # Errors
+    /// As for [`Sampler::probabilities`].
+    pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
+        let choices = self.probabilities(logits, history)?;
+        if !self.params.do_sample {
+            return Ok(choices[0].0); // greedy gives exactly one
+        }
+        let total: f64 = choices.iter().map(|&(_, p)| f64::from(p)).sum();
+        let draw = self.random.unit() * total;
+        let mut sum = 0.0;
+        let hit = choices.iter().find(|&&(_, p)| {
+            sum += f64::from(p);
+            sum > draw
+        });
+        // The best id has a positive probability, so there is a last choice for a draw that rounding lost.
+        Ok(hit.unwrap_or(&choices[choices.len() - 1]).0)
+    }
+
+    /// The scores of the real ids after the penalties.
+    fn penalized(&self, logits: &[f32], history: &[u32]) -> Result<Vec<f32>> {
+        let mut scores = logits[..logits.len().min(self.vocab).min(u32::MAX as usize)].to_vec();
+        if scores.is_empty() {
+            return Err(Error::invalid("logits", "at least one", format!("{}", logits.len())));
+        }
+        if let Some(id) = scores.iter().position(|s| s.is_nan() || *s == f32::INFINITY) {
+            return Err(Error::Gpu { message: format!("the logit of id {id} is {}", scores[id]) });
+        }
+        let p = &self.params;
+        if p.repetition_penalty != 1.0 {
+            let penalty = p.repetition_penalty as f32;
+            let mut seen = vec![false; scores.len()];
+            for &id in history {
+                let Some(score) = scores.get_mut(id as usize) else { continue };
+                if !std::mem::replace(&mut seen[id as usize], true) {
+                    *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
+                }
+            }
+        }
+        if p.presence_penalty != 0.0 || p.frequency_penalty != 0.0 {
+            let mut counts = vec![0u32; scores.len()];
+            for &id in history.get(self.prompt..).unwrap_or_default() {
+                if let Some(count) = counts.get_mut(id as usize) {
+                    *count += 1;
+                }
+            }
+            let (presence, frequency) = (p.presence_penalty as f32, p.frequency_penalty as f32);
+            for (score, &count) in scores.iter_mut().zip(&counts).filter(|(_, count)| **count > 0) {
+                *score -= presence + frequency * count as f32;
+            }
+        }
+        // Penalties can overflow upwards (a tiny divisor, a huge reward); keep them comparable.
+        scores.iter_mut().for_each(|s| *s = s.min(f32::MAX));
+        Ok(scores)
+    }
+}
+
+/// The lowest id with the largest score. `scores` is not empty and has no NaN.
+fn argmax(scores: &[f32]) -> u32 {
+    let (mut best, mut at) = (f32::NEG_INFINITY, 0);
+    for (id, &score) in (0..).zip(scores) {
+        if score > best {
+            (best, at) = (score, id);
+        }
+    }
+    at
+}
+
+/// exp(score − largest) as f64, in the order of `kept`, and their sum. What f32 would call 0 is 0.
+fn exponentials(kept: &[(u32, f32)]) -> (Vec<f64>, f64) {
+    let most = kept.iter().fold(f32::NEG_INFINITY, |m, &(_, s)| m.max(s));
+    let exp = |&(_, s): &(u32, f32)| {
+        let d = s - most;
+        if d < -104.0 { 0.0 } else { f64::from(d).exp() }
+    };
+    let values: Vec<f64> = kept.iter().map(exp).collect();
+    let sum = values.iter().sum();
+    (values, sum)
+}
+
+fn softmax(kept: &[(u32, f32)]) -> Vec<f32> {
+    let (values, sum) = exponentials(kept);
+    values.into_iter().map(|v| (v / sum) as f32).collect()
+}
+
+/// `TopPLogitsWarper`. Sorts only what can matter: scores so improbable that all of them together stay below the
+/// threshold are dropped at once, and their sum is where the others start.
+fn top_p(kept: &mut Vec<(u32, f32)>, top_p: f64) {
+    let threshold = (1.0 - top_p) as f32;
+    let probabilities = softmax(kept);
+    let small = f64::from(threshold) / (2.0 * kept.len() as f64);
+    let mut sum = 0.0f64;
+    let mut large = Vec::new();
+    for (place, &p) in probabilities.iter().enumerate() {
+        if f64::from(p) < small { sum += f64::from(p) } else { large.push(place) }
+    }
+    // Places ascend with ids, so a stable sort leaves equal scores in the order of their ids, as torch.sort does.
+    large.sort_by(|&a, &b| kept[a].1.partial_cmp(&kept[b].1).unwrap_or(std::cmp::Ordering::Equal));
+    let mut keep = vec![false; kept.len()];
+    for &place in &large {
+        // torch accumulates in f64 on the CPU and compares in f32.
+        sum += f64::from(probabilities[place]);
+        keep[place] = sum as f32 > threshold;
+    }
+    if let Some(&best) = large.last() {
+        keep[best] = true;
+    }
+    let mut each = keep.into_iter();
+    kept.retain(|_| each.next().unwrap_or(false));
+}
+
+/// xoshiro256++ (Blackman and Vigna, <https://prng.di.unimi.it>), seeded by SplitMix64 as its authors advise.
+#[derive(Debug, Clone)]
+struct Random {
+    state: [u64; 4],
+}
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut x = seed;
+        let state = std::array::from_fn(|_| {
+            x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        });
+        Random { state }
+    }
+
+    fn next(&mut self) -> u64 {
+        let s = &mut self.state;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// Uniform in [0, 1): the upper 53 bits.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampling(edit: impl FnOnce(&mut SamplingParams)) -> Sampler {
+        let mut params = SamplingParams { do_sample: true, ..SamplingParams::default() };
+        edit(&mut params);
+        Sampler::new(params).unwrap()
+    }
+
+    fn ids(sampler: &Sampler, logits: &[f32]) -> Vec<u32> {
+        sampler.probabilities(logits, &[]).unwrap().into_iter().map(|(id, _)| id).collect()
+    }
+
+    // The reference implementations' published outputs for these states.
+    #[test]
+    fn the_generator_is_the_published_one() {
+        let mut random = Random { state: [1, 2, 3, 4] };
+        let first: [u64; 4] = std::array::from_fn(|_| random.next());
+        assert_eq!(first, [41943041, 58720359, 3588806011781223, 3591011842654386]);
+        // SplitMix64 from 1234567.
+        let random = Random::new(1234567);
+        let expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431];
+        assert_eq!(random.state, expected);
+        let mut random = Random::new(0);
+        assert!((0..1000).map(|_| random.unit()).all(|u| (0.0..1.0).contains(&u)));
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_equals_after_penalties() {
+        let mut greedy = Sampler::new(SamplingParams::default()).unwrap();
+        assert_eq!(greedy.sample(&[1.0, 3.0, 3.0, -1.0], &[]).unwrap(), 1);
+        let penalty = SamplingParams { repetition_penalty: 1.5, ..SamplingParams::default() };
+        let mut greedy = Sampler::new(penalty).unwrap();
+        // 3 → 2 once, although id 1 occurs twice; −1 → −1.5; ids beyond the logits are ignored.
+        assert_eq!(greedy.sample(&[1.9, 3.0, 1.99, -1.0], &[1, 1, 9, u32::MAX]).unwrap(), 1);
+        assert_eq!(greedy.sample(&[-1.0, -1.4], &[0]).unwrap(), 1);
+        assert_eq!(greedy.sample(&[0.0, -0.1], &[0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn padding_ids_are_never_chosen() {
+        let mut greedy = Sampler::new(SamplingParams::default()).unwrap().with_vocab(2);
+        assert_eq!(greedy.sample(&[1.0, 2.0, 9.0], &[]).unwrap(), 1);
+        assert_eq!(greedy.sample(&[1.0, 2.0, f32::NAN], &[]).unwrap(), 1);
+        assert!(greedy.with_vocab(0).sample(&[1.0], &[]).is_err());
+    }
+
+    #[test]
+    fn top_k_keeps_ties() {
+        assert_eq!(ids(&sampling(|p| p.top_k = 2), &[1.0, 2.0, 3.0, 2.0, 0.0]), [1, 2, 3]);
+        assert_eq!(ids(&sampling(|p| p.top_k = 1), &[1.0, 2.0, 3.0, 2.0, 0.0]), [2]);
+        assert_eq!(ids(&sampling(|p| p.top_k = 9), &[1.0, 2.0]), [0, 1]);
+    }
+
+    #[test]
+    fn top_p_drops_from_below() {
+        // Probabilities 0.5, 0.25, 0.125, 0.125: exact in f32, sums hit thresholds exactly, and "at most" drops.
+        let logits = [4f32.ln(), 2f32.ln(), 0.0, 0.0];
+        assert_eq!(ids(&sampling(|p| p.top_p = 0.75), &logits), [0, 1]);
+        assert_eq!(ids(&sampling(|p| p.top_p = 0.76), &logits), [0, 1, 3]);
+        assert_eq!(ids(&sampling(|p| p.top_p = 0.5), &logits), [0]);
+        assert_eq!(ids(&sampling(|p| p.top_p = 0.0), &logits), [0]);
+        assert_eq!(ids(&sampling(|p| p.top_p = 1.0), &logits), [0, 1, 2, 3]);
+        assert_eq!(ids(&sampling(|p| p.top_p = 0.5), &[0.0, 0.0]), [1], "of equals the lower id goes first");
+    }
+
+    #[test]
+    fn min_p_is_relative_to_the_best() {
+        let logits = [4f32.ln(), 2f32.ln(), 0.0, -1.0];
+        assert_eq!(ids(&sampling(|p| p.min_p = Some(0.3)), &logits), [0, 1]);
+        assert_eq!(ids(&sampling(|p| p.min_p = Some(1.0)), &logits), [0]);
+        assert_eq!(ids(&sampling(|p| p.min_p = Some(0.0)), &logits), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn temperatures() {
+        let p = sampling(|p| p.temperature = 0.5).probabilities(&[0.0, 0.5f32.ln()], &[]).unwrap();
+        assert!((p[0].1 - 0.8).abs() < 1e-7 && (p[1].1 - 0.2).abs() < 1e-7, "{p:?}");
+        // The hub's 1e-6, and what overflows or vanishes in f32, are all greedy.
+        for temperature in [1e-6, 1e-38, 1e-44, 1e-60, 0.0] {
+            let sampler = sampling(|p| p.temperature = temperature);
+            assert_eq!(ids(&sampler, &[1.0, 30.0, 29.5, -4.0]), [1], "{temperature}");
+        }
+        assert_eq!(ids(&sampling(|p| p.temperature = 1e38), &[1.0, 30.0]), [0, 1]);
+    }
+
+    #[test]
+    fn presence_and_frequency_count_what_was_generated() {
+        let params = SamplingParams { presence_penalty: 0.5, frequency_penalty: 1.0, ..SamplingParams::default() };
+        let mut greedy = Sampler::new(params).unwrap().with_prompt(2);
+        assert_eq!(greedy.sample(&[3.0, 2.0], &[0, 0]).unwrap(), 0);
+        assert_eq!(greedy.sample(&[3.0, 1.4], &[0, 0, 0]).unwrap(), 0);
+        assert_eq!(greedy.sample(&[3.0, 1.6], &[0, 0, 0]).unwrap(), 1);
+        assert_eq!(greedy.sample(&[3.0, 1.6], &[0]).unwrap(), 0, "a history shorter than the prompt");
+    }
+
+    #[test]
+    fn broken_logits_are_errors() {
+        for do_sample in [false, true] {
+            let sampler = sampling(|p| p.do_sample = do_sample);
+            for bad in [&[1.0, f32::NAN][..], &[f32::INFINITY, 0.0], &[f32::NEG_INFINITY; 3]] {
+                assert!(matches!(sampler.probabilities(bad, &[]), Err(Error::Gpu { .. })), "{bad:?}");
+            }
+            assert!(matches!(sampler.probabilities(&[], &[]), Err(Error::Invalid { .. })));
+            assert!(sampler.probabilities(&[f32::NEG_INFINITY, f32::MIN, f32::MAX], &[]).is_ok());
+        }
+    }
+
+    #[test]
+    fn parameters_are_checked() {
+        let refuse = |edit: fn(&mut SamplingParams)| {
+            let mut params = SamplingParams::default();
+            edit(&mut params);
+            assert!(matches!(Sampler::new(params.clone()), Err(Error::Invalid { .. })), "{params:?}");
+        };
+        refuse(|p| p.temperature = -1.0);
+        refuse(|p| p.temperature = f64::NAN);
+        refuse(|p| p.temperature = 1e300);
+        refuse(|p| p.top_p = 1.1);
+        refuse(|p| p.top_p = f64::NAN);
+        refuse(|p| p.min_p = Some(-0.1));
+        refuse(|p| p.repetition_penalty = 0.0);
+        refuse(|p| p.repetition_penalty = 1e-60);
+        refuse(|p| p.presence_penalty = f64::INFINITY);
+        refuse(|p| p.frequency_penalty = f64::NAN);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities_and_the_seed() {
+        let logits = [4f32.ln(), 2f32.ln(), 0.0, 0.0];
+        let draw = |seed: u64| {
+            let mut sampler = sampling(|p| p.seed = seed);
+            (0..4000).map(|_| sampler.sample(&logits, &[]).unwrap()).collect::<Vec<u32>>()
+        };
+        let drawn = draw(42);
+        assert_eq!(drawn, draw(42));
+        assert_ne!(drawn, draw(43));
+        for (id, p) in [(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)] {
+            let share = drawn.iter().filter(|&&d| d == id).count() as f64 / 4000.0;
+            // Five standard deviations.
+            assert!((share - p).abs() < 5.0 * (p * (1.0 - p) / 4000.0f64).sqrt(), "{id}: {share}");
+        }
+    }
+
+    #[test]
+    fn a_whole_vocabulary() {
+        let mut random = Random::new(5);
+        let logits: Vec<f32> = (0..151_936).map(|_| (random.unit() * 20.0 - 10.0) as f32).collect();
+        let sorted = |sampler: &Sampler| {
+            let p = sampler.probabilities(&logits, &[1, 2, 3]).unwrap();
+            assert!(p.is_sorted_by(|a, b| a.0 < b.0));
+            assert!((p.iter().map(|c| f64::from(c.1)).sum::<f64>() - 1.0).abs() < 1e-5);
+            p.len()
+        };
+        assert_eq!(sorted(&sampling(|_| {})), 151_936);
+        assert!((50..60).contains(&sorted(&sampling(|p| p.top_k = 50))));
+        // Cross-check the shortcut of top-p against the plain rule.
+        for share in [0.1, 0.8, 0.999] {
+            let mut plain: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+            let probabilities = softmax(&plain);
+            plain.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let mut sum = 0.0;
+            plain.retain(|&(id, _)| {
+                sum += f64::from(probabilities[id as usize]);
+                sum as f32 > (1.0 - share) as f32
+            });
+            assert_eq!(sorted(&sampling(|p| p.top_p = share)), plain.len(), "{share}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The bytes of a PNG, JPEG, WebP, GIF or BMP file → an upright RGB picture.
+
+use super::{MAX_PIXELS, Picture};
+use crate::error::{Error, Result};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+use std::io::Cursor;
+
+/// Decodes a file: first frame, EXIF orientation applied, transparency composited on white, colour profiles ignored.
+///
+/// The rules are those of transformers 5 (`image_utils.load_image` for the orientation, `image_transforms.
+/// convert_to_rgb` for the alpha: PIL's `alpha_composite`, to the bit). PNG, GIF, BMP and WebP come out exactly as from
+/// PIL; a JPEG up to 2 levels away, and up to 4 where its colours are stored at half resolution.
+///
+/// Two habits of PIL are not copied, because they destroy the picture: 16-bit grey is not clipped at 255 but scaled
+/// (the high byte, as PIL itself does for 16-bit colour), and the part of a GIF's screen that its first frame does not
+/// cover is transparent (as in browsers) and not palette entry 0.
+///
+/// [`Error::Image`]: other bytes than one of these formats, a broken file, or more than [`MAX_PIXELS`] pixels, which
+/// the header tells before anything is decoded.
+pub fn decode(bytes: &[u8]) -> Result<Picture> {
+    let format = image::guess_format(bytes).map_err(|_| not_an_image(bytes))?;
+    let name = match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::Bmp => "BMP",
+        other => return Err(unusable(FORMATS, other.to_mime_type())),
+    };
+    let broken = |e: image::ImageError| unusable(format!("a well-formed {name} file"), e);
+
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_PIXELS * 8 + (64 << 20)); // 16-bit RGBA of the largest picture, and the decoder's own
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 || pixels > MAX_PIXELS {
+        return Err(unusable(
+            format!("1 to {MAX_PIXELS} pixels ({} megapixels)", MAX_PIXELS >> 20),
+            format!("a {name} of {width}×{height}"),
+        ));
+    }
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms); // PIL ignores broken EXIF too
+    let color = decoder.color_type();
+    let mut raw = vec![0; decoder.total_bytes() as usize]; // at most 8 · MAX_PIXELS: fits 32 bits
+    decoder.read_image(&mut raw).map_err(broken)?;
+
+    let rgb = to_rgb(color, raw).ok_or_else(|| unusable("8 or 16 bits a channel", format!("{color:?}")))?;
+    if orientation == Orientation::NoTransforms {
+        return Ok(Picture { width, height, rgb });
+    }
+    let stored = RgbImage::from_raw(width, height, rgb)
+        .ok_or_else(|| unusable("as many pixels as the header says", "another number"))?;
+    let mut upright = DynamicImage::ImageRgb8(stored);
+    upright.apply_orientation(orientation);
+    let upright = upright.into_rgb8();
+    Ok(Picture { width: upright.width(), height: upright.height(), rgb: upright.into_raw() })
+}
+
+const FORMATS: &str = "a PNG, JPEG, WebP, GIF or BMP file";
+
+fn unusable(expected: impl Into<String>, found: impl ToString) -> Error {
+    Error::Image { expected: expected.into(), found: found.to_string() }
+}
+
+fn not_an_image(bytes: &[u8]) -> Error {
+    let head: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    unusable(FORMATS, format!("{} bytes starting with [{}]", bytes.len(), head.join(" ")))
+}
+
+/// Decoded samples → RGB bytes, alpha composited on white. `None`: floating-point samples, which none of our formats has.
+fn to_rgb(color: ColorType, raw: Vec<u8>) -> Option<Vec<u8>> {
+    // 16-bit samples are native-endian; their high byte is PIL's 8-bit value ("RGB;16B" keeps that byte).
+    let narrow = |raw: Vec<u8>| raw.chunks_exact(2).map(|s| (u16::from_ne_bytes([s[0], s[1]]) >> 8) as u8).collect();
+    let (channels, raw): (usize, Vec<u8>) = match color {
+        ColorType::L8 => (1, raw),
+        ColorType::La8 => (2, raw),
+        ColorType::Rgb8 => return Some(raw),
+        ColorType::Rgba8 => (4, raw),
+        ColorType::L16 => (1, narrow(raw)),
+        ColorType::La16 => (2, narrow(raw)),
+        ColorType::Rgb16 => return Some(narrow(raw)),
+        ColorType::Rgba16 => (4, narrow(raw)),
+        _ => return None,
+    };
+    let mut rgb = Vec::with_capacity(raw.len() / channels * 3);
+    for sample in raw.chunks_exact(channels) {
+        match *sample {
+            [grey] => rgb.extend([grey; 3]),
+            [grey, a] => rgb.extend([over_white(grey, a); 3]),
+            [r, g, b, a] => rgb.extend([over_white(r, a), over_white(g, a), over_white(b, a)]),
+            _ => return None,
+        }
+    }
+    Some(rgb)
+}
+
+/// One channel of a pixel over opaque white, in the integers of PIL's `AlphaComposite.c`: there the background's
+/// alpha of 255 makes coef1 = 128·alpha and coef2 = 128·(255 − alpha), and the sum is divided by 255 and 128.
+fn over_white(value: u8, alpha: u8) -> u8 {
+    if alpha == 0 {
+        return 255;
+    }
+    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    let sum = value * (alpha << 7) + 255 * ((255 - alpha) << 7) + (0x80 << 7);
+    ((((sum >> 8) + sum) >> 8) >> 7) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        image.write_to(&mut out, format).unwrap();
+        out.into_inner()
+    }
+
+    /// A 2×1 PNG with these header fields whose one row holds `row` (stored, filter 0).
+    fn png(width: u32, height: u32, depth: u8, color: u8, chunks: &[(&[u8; 4], &[u8])], row: &[u8]) -> Vec<u8> {
+        fn crc(bytes: &[u8]) -> u32 {
+            !bytes.iter().fold(!0u32, |mut c, &b| {
+                c ^= u32::from(b);
+                (0..8).for_each(|_| c = (c >> 1) ^ (0xEDB8_8320 & (c & 1).wrapping_neg()));
+                c
+            })
+        }
+        let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
+        let mut chunk = |name: &[u8; 4], data: &[u8]| {
+            out.extend((data.len() as u32).to_be_bytes());
+            let body = [name.as_slice(), data].concat();
+            out.extend(&body);
+            out.extend(crc(&body).to_be_bytes());
+        };
+        let mut ihdr = [width.to_be_bytes(), height.to_be_bytes()].concat();
+        ihdr.extend([depth, color, 0, 0, 0]);
+        chunk(b"IHDR", &ihdr);
+        chunks.iter().for_each(|(name, data)| chunk(name, data));
+        let scan = [&[0], row].concat();
+        let (a, b) = scan.iter().fold((1u32, 0u32), |(a, b), &x| {
+            let a = (a + u32::from(x)) % 65521;
+            (a, (a + b) % 65521)
+        });
+        let length = (scan.len() as u16).to_le_bytes();
+        let mut zlib = vec![0x78, 0x01, 1, length[0], length[1], !length[0], !length[1]];
+        zlib.extend(&scan);
+        zlib.extend(((b << 16) | a).to_be_bytes());
+        chunk(b"IDAT", &zlib);
+        chunk(b"IEND", &[]);
+        out
+    }
+
+    #[test]
+    fn alpha_over_white_is_pils() {
+        // PIL 13: Image.alpha_composite(white, Image.new("RGBA", (1, 1), (v, v, v, a)))
+        for (v, a, expected) in ALPHA_VECTORS {
+            assert_eq!(over_white(v, a), expected, "value {v} alpha {a}");
+        }
+        // The sum over all 65,536 pairs of value·256 + alpha, weighted so that a swap shows.
+        let mut sum = 0u64;
+        for v in 0..=255u8 {
+            for a in 0..=255u8 {
+                sum += u64::from(over_white(v, a)) * (u64::from(v) * 257 + u64::from(a) + 1);
+            }
+        }
+        assert_eq!(sum, ALPHA_SUM);
+    }
+    const ALPHA_VECTORS: [(u8, u8, u8); 6] =
+        [(0, 0, 255), (0, 255, 0), (0, 128, 127), (200, 1, 255), (17, 90, 171), (254, 254, 254)];
+    const ALPHA_SUM: u64 = 458_122_854_400;
+
+    #[test]
+    fn sixteen_bits_keep_the_high_byte() {
+        let grey = png(2, 1, 16, 0, &[], &[0x12, 0xFF, 0xFF, 0x00]);
+        assert_eq!(decode(&grey).unwrap().rgb, [0x12, 0x12, 0x12, 0xFF, 0xFF, 0xFF]);
+        let colour = png(1, 1, 16, 2, &[], &[0x00, 0xFF, 0x7F, 0xFF, 0x80, 0x00]);
+        assert_eq!(decode(&colour).unwrap().rgb, [0x00, 0x7F, 0x80]);
+        let grey_alpha = png(1, 1, 16, 4, &[], &[0x00, 0xFF, 0x80, 0xFF]);
+        assert_eq!(decode(&grey_alpha).unwrap().rgb, [127; 3]);
+    }
+
+    #[test]
+    fn palettes_with_and_without_transparency() {
+        let palette: &[u8] = &[10, 20, 30, 40, 50, 60];
+        let opaque = png(2, 1, 8, 3, &[(b"PLTE", palette)], &[1, 0]);
+        assert_eq!(decode(&opaque).unwrap().rgb, [40, 50, 60, 10, 20, 30]);
+        let clear = png(2, 1, 8, 3, &[(b"PLTE", palette), (b"tRNS", &[0])], &[1, 0]);
+        assert_eq!(decode(&clear).unwrap().rgb, [40, 50, 60, 255, 255, 255]);
+        let bits = png(8, 1, 1, 0, &[], &[0b1011_0000]);
+        assert_eq!(decode(&bits).unwrap().rgb[..9], [255, 255, 255, 0, 0, 0, 255, 255, 255]);
+    }
+
+    #[test]
+    fn every_format_and_orientation() {
+        let rgb = RgbImage::from_fn(6, 4, |x, y| image::Rgb([x as u8 * 40, y as u8 * 60, 200]));
+        let image = DynamicImage::ImageRgb8(rgb.clone());
+        for format in [ImageFormat::Png, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::WebP] {
+            let p = decode(&file(&image, format)).unwrap();
+            assert_eq!((p.width, p.height, p.rgb.as_slice()), (6, 4, rgb.as_raw().as_slice()), "{format:?}");
+        }
+        assert_eq!(decode(&file(&image, ImageFormat::Jpeg)).unwrap().width, 6);
+
+        // A little-endian EXIF block whose only entry is Orientation = 6: turn 90° clockwise to show.
+        let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let turned = png(3, 1, 8, 0, &[(b"eXIf", exif)], &[1, 2, 3]);
+        let p = decode(&turned).unwrap();
+        assert_eq!((p.width, p.height), (1, 3));
+        assert_eq!(p.rgb, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused_with_words() {
+        for bytes in [&b""[..], b"\x89PNG", b"<html><body>", b"II*\0\x08\0\0\0", &[0; 64]] {
+            let error = decode(bytes).unwrap_err();
+            assert!(matches!(&error, Error::Image { expected, .. } if expected.contains("PNG, JPEG")), "{error}");
+        }
+        let mut cut = file(&DynamicImage::new_rgb8(30, 30), ImageFormat::Png);
+        cut.truncate(60);
+        assert!(matches!(decode(&cut), Err(Error::Image { .. })));
+    }
+
+    #[test]
+    fn the_size_is_read_before_the_pixels() {
+        let bomb = png(30_000, 30_000, 8, 2, &[], &[]);
+        let text = decode(&bomb).unwrap_err().to_string();
+        assert!(text.contains("64 megapixels") && text.contains("30000×30000"), "{text}");
+        let mut gif = b"GIF89a".to_vec();
+        gif.extend([0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, b';']);
+        assert!(matches!(decode(&gif), Err(Error::Image { .. })));
+    }
+
+    /// No input may panic: every truncation and many corruptions of a small file of each format.
+    #[test]
+    fn corrupted_files_never_panic() {
+        let image = DynamicImage::ImageRgb8(RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8, y as u8, 9])));
+        let mut seed = 1u64;
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp] {
+            let good = file(&image, format);
+            for end in 0..good.len() {
+                let _ = decode(&good[..end]);
+            }
+            for _ in 0..400 {
+                let mut bad = good.clone();
+                for _ in 0..3 {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let at = (seed >> 33) as usize % bad.len();
+                    bad[at] = (seed >> 24) as u8;
+                }
+                let _ = decode(&bad);
+            }
+        }
+    }
+}

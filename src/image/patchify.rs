@@ -1,0 +1,328 @@
+//! The checkpoint's preprocessing numbers, and the last step: pixels → normalised rows in the vision tower's order.
+
+use super::Picture;
+use crate::error::{Error, Result};
+use serde::Deserialize;
+
+/// The numbers of `preprocessor_config.json` that the image path uses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreprocessorConfig {
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Frames in a patch.
+    pub temporal_patch_size: usize,
+    /// A language-model token is `merge_size`² patches.
+    pub merge_size: usize,
+    /// Fewest pixels after resizing.
+    pub min_pixels: u64,
+    /// Most pixels after resizing.
+    pub max_pixels: u64,
+    /// Mean of each channel, of values in 0..1.
+    pub image_mean: [f32; 3],
+    /// Standard deviation of each channel, of values in 0..1.
+    pub image_std: [f32; 3],
+}
+
+impl Default for PreprocessorConfig {
+    /// The defaults of transformers' `Qwen2VLImageProcessor`. The hub's checkpoints raise `max_pixels` to 12,845,056.
+    fn default() -> Self {
+        Self {
+            patch_size: 14,
+            temporal_patch_size: 2,
+            merge_size: 2,
+            min_pixels: 56 * 56,
+            max_pixels: 28 * 28 * 1280,
+            image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            image_std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        }
+    }
+}
+
+/// The keys of the file; everything absent or null has transformers' default.
+#[derive(Deserialize)]
+struct File {
+    patch_size: Option<usize>,
+    temporal_patch_size: Option<usize>,
+    merge_size: Option<usize>,
+    min_pixels: Option<u64>,
+    max_pixels: Option<u64>,
+    size: Option<Size>,
+    image_mean: Option<[f32; 3]>,
+    image_std: Option<[f32; 3]>,
+    do_resize: Option<bool>,
+    do_rescale: Option<bool>,
+    do_normalize: Option<bool>,
+    rescale_factor: Option<f64>,
+    resample: Option<u32>,
+}
+
+/// Despite the names these are numbers of pixels.
+#[derive(Deserialize)]
+struct Size {
+    shortest_edge: Option<u64>,
+    longest_edge: Option<u64>,
+}
+
+impl PreprocessorConfig {
+    /// Reads `preprocessor_config.json`.
+    ///
+    /// As in transformers' `Qwen2VLImageProcessor.__init__`: `min_pixels` and `max_pixels` win over
+    /// `size.shortest_edge` and `size.longest_edge` (numbers of pixels all four); what is absent has the class's
+    /// [default](Self::default).
+    ///
+    /// [`Error::Malformed`]: not JSON, a number out of range, or a step that this room does otherwise (no resizing,
+    /// rescaling or normalising; a factor other than 1/255; a filter other than bicubic).
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        const NAME: &str = "preprocessor_config.json";
+        let file: File =
+            serde_json::from_slice(bytes).map_err(|e| Error::malformed(NAME, "JSON with known keys", e.to_string()))?;
+        let refuse =
+            |key: &str, expected: &str, found: String| Err(Error::malformed(format!("{NAME}: {key}"), expected, found));
+        for (key, value) in
+            [("do_resize", file.do_resize), ("do_rescale", file.do_rescale), ("do_normalize", file.do_normalize)]
+        {
+            if value == Some(false) {
+                return refuse(key, "true", "false".into());
+            }
+        }
+        if let Some(factor) = file.rescale_factor.filter(|f| (f * 255.0 - 1.0).abs() > 1e-6 || f.is_nan()) {
+            return refuse("rescale_factor", "1/255", factor.to_string());
+        }
+        if let Some(filter) = file.resample.filter(|&f| f != 3) {
+            return refuse("resample", "3 (bicubic)", filter.to_string());
+        }
+        let default = Self::default();
+        let size = file.size.unwrap_or(Size { shortest_edge: None, longest_edge: None });
+        let cfg = Self {
+            patch_size: file.patch_size.unwrap_or(default.patch_size),
+            temporal_patch_size: file.temporal_patch_size.unwrap_or(default.temporal_patch_size),
+            merge_size: file.merge_size.unwrap_or(default.merge_size),
+            min_pixels: file.min_pixels.or(size.shortest_edge).unwrap_or(default.min_pixels),
+            max_pixels: file.max_pixels.or(size.longest_edge).unwrap_or(default.max_pixels),
+            image_mean: file.image_mean.unwrap_or(default.image_mean),
+            image_std: file.image_std.unwrap_or(default.image_std),
+        };
+        let sides = [cfg.patch_size, cfg.temporal_patch_size, cfg.merge_size];
+        if sides.iter().any(|n| !(1..=256).contains(n)) {
+            return refuse("patch_size, temporal_patch_size, merge_size", "1 to 256", format!("{sides:?}"));
+        }
+        if cfg.max_pixels == 0 {
+            return refuse("max_pixels", "at least 1", "0".into());
+        }
+        if !cfg.image_mean.iter().all(|m| m.is_finite()) || !cfg.image_std.iter().all(|s| s.is_normal()) {
+            return refuse(
+                "image_mean and image_std",
+                "finite numbers, the deviations not 0",
+                format!("{:?} and {:?}", cfg.image_mean, cfg.image_std),
+            );
+        }
+        Ok(cfg)
+    }
+
+    /// The side in pixels of the square that one language-model token sees: patch size · merge size. [`Error::Invalid`]
+    /// if that is 0 or does not fit (fields set by hand).
+    pub fn factor(&self) -> Result<u32> {
+        let factor = self.patch_size.checked_mul(self.merge_size).and_then(|f| u32::try_from(f).ok());
+        factor.filter(|&f| f > 0).ok_or_else(|| {
+            let found = format!("patch_size {}, merge_size {}", self.patch_size, self.merge_size);
+            Error::invalid("preprocessor configuration", "a positive patch_size · merge_size", found)
+        })
+    }
+}
+
+/// What the vision tower takes: one row for each patch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patches {
+    /// Patches in time, down and across. A still picture has 1 in time.
+    pub grid_thw: [u32; 3],
+    /// [`rows`](Self::rows) × [`row_len`](Self::row_len) normalised values. Rows in the order (t, block row, block
+    /// column, row in block, column in block) with blocks of merge size; values in the order (channel, frame, y, x).
+    pub pixel_values: Vec<f32>,
+    /// (width, height) of the picture that came.
+    pub original: (u32, u32),
+    /// (width, height) that the model sees: boxes in its answers are in these pixels.
+    pub resized: (u32, u32),
+}
+
+impl Patches {
+    /// Number of patches: t · h · w.
+    pub fn rows(&self) -> usize {
+        self.grid_thw.iter().map(|&n| n as usize).product()
+    }
+
+    /// Values in a patch: 3 · temporal patch size · patch size².
+    pub fn row_len(&self) -> usize {
+        self.pixel_values.len().checked_div(self.rows()).unwrap_or(0)
+    }
+
+    /// Language-model tokens: patches / `merge`².
+    pub fn tokens(&self, merge: usize) -> usize {
+        self.rows().checked_div(merge * merge).unwrap_or(0)
+    }
+}
+
+/// Normalises frames of one size and cuts them into patches: transformers' `Qwen2VLImageProcessor.patchify` after
+/// `rescale_and_normalize`, and the same of its video processor. One frame is a still picture. The last frame is
+/// repeated until the number of frames is a multiple of the temporal patch size.
+///
+/// A value is (v − 255·mean) / (255·std) in f32, as the torchvision backend fuses it.
+///
+/// [`Error::Invalid`]: no frame, frames of different sizes or that [`Picture::check`] refuses, or sides that are not
+/// multiples of patch size · merge size.
+pub fn patchify(frames: &[&Picture], cfg: &PreprocessorConfig) -> Result<Patches> {
+    let factor = cfg.factor()?;
+    let [first, ..] = frames else {
+        return Err(Error::invalid("frames", "at least one", "none"));
+    };
+    let (width, height) = (first.width, first.height);
+    if width % factor != 0 || height % factor != 0 || cfg.temporal_patch_size == 0 {
+        return Err(Error::invalid(
+            "frames",
+            format!("sides that are multiples of {factor}, and a temporal_patch_size of at least 1"),
+            format!("{width}×{height}, temporal_patch_size {}", cfg.temporal_patch_size),
+        ));
+    }
+    for frame in frames {
+        frame.check()?;
+        if (frame.width, frame.height) != (width, height) {
+            let found = format!("{}×{}", frame.width, frame.height);
+            return Err(Error::invalid("frames", format!("all {width}×{height}"), found));
+        }
+    }
+
+    let (patch, merge, depth) = (cfg.patch_size, cfg.merge_size, cfg.temporal_patch_size);
+    let (grid_h, grid_w) = (height as usize / patch, width as usize / patch);
+    let grid_t = frames.len().div_ceil(depth);
+    let table = [0, 1, 2].map(|c| normalized(cfg.image_mean[c], cfg.image_std[c]));
+    let mut values = Vec::with_capacity(grid_t * grid_h * grid_w * 3 * depth * patch * patch);
+    let last = frames.len() - 1;
+    for t in 0..grid_t {
+        for (block_y, block_x) in pairs(grid_h / merge, grid_w / merge) {
+            for (in_y, in_x) in pairs(merge, merge) {
+                let (top, left) = ((block_y * merge + in_y) * patch, (block_x * merge + in_x) * patch);
+                for (channel, table) in table.iter().enumerate() {
+                    for frame in t * depth..(t + 1) * depth {
+                        let rgb = &frames[frame.min(last)].rgb;
+                        for y in top..top + patch {
+                            let start = (y * width as usize + left) * 3;
+                            let line = rgb[start..start + patch * 3].chunks_exact(3);
+                            values.extend(line.map(|pixel| table[usize::from(pixel[channel])]));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(Patches {
+        grid_thw: [grid_t as u32, grid_h as u32, grid_w as u32],
+        pixel_values: values,
+        original: (width, height),
+        resized: (width, height),
+    })
+}
+
+/// (0, 0), (0, 1), … (rows − 1, columns − 1).
+fn pairs(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).flat_map(move |r| (0..columns).map(move |c| (r, c)))
+}
+
+/// The normalised value of each byte of one channel.
+fn normalized(mean: f32, std: f32) -> [f32; 256] {
+    let (mean, std) = (mean * 255.0, std * 255.0);
+    std::array::from_fn(|v| (v as f32 - mean) / std)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mean 0 and deviation 1/255, so that a value is the byte.
+    fn bytes(patch_size: usize, merge_size: usize, temporal_patch_size: usize) -> PreprocessorConfig {
+        let (image_mean, image_std) = ([0.0; 3], [1.0 / 255.0; 3]);
+        PreprocessorConfig { patch_size, merge_size, temporal_patch_size, image_mean, image_std, ..Default::default() }
+    }
+
+    #[test]
+    fn rows_are_blocks_and_columns_are_channel_frame_y_x() {
+        // 2×2 patches of 1 pixel in 1×2 blocks of 2: the pixel's number is its red, +100 green, +200 blue.
+        let rgb = (0..8u8).flat_map(|i| [i, 100 + i, 200 + i]).collect();
+        let p = Picture::new(4, 2, rgb).unwrap();
+        let patches = patchify(&[&p], &bytes(1, 2, 1)).unwrap();
+        assert_eq!(patches.grid_thw, [1, 2, 4]);
+        let reds: Vec<f32> = patches.pixel_values.iter().step_by(3).map(|v| v.round()).collect();
+        assert_eq!(reds, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0], "top left, top right, bottom left, bottom right");
+
+        // One patch of 2×2 pixels, two frames, the second one repeated to fill the second patch.
+        let frame =
+            |n: u8| Picture::new(2, 2, (0..4).flat_map(|i| [n + i, n + 100 + i, n + 200 + i]).collect()).unwrap();
+        let (a, b, c) = (frame(0), frame(10), frame(20));
+        let patches = patchify(&[&a, &b, &c], &bytes(2, 1, 2)).unwrap();
+        assert_eq!((patches.grid_thw, patches.row_len()), ([2, 1, 1], 24));
+        let values: Vec<u8> = patches.pixel_values.iter().map(|v| v.round() as u8).collect();
+        assert_eq!(values[..12], [0, 1, 2, 3, 10, 11, 12, 13, 100, 101, 102, 103]);
+        assert_eq!(values[24..32], [20, 21, 22, 23, 20, 21, 22, 23]);
+    }
+
+    #[test]
+    fn values_are_those_of_the_fused_formula() {
+        let p = Picture::new(28, 28, [[0, 128, 255]; 784].concat()).unwrap();
+        let patches = patchify(&[&p], &PreprocessorConfig::default()).unwrap();
+        // torch: (v - 255·mean) / (255·std) in float32
+        for (channel, expected) in [(0, -1.792_262_6f32), (1, 0.168_897_15), (2, 2.145_896_7)] {
+            let value = patches.pixel_values[channel * 2 * 196];
+            assert!((value - expected).abs() < 5e-7, "channel {channel}: {value} {expected}");
+        }
+    }
+
+    #[test]
+    fn wrong_frames_are_refused() {
+        let p = Picture::new(28, 28, vec![0; 28 * 28 * 3]).unwrap();
+        let q = Picture::new(56, 28, vec![0; 56 * 28 * 3]).unwrap();
+        let odd = Picture::new(30, 28, vec![0; 30 * 28 * 3]).unwrap();
+        let cfg = PreprocessorConfig::default();
+        assert!(patchify(&[], &cfg).is_err());
+        assert!(patchify(&[&p, &q], &cfg).is_err());
+        assert!(patchify(&[&odd], &cfg).is_err());
+        assert!(patchify(&[&p], &bytes(0, 2, 1)).is_err());
+        assert!(patchify(&[&p], &bytes(usize::MAX, 2, 1)).is_err());
+        assert!(patchify(&[&p], &bytes(14, 2, 0)).is_err());
+    }
+
+    #[test]
+    fn configurations_of_both_ages() {
+        let old = br#"{"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14, "temporal_patch_size": 2,
+            "merge_size": 2, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711], "image_processor_type": "Qwen2VLImageProcessor"}"#;
+        let cfg = PreprocessorConfig::from_json(old).unwrap();
+        assert_eq!(cfg, PreprocessorConfig { max_pixels: 12_845_056, ..Default::default() });
+        let new =
+            br#"{"size": {"shortest_edge": 65536, "longest_edge": 16777216}, "patch_size": 16, "min_pixels": null,
+            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.00392156862745098,
+            "do_resize": true, "resample": 3}"#;
+        let cfg = PreprocessorConfig::from_json(new).unwrap();
+        assert_eq!((cfg.min_pixels, cfg.max_pixels, cfg.patch_size, cfg.factor()), (65536, 16_777_216, 16, Ok(32)));
+        assert_eq!(PreprocessorConfig::from_json(b"{}").unwrap(), PreprocessorConfig::default());
+        let both = br#"{"size": {"shortest_edge": 1, "longest_edge": 2}, "max_pixels": 9}"#;
+        let cfg = PreprocessorConfig::from_json(both).unwrap();
+        assert_eq!((cfg.min_pixels, cfg.max_pixels), (1, 9));
+    }
+
+    #[test]
+    fn other_configurations_are_refused() {
+        for json in [
+            "",
+            "[]",
+            r#"{"patch_size": 0}"#,
+            r#"{"patch_size": 1e9}"#,
+            r#"{"merge_size": -1}"#,
+            r#"{"max_pixels": 0}"#,
+            r#"{"image_std": [0.0, 1.0, 1.0]}"#,
+            r#"{"image_mean": [0.5]}"#,
+            r#"{"do_normalize": false}"#,
+            r#"{"rescale_factor": 1.0}"#,
+            r#"{"resample": 2}"#,
+        ] {
+            assert_eq!(PreprocessorConfig::from_json(json.as_bytes()).unwrap_err().code(), "bad_model", "{json}");
+        }
+    }
+}

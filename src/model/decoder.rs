@@ -1,0 +1,147 @@
+//! The text decoder of the whole family on one page; what differs between members are flags of [`DecoderConfig`].
+//!
+//! transformers: `Qwen2_5_VLTextModel` in `modeling_qwen2_5_vl.py`.
+
+use crate::error::Result;
+use crate::gpu::{Recorder, Tensor};
+use crate::model::cache::KvCache;
+use crate::model::load::Loaded;
+use crate::ops::attention::{Mask, attention};
+use crate::ops::embed::embed;
+use crate::ops::rms_norm::rms_norm;
+use crate::ops::rope::{Heads, RopeTarget, rope};
+use crate::ops::swiglu::swiglu;
+use crate::ops::{LinearOptions, Rows, Weight, linear};
+
+/// What the decoder needs to know of a configuration.
+#[derive(Debug, Clone)]
+pub struct DecoderConfig {
+    /// Number of layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: Heads,
+    /// RMSNorm epsilon.
+    pub eps: f32,
+    /// Rows of the embedding matrix.
+    pub vocab: usize,
+}
+
+struct Layer {
+    input_norm: Tensor,
+    qkv: Weight,
+    qkv_bias: Option<Tensor>,
+    o: Weight,
+    post_norm: Tensor,
+    gate_up: Weight,
+    down: Weight,
+}
+
+/// The decoder's weights on the device.
+pub struct Decoder {
+    config: DecoderConfig,
+    embed: Weight,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    /// Absent when tied: then the embedding matrix serves.
+    lm_head: Option<Weight>,
+}
+
+impl Decoder {
+    /// Takes the decoder's weights out of what was loaded.
+    ///
+    /// # Errors
+    /// [`crate::Error::Missing`] if one is not there.
+    pub fn new(config: DecoderConfig, tied: bool, loaded: &mut Loaded) -> Result<Self> {
+        let layers = (0..config.layers)
+            .map(|i| {
+                let name = |part: &str| format!("text.layers.{i}.{part}");
+                Ok(Layer {
+                    input_norm: loaded.vector(&name("input_norm"))?,
+                    qkv: loaded.matrix(&name("qkv"))?,
+                    qkv_bias: loaded.optional_vector(&name("qkv.bias")),
+                    o: loaded.matrix(&name("o"))?,
+                    post_norm: loaded.vector(&name("post_norm"))?,
+                    gate_up: loaded.matrix(&name("gate_up"))?,
+                    down: loaded.matrix(&name("down"))?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let lm_head = if tied { None } else { Some(loaded.matrix("lm_head")?) };
+        Ok(Decoder { embed: loaded.matrix("text.embed")?, layers, norm: loaded.vector("text.norm")?, lm_head, config })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Token embeddings `[n, hidden]` of ids `[n, 1]`, each below the number of rows.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceTooSmall`].
+    pub fn embed(&self, rec: &mut Recorder, ids: &Tensor) -> Result<Tensor> {
+        embed(rec, ids, &self.embed)
+    }
+
+    /// All layers over `h` `[n, hidden]`, in place; keys and values are appended to the cache at `cache.len ..`.
+    ///
+    /// `table` `[n, head_dim]` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
+    /// (`0 .. cache.len + i + 1`). The caller advances `cache.len`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] or [`crate::Error::DeviceTooSmall`].
+    pub fn forward(
+        &self,
+        rec: &mut Recorder,
+        h: &Tensor,
+        table: &Tensor,
+        ranges: Option<&Tensor>,
+        cache: &KvCache,
+    ) -> Result<()> {
+        let DecoderConfig { heads, eps, .. } = self.config;
+        let n = h.rows;
+        let rows = Rows::first(n);
+        let plain = LinearOptions::default();
+        let residual = LinearOptions { add: true, ..plain };
+        for (layer, kv) in self.layers.iter().zip(&cache.layers) {
+            let x = rms_norm(rec, h, &layer.input_norm, eps, 0, n)?; // [n, hidden]
+            let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
+            linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
+            let q = rec.scratch("q", heads.q * n, heads.dim)?; // [q heads, n, dim]
+            let to = RopeTarget {
+                q: &q,
+                q_capacity: n,
+                row: 0,
+                k: &kv.k,
+                v: &kv.v,
+                capacity: cache.capacity,
+                past: cache.len,
+            };
+            rope(rec, &qkv, table, heads, to)?;
+            let mask = Mask::Causal { past: cache.len, ranges };
+            let o = attention(rec, &q, &kv.k, &kv.v, &mask, heads, cache.capacity)?; // [n, q * dim]
+            linear(rec, &o, &layer.o, None, h, rows, residual)?;
+
+            let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]
+            let gate_up = rec.scratch("gate_up", n, layer.gate_up.rows)?; // [n, 2 * intermediate]
+            linear(rec, &x, &layer.gate_up, None, &gate_up, rows, plain)?;
+            let x = swiglu(rec, &gate_up)?; // [n, intermediate]
+            linear(rec, &x, &layer.down, None, h, rows, residual)?;
+        }
+        Ok(())
+    }
+
+    /// Logits `[n, vocab]` of rows `row .. row + n` of the residual stream.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceTooSmall`] if they do not fit one binding: ask for fewer rows at once.
+    pub fn logits(&self, rec: &mut Recorder, h: &Tensor, row: usize, n: usize) -> Result<Tensor> {
+        let head = self.lm_head.as_ref().unwrap_or(&self.embed);
+        let x = rms_norm(rec, h, &self.norm, self.config.eps, row, n)?;
+        let logits = rec.scratch("logits", n, head.rows)?;
+        linear(rec, &x, head, None, &logits, Rows::first(n), LinearOptions::default())?;
+        Ok(logits)
+    }
+}

@@ -1,0 +1,101 @@
+//! Weights on their way from a source to the device: what the plan says, as tensors by name.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Element, Gpu, Tensor, WeightFormat};
+use crate::ops::{Weight, WeightShard};
+use crate::weights::plan::{CHUNK_BYTES, Plan, Sink, stream};
+use crate::weights::source::Source;
+
+/// Tensors on the device by the names of the specs.
+pub struct Loaded {
+    matrices: HashMap<String, Weight>,
+    vectors: HashMap<String, Tensor>,
+}
+
+impl Loaded {
+    /// Allocates everything that the plan names, then streams it in.
+    ///
+    /// # Errors
+    /// Any error of the source; [`Error::OutOfMemory`] if the device cannot hold it (all of it is freed then).
+    pub async fn load(
+        gpu: &Gpu,
+        plan: &Plan,
+        source: &dyn Source,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        let mut sink = Device { gpu, plan, matrices: Vec::new(), vectors: Vec::new() };
+        for matrix in &plan.matrices {
+            let words = matrix.stride * matrix.dtype.bytes() as usize / 4; // per row
+            let shards = matrix
+                .shards
+                .iter()
+                .map(|shard| {
+                    let tensor = gpu.persistent(&matrix.name, shard.rows, words, Element::U32)?;
+                    Ok(WeightShard { tensor, row_start: shard.row_start, rows: shard.rows })
+                })
+                .collect::<Result<_>>()?;
+            sink.matrices.push(Weight {
+                shards,
+                rows: matrix.rows,
+                cols: matrix.cols,
+                stride: matrix.stride,
+                format: WeightFormat::of(matrix.dtype, gpu.caps().shader_f16),
+            });
+        }
+        for vector in &plan.vectors {
+            sink.vectors.push(gpu.persistent(&vector.name, 1, vector.len, Element::F32)?);
+        }
+        gpu.settle().await?;
+        stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
+        gpu.settle().await?;
+        let names = |name: &String| name.clone();
+        Ok(Loaded {
+            matrices: plan.matrices.iter().map(|m| names(&m.name)).zip(sink.matrices).collect(),
+            vectors: plan.vectors.iter().map(|v| names(&v.name)).zip(sink.vectors).collect(),
+        })
+    }
+
+    /// A matrix by name.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn matrix(&mut self, name: &str) -> Result<Weight> {
+        self.matrices.remove(name).ok_or_else(|| Error::missing(name, "the plan"))
+    }
+
+    /// A vector by name.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn vector(&mut self, name: &str) -> Result<Tensor> {
+        self.vectors.remove(name).ok_or_else(|| Error::missing(name, "the plan"))
+    }
+
+    /// A vector that not every family has.
+    pub fn optional_vector(&mut self, name: &str) -> Option<Tensor> {
+        self.vectors.remove(name)
+    }
+}
+
+struct Device<'a> {
+    gpu: &'a Gpu,
+    plan: &'a Plan,
+    matrices: Vec<Weight>,
+    vectors: Vec<Tensor>,
+}
+
+impl Sink for Device<'_> {
+    fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        let weight = self.matrices.get(matrix).and_then(|m| m.shards.get(shard));
+        let shard = weight.ok_or_else(|| Error::missing("a shard", "the plan"))?;
+        self.gpu.write(&shard.tensor, offset, bytes)
+    }
+
+    fn vector(&mut self, index: usize, values: &[f32]) -> Result<()> {
+        let name = self.plan.vectors.get(index).map_or("a vector", |v| v.name.as_str());
+        let tensor = self.vectors.get(index).ok_or_else(|| Error::missing(name, "the plan"))?;
+        self.gpu.write(tensor, 0, bytemuck::cast_slice(values))
+    }
+}

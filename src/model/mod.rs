@@ -1,0 +1,67 @@
+//! The model room: configurations, positions, the graphs. Names no wgpu; everything on the device goes through ops.
+
+pub mod cache;
+pub mod decoder;
+pub mod load;
+pub mod positions;
+pub mod qwen2_5_vl;
+pub mod registry;
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Tensor};
+use crate::model::decoder::Decoder;
+use crate::model::positions::{Grid, Rope};
+
+/// A vision tower: pixels of one image in, one embedding per pad out.
+pub trait VisionTower {
+    /// Embeddings `[tokens, hidden]` of one image or video in the order of its pads, from the processor's
+    /// `pixel_values` `[patches, patch_len]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if `pixel_values` are not the grid's, [`crate::Error::DeviceTooSmall`] if an
+    /// intermediate does not fit the device.
+    fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor>;
+}
+
+/// What a family says about media in a prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MediaTokens {
+    /// Stands for one merged token of an image.
+    pub image: u32,
+    /// Stands for one merged token of a video.
+    pub video: u32,
+    /// Patches on the side of a merged token.
+    pub merge: u32,
+    /// Temporal positions that a second of video takes.
+    pub tokens_per_second: f32,
+}
+
+/// A model on the device, whatever its family.
+pub struct Model {
+    /// Which family, by its `model_type`.
+    pub family: &'static str,
+    /// The text decoder.
+    pub decoder: Decoder,
+    /// The vision tower.
+    pub vision: Box<dyn VisionTower>,
+    /// The decoder's rotary embedding.
+    pub rope: Rope,
+    /// How media stand in a prompt.
+    pub media: MediaTokens,
+    /// `max_position_embeddings`: the longest context that the checkpoint is made for.
+    pub max_positions: usize,
+    /// Ids that end a reply where no generation_config.json names any.
+    pub eos_token_ids: Vec<u32>,
+    /// Bytes of weights on the device by part (`vision`, `text`, `lm_head`).
+    pub weight_bytes: Vec<(String, u64)>,
+}
+
+/// Rows `[cos | sin]` of `2 half` values each, as the rope kernel takes them, from tables `[n, half]`.
+pub fn rope_rows(cos: &[f32], sin: &[f32], half: usize) -> Vec<f32> {
+    let mut rows = Vec::with_capacity(cos.len() + sin.len());
+    for (c, s) in cos.chunks_exact(half).zip(sin.chunks_exact(half)) {
+        rows.extend_from_slice(c);
+        rows.extend_from_slice(s);
+    }
+    rows
+}

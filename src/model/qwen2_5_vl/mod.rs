@@ -1,0 +1,83 @@
+//! Qwen2.5-VL (arXiv 2502.13923): configuration, tensor names, vision tower.
+
+pub mod config;
+pub mod names;
+pub mod vision;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Tensor};
+use crate::model::decoder::{Decoder, DecoderConfig};
+use crate::model::load::Loaded;
+use crate::model::positions::Grid;
+use crate::model::{MediaTokens, Model, VisionTower};
+use crate::ops::rope::Heads;
+use crate::weights::index::Checkpoint;
+use crate::weights::plan::{self, Limits, Plan};
+use crate::weights::source::Source;
+
+impl VisionTower for vision::Vision {
+    fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor> {
+        vision::Vision::encode(self, gpu, pixel_values, grid)
+    }
+}
+
+/// Reads the configuration and the tensor tables and decides what goes where.
+///
+/// # Errors
+/// Any error of the source or of the checkpoint's files.
+pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<(config::Config, Plan)> {
+    let config = config::Config::parse(config)?;
+    // The kernels read four values at a time.
+    for (what, size) in [("hidden_size", config.text.hidden_size), ("head_dim", config.text.head_dim)] {
+        if !size.is_multiple_of(4) || (what == "head_dim" && size > 256) {
+            return Err(Error::UnsupportedModel {
+                found: format!("{what} {size}"),
+                expected: format!("a {what} that is a multiple of 4 (a head_dim of at most 256)"),
+            });
+        }
+    }
+    let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+    let (matrices, vectors) = names::specs(&config);
+    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits)?;
+    Ok((config, plan))
+}
+
+/// Loads a checkpoint whose `config.json` is `config`.
+///
+/// # Errors
+/// Any error of the source, of the checkpoint's files, or of the device.
+pub async fn load(
+    gpu: &Gpu,
+    source: &dyn Source,
+    config: &[u8],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Model> {
+    let caps = gpu.caps();
+    let limits = Limits { max_binding: caps.max_binding, max_buffer: caps.max_buffer };
+    let (config, plan) = plan(source, config, limits).await?;
+    let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
+    let text = &config.text;
+    let decoder = DecoderConfig {
+        layers: text.num_hidden_layers,
+        hidden: text.hidden_size,
+        heads: Heads { q: text.num_attention_heads, kv: text.num_key_value_heads, dim: text.head_dim },
+        eps: text.rms_norm_eps as f32,
+        vocab: text.vocab_size,
+    };
+    let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+    Ok(Model {
+        family: config::MODEL_TYPE,
+        decoder: Decoder::new(decoder, config.tie_word_embeddings, &mut loaded)?,
+        vision: Box::new(vision::Vision::new(config.vision.clone(), &mut loaded)?),
+        rope: text.rope(),
+        media: MediaTokens {
+            image: config.image_token_id,
+            video: config.video_token_id,
+            merge: config.vision.spatial_merge_size as u32,
+            tokens_per_second: config.vision.tokens_per_second as f32,
+        },
+        max_positions: text.max_position_embeddings,
+        eos_token_ids: text.eos_token_ids.clone(),
+        weight_bytes,
+    })
+}

@@ -1,0 +1,516 @@
+//! Which bytes of which file go to which device buffer: decided purely, from what the model wants, what the checkpoint
+//! holds and what the device allows. Then [`stream`] follows the plan in file order, a few MiB at a time.
+//!
+//! **Matrices** keep the checkpoint's element type bit for bit (bf16 stays bf16). If the tensors that one matrix stacks
+//! differ in type, the matrix becomes f32, which holds every f16 and bf16 exactly. A row of `cols` elements takes
+//! `stride` elements: `cols` rounded up to 16 bytes, filled with zeros, so that a kernel can load whole `vec4<u32>`.
+//! **Vectors** (norm weights, biases) are small and always become f32.
+//!
+//! A matrix larger than one binding is cut into shards of whole rows. Rows that only pad a piece are not written:
+//! a sink's buffers start as zeros, as WebGPU guarantees for a new `GPUBuffer`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::index::Checkpoint;
+use super::source::{Source, read_exact};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+
+/// How many bytes [`stream`] reads at a time unless told otherwise: 8 MiB.
+pub const CHUNK_BYTES: u64 = 8 << 20;
+
+/// Reading over a hole up to this many bytes is cheaper than another request.
+const MAX_GAP: u64 = 64 << 10;
+/// Smallest chunk; below it the list of reads would outgrow what it describes.
+const MIN_CHUNK: u64 = 4 << 10;
+/// Longest vector, in elements.
+const MAX_VECTOR: u64 = 16 << 20;
+
+/// One tensor that becomes part of a matrix (`rows` × `cols`) or of a vector (`rows` elements, `cols` 1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The tensor's canonical name.
+    pub tensor: String,
+    /// The shape that it must have, outermost first.
+    pub shape: Vec<usize>,
+    /// Its first dimension: output features.
+    pub rows: usize,
+    /// The product of its other dimensions: input features.
+    pub cols: usize,
+    /// Rows that it takes in the matrix; those from `rows` on are zero.
+    pub padded_rows: usize,
+}
+
+impl Piece {
+    /// A tensor of shape `[rows, cols]`.
+    pub fn matrix(tensor: impl Into<String>, rows: usize, cols: usize) -> Self {
+        Piece { tensor: tensor.into(), shape: vec![rows, cols], rows, cols, padded_rows: rows }
+    }
+
+    /// A tensor of shape `[len]`.
+    pub fn vector(tensor: impl Into<String>, len: usize) -> Self {
+        Piece { tensor: tensor.into(), shape: vec![len], rows: len, cols: 1, padded_rows: len }
+    }
+
+    /// The same with this shape in the file instead, e.g. a convolution's `[rows, 3, 2, 14, 14]` for `[rows, 1176]`.
+    pub fn shaped(mut self, shape: &[usize]) -> Self {
+        self.shape = shape.to_vec();
+        self
+    }
+
+    /// The same with zero rows appended up to a multiple of `unit`.
+    pub fn padded(mut self, unit: usize) -> Self {
+        self.padded_rows = self.rows.checked_next_multiple_of(unit).unwrap_or(usize::MAX);
+        self
+    }
+}
+
+/// A matrix that the model wants on the device: `sources` stacked on top of each other, e.g. q, k and v.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixSpec {
+    /// The model's name for it; the part before the first `.` is the part of the model that [`Plan::device_bytes`]
+    /// counts it under.
+    pub name: String,
+    /// Its pieces, topmost first.
+    pub sources: Vec<Piece>,
+    /// Output features: the sum of the pieces' padded rows.
+    pub rows: usize,
+    /// Input features: the same for all pieces.
+    pub cols: usize,
+}
+
+impl MatrixSpec {
+    /// A matrix of these pieces.
+    pub fn new(name: impl Into<String>, sources: Vec<Piece>) -> Self {
+        let rows = sources.iter().fold(0, |n: usize, p| n.saturating_add(p.padded_rows));
+        let cols = sources.first().map_or(0, |p| p.cols);
+        MatrixSpec { name: name.into(), sources, rows, cols }
+    }
+}
+
+/// A vector that the model wants on the device as f32: `sources` one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorSpec {
+    /// The model's name for it; see [`MatrixSpec::name`].
+    pub name: String,
+    /// Its pieces in order.
+    pub sources: Vec<Piece>,
+    /// Elements: the sum of the pieces' padded rows.
+    pub len: usize,
+}
+
+impl VectorSpec {
+    /// A vector of these pieces.
+    pub fn new(name: impl Into<String>, sources: Vec<Piece>) -> Self {
+        let len = sources.iter().fold(0, |n: usize, p| n.saturating_add(p.padded_rows));
+        VectorSpec { name: name.into(), sources, len }
+    }
+}
+
+/// What a device allows, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `maxStorageBufferBindingSize`.
+    pub max_binding: u64,
+    /// `maxBufferSize`.
+    pub max_buffer: u64,
+}
+
+/// A run of rows that lies in one buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Its first row in the matrix.
+    pub row_start: usize,
+    /// Its rows: a multiple of 4, except in the last shard.
+    pub rows: usize,
+    /// The buffer's size: `rows` × stride × element size, a multiple of 16.
+    pub bytes: u64,
+}
+
+/// Rows of one tensor that move from a file to one shard (or to one vector, where a "row" is an element).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowCopy {
+    /// The file.
+    pub file: String,
+    /// Where the first row starts in the file.
+    pub start: u64,
+    /// Element type in the file.
+    pub dtype: Dtype,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of a row in the file.
+    pub row_bytes: u64,
+    /// The shard; 0 for a vector.
+    pub shard: usize,
+    /// Where the first row starts in the shard, in bytes.
+    pub offset: u64,
+    /// Bytes of a row in the shard.
+    pub dst_row_bytes: u64,
+}
+
+/// Where a matrix goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatrixPlan {
+    /// The model's name for it.
+    pub name: String,
+    /// Element type on the device.
+    pub dtype: Dtype,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Elements from one row to the next: `cols` up to a multiple of [`Dtype::lanes`], the rest zeros.
+    pub stride: usize,
+    /// Its buffers, in row order.
+    pub shards: Vec<Shard>,
+    /// What fills them.
+    pub copies: Vec<RowCopy>,
+}
+
+/// Where a vector goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorPlan {
+    /// The model's name for it.
+    pub name: String,
+    /// Elements, padding included.
+    pub len: usize,
+    /// What fills it.
+    pub copies: Vec<RowCopy>,
+}
+
+/// All buffers of a model and what fills them. Indices follow the specs'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each [`MatrixSpec`].
+    pub matrices: Vec<MatrixPlan>,
+    /// One for each [`VectorSpec`].
+    pub vectors: Vec<VectorPlan>,
+}
+
+/// Decides every buffer. Only headers have been read so far, and nothing is read here.
+///
+/// # Errors
+/// [`Error::Missing`] for a tensor that the checkpoint lacks, [`Error::Shape`] and [`Error::Dtype`] for one that is
+/// not as specified, [`Error::DeviceTooSmall`] if four rows (or the whole of a smaller matrix) exceed a binding, and
+/// [`Error::Invalid`] for a spec that contradicts itself.
+pub fn plan(
+    checkpoint: &Checkpoint,
+    matrices: &[MatrixSpec],
+    vectors: &[VectorSpec],
+    limits: Limits,
+) -> Result<Plan> {
+    Ok(Plan {
+        matrices: matrices.iter().map(|spec| plan_matrix(checkpoint, spec, limits)).collect::<Result<_>>()?,
+        vectors: vectors.iter().map(|spec| plan_vector(checkpoint, spec)).collect::<Result<_>>()?,
+    })
+}
+
+/// A piece found in the checkpoint.
+struct Found<'a> {
+    piece: &'a Piece,
+    dtype: Dtype,
+    file: &'a str,
+    range: Range<u64>,
+}
+
+fn find<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Found<'a>> {
+    let tensor = checkpoint.get(&piece.tensor).ok_or_else(|| Error::missing(&piece.tensor, "the checkpoint"))?;
+    if !tensor.shape.iter().copied().eq(piece.shape.iter().map(|&d| d as u64)) {
+        return Err(Error::Shape {
+            what: piece.tensor.clone(),
+            expected: piece.shape.clone(),
+            // Saturating only on 32 bits, where such a dimension is wrong anyway.
+            found: tensor.shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
+        });
+    }
+    let dtype = tensor.dtype.float(&piece.tensor)?;
+    Ok(Found { piece, dtype, file: &tensor.file, range: tensor.range.clone() })
+}
+
+fn contradiction(name: &str, expected: &str) -> Error {
+    Error::invalid(format!("plan of {name}"), expected, "a spec that contradicts itself")
+}
+
+fn check_piece(name: &str, piece: &Piece, cols: usize) -> Result<()> {
+    let count = piece.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+    let agrees = piece.rows > 0
+        && piece.cols == cols
+        && piece.padded_rows >= piece.rows
+        && piece.shape.first() == Some(&piece.rows)
+        && count.is_some()
+        && count == (piece.rows as u64).checked_mul(cols as u64);
+    if agrees { Ok(()) } else { Err(contradiction(name, "pieces of one width whose shape gives rows × cols")) }
+}
+
+fn sum_rows(sources: &[Piece]) -> Option<usize> {
+    sources.iter().try_fold(0usize, |n, p| n.checked_add(p.padded_rows))
+}
+
+fn plan_matrix(checkpoint: &Checkpoint, spec: &MatrixSpec, limits: Limits) -> Result<MatrixPlan> {
+    if spec.rows == 0 || spec.cols == 0 || sum_rows(&spec.sources) != Some(spec.rows) {
+        return Err(contradiction(&spec.name, "as many rows as its pieces have, not zero"));
+    }
+    spec.sources.iter().try_for_each(|piece| check_piece(&spec.name, piece, spec.cols))?;
+    let found: Vec<Found> = spec.sources.iter().map(|piece| find(checkpoint, piece)).collect::<Result<_>>()?;
+    let first = found[0].dtype; // a spec without pieces has no rows and was refused above
+    let dtype = if found.iter().all(|f| f.dtype == first) { first } else { Dtype::F32 };
+
+    let stride = (spec.cols as u64).checked_next_multiple_of(dtype.lanes());
+    let row_bytes = stride.and_then(|n| n.checked_mul(dtype.bytes()));
+    let total = row_bytes.and_then(|n| n.checked_mul(spec.rows as u64));
+    let (Some(stride), Some(row_bytes), Some(_)) = (stride, row_bytes, total) else {
+        return Err(contradiction(&spec.name, "a size below 2^64 bytes"));
+    };
+    let stride = usize::try_from(stride).map_err(|_| contradiction(&spec.name, "rows that can be addressed"))?;
+    let shards = cut(&spec.name, spec.rows, row_bytes, limits)?;
+
+    let mut copies = Vec::new();
+    let mut top = 0; // the piece's first row in the matrix
+    for f in &found {
+        let src_row_bytes = f.piece.cols as u64 * f.dtype.bytes(); // ≤ row_bytes × 2, which fits
+        for (shard, s) in shards.iter().enumerate() {
+            let begin = top.max(s.row_start);
+            let end = (top + f.piece.rows).min(s.row_start + s.rows);
+            if begin < end {
+                copies.push(RowCopy {
+                    file: f.file.to_owned(),
+                    start: f.range.start + (begin - top) as u64 * src_row_bytes,
+                    dtype: f.dtype,
+                    rows: (end - begin) as u64,
+                    row_bytes: src_row_bytes,
+                    shard,
+                    offset: (begin - s.row_start) as u64 * row_bytes,
+                    dst_row_bytes: row_bytes,
+                });
+            }
+        }
+        top += f.piece.padded_rows;
+    }
+    Ok(MatrixPlan { name: spec.name.clone(), dtype, rows: spec.rows, cols: spec.cols, stride, shards, copies })
+}
+
+/// Cuts `rows` rows of `row_bytes` into shards that fit a binding and a buffer.
+fn cut(name: &str, rows: usize, row_bytes: u64, limits: Limits) -> Result<Vec<Shard>> {
+    let (limit, available) = if limits.max_binding <= limits.max_buffer {
+        ("maxStorageBufferBindingSize", limits.max_binding)
+    } else {
+        ("maxBufferSize", limits.max_buffer)
+    };
+    let fit = available / row_bytes;
+    let most = if fit >= rows as u64 { rows } else { (fit / 4 * 4) as usize };
+    if most == 0 {
+        // row_bytes × rows fits in u64, as the caller checked.
+        let needed = row_bytes * rows.min(4) as u64;
+        return Err(Error::DeviceTooSmall { limit: limit.to_owned(), needed, available, what: name.to_owned() });
+    }
+    let shards = (0..rows).step_by(most).map(|row_start| {
+        let rows = most.min(rows - row_start);
+        Shard { row_start, rows, bytes: rows as u64 * row_bytes }
+    });
+    Ok(shards.collect())
+}
+
+fn plan_vector(checkpoint: &Checkpoint, spec: &VectorSpec) -> Result<VectorPlan> {
+    if spec.len == 0 || spec.len as u64 > MAX_VECTOR || sum_rows(&spec.sources) != Some(spec.len) {
+        return Err(contradiction(&spec.name, "as many elements as its pieces have, not zero"));
+    }
+    spec.sources.iter().try_for_each(|piece| check_piece(&spec.name, piece, 1))?;
+    let mut copies = Vec::new();
+    let mut at = 0u64;
+    for piece in &spec.sources {
+        let f = find(checkpoint, piece)?;
+        copies.push(RowCopy {
+            file: f.file.to_owned(),
+            start: f.range.start,
+            dtype: f.dtype,
+            rows: piece.rows as u64,
+            row_bytes: f.dtype.bytes(),
+            shard: 0,
+            offset: at * 4,
+            dst_row_bytes: 4,
+        });
+        at += piece.padded_rows as u64;
+    }
+    Ok(VectorPlan { name: spec.name.clone(), len: spec.len, copies })
+}
+
+/// What a part of a read belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// `plan.matrices[_]`.
+    Matrix(usize),
+    /// `plan.vectors[_]`.
+    Vector(usize),
+}
+
+/// Rows of one copy inside a [`Read`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The matrix or vector.
+    pub target: Target,
+    /// Which of its copies.
+    pub copy: usize,
+    /// Which of the copy's rows.
+    pub rows: Range<u64>,
+    /// Where they start in the read's bytes.
+    pub at: u64,
+}
+
+/// One request to a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The file.
+    pub file: String,
+    /// The bytes to ask for.
+    pub range: Range<u64>,
+    /// What they contain.
+    pub parts: Vec<Part>,
+}
+
+impl Plan {
+    /// Bytes on the device, by the part of the model that a name starts with (`vision`, `text`, `lm_head`).
+    pub fn device_bytes(&self) -> BTreeMap<&str, u64> {
+        let mut parts = BTreeMap::new();
+        let matrices = self.matrices.iter().map(|m| (&m.name, m.shards.iter().map(|s| s.bytes).sum()));
+        let vectors = self.vectors.iter().map(|v| (&v.name, v.len as u64 * 4));
+        for (name, bytes) in matrices.chain(vectors) {
+            let part = name.split('.').next().unwrap_or(name);
+            let sum: &mut u64 = parts.entry(part).or_default();
+            *sum = sum.saturating_add(bytes);
+        }
+        parts
+    }
+
+    /// Bytes that [`stream`] takes from the files: the total that it reports progress against.
+    pub fn source_bytes(&self) -> u64 {
+        self.copies().map(|(_, _, c)| c.rows * c.row_bytes).fold(0, u64::saturating_add)
+    }
+
+    fn copies(&self) -> impl Iterator<Item = (Target, usize, &RowCopy)> {
+        let matrices = self.matrices.iter().enumerate().map(|(i, m)| (Target::Matrix(i), &m.copies));
+        let vectors = self.vectors.iter().enumerate().map(|(i, v)| (Target::Vector(i), &v.copies));
+        matrices.chain(vectors).flat_map(|(t, copies)| copies.iter().enumerate().map(move |(i, c)| (t, i, c)))
+    }
+
+    fn copy(&self, part: &Part) -> &RowCopy {
+        match part.target {
+            Target::Matrix(i) => &self.matrices[i].copies[part.copy],
+            Target::Vector(i) => &self.vectors[i].copies[part.copy],
+        }
+    }
+
+    /// The reads of [`stream`] in order: file by file, front to back, each at most `chunk_bytes` (at least 4 KiB, or
+    /// one row if a row is longer). Small neighbours, such as biases, share a read.
+    pub fn reads(&self, chunk_bytes: u64) -> Vec<Read> {
+        let chunk = chunk_bytes.max(MIN_CHUNK);
+        let mut copies: Vec<_> = self.copies().collect();
+        copies.sort_by(|(_, _, a), (_, _, b)| (&a.file, a.start).cmp(&(&b.file, b.start)));
+        let mut reads: Vec<Read> = Vec::new();
+        for (target, copy, c) in copies {
+            let mut row = 0;
+            while row < c.rows {
+                let start = c.start + row * c.row_bytes;
+                // How many rows the last read has room for, counting the hole before them.
+                let room = reads.last().map_or(0, |r| {
+                    let near = r.file == c.file && start >= r.range.end && start - r.range.end <= MAX_GAP;
+                    if near { chunk.saturating_sub(start - r.range.start) / c.row_bytes } else { 0 }
+                });
+                if room == 0 {
+                    reads.push(Read { file: c.file.clone(), range: start..start, parts: Vec::new() });
+                }
+                let Some(read) = reads.last_mut() else { break }; // there is one: pushed just above if there was none
+                let most = if room == 0 { (chunk / c.row_bytes).max(1) } else { room };
+                let end = c.rows.min(row + most);
+                read.parts.push(Part { target, copy, rows: row..end, at: start - read.range.start });
+                read.range.end = c.start + end * c.row_bytes;
+                row = end;
+            }
+        }
+        reads
+    }
+}
+
+/// Where [`stream`] puts the bytes. All buffers start as zeros.
+///
+/// An error stops the stream and comes back from it; [`Error::Cancelled`] is the way to cancel.
+pub trait Sink {
+    /// Bytes of `plan.matrices[matrix].shards[shard]` from byte `offset` on. Offset and length are multiples of 16.
+    fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// The whole of `plan.vectors[index]`, once.
+    fn vector(&mut self, index: usize, values: &[f32]) -> Result<()>;
+}
+
+/// Reads everything in the plan from `source` into `sink`, at most `chunk_bytes` at a time (see [`Plan::reads`];
+/// [`CHUNK_BYTES`] is a good choice). After each read, `progress` hears the bytes done and [`Plan::source_bytes`].
+///
+/// # Errors
+/// The source's and the sink's own.
+pub async fn stream(
+    plan: &Plan,
+    source: &dyn Source,
+    chunk_bytes: u64,
+    sink: &mut dyn Sink,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<()> {
+    let total = plan.source_bytes();
+    let mut done = 0;
+    // Vectors on their way: the values and how many copies' rows are still to come.
+    let mut vectors: BTreeMap<usize, (Vec<f32>, u64)> = BTreeMap::new();
+    let mut rows_out = Vec::new();
+    for read in plan.reads(chunk_bytes) {
+        let bytes = read_exact(source, &read.file, read.range).await?;
+        for part in &read.parts {
+            let copy = plan.copy(part);
+            let count = part.rows.end - part.rows.start;
+            // Within `bytes`: the read spans all its parts, and read_exact checked its length.
+            let src = &bytes[part.at as usize..(part.at + count * copy.row_bytes) as usize];
+            match part.target {
+                Target::Matrix(i) => {
+                    let offset = copy.offset + part.rows.start * copy.dst_row_bytes;
+                    let dtype = plan.matrices[i].dtype;
+                    if copy.dtype == dtype && copy.row_bytes == copy.dst_row_bytes {
+                        sink.write(i, copy.shard, offset, src)?;
+                    } else {
+                        pad_rows(copy, dtype, src, &mut rows_out)?;
+                        sink.write(i, copy.shard, offset, &rows_out)?;
+                    }
+                }
+                Target::Vector(i) => {
+                    let vector = &plan.vectors[i];
+                    let (values, missing) = vectors.entry(i).or_insert_with(|| {
+                        (vec![0.0; vector.len], vector.copies.iter().map(|c| c.rows).sum())
+                    });
+                    let at = (copy.offset / 4 + part.rows.start) as usize;
+                    values[at..at + count as usize].copy_from_slice(&copy.dtype.to_f32(src)?);
+                    *missing -= count;
+                    if *missing == 0 {
+                        sink.vector(i, values)?;
+                        vectors.remove(&i);
+                    }
+                }
+            }
+            done += src.len() as u64;
+        }
+        progress(done, total);
+    }
+    Ok(())
+}
+
+/// Lays the rows of `src` out in `out` as they lie on the device: widened to f32 if `dtype` asks for it, zeros behind.
+fn pad_rows(copy: &RowCopy, dtype: Dtype, src: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    // Both are below the chunk's few MiB or one row that the device can hold.
+    let (row, dst_row) = (copy.row_bytes as usize, copy.dst_row_bytes as usize);
+    for row in src.chunks_exact(row) {
+        let end = out.len() + dst_row;
+        if copy.dtype == dtype {
+            out.extend_from_slice(row);
+        } else {
+            copy.dtype.to_f32(row)?.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+        }
+        out.resize(end, 0);
+    }
+    Ok(())
+}

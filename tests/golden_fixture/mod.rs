@@ -1,0 +1,129 @@
+//! Reads the fixtures of `tests/golden/`. A fixture that is missing is a failure.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::image::{ImageOptions, Patches, PreprocessorConfig, decode, preprocess};
+use fanlight::model::positions::Grid;
+use fanlight::model::{Model, registry};
+use fanlight::weights::source::Directory;
+use pollster::block_on;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// A golden model on the device.
+pub struct Engine {
+    pub gpu: Gpu,
+    pub model: Rc<Model>,
+    /// Ids of the tokenizer; the lm_head has more rows.
+    pub tokenizer_ids: usize,
+}
+
+pub fn folder(model: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(model)
+}
+
+fn read(path: PathBuf) -> Vec<u8> {
+    std::fs::read(&path).unwrap_or_else(|e| panic!("fixture {}: {e}", path.display()))
+}
+
+impl Engine {
+    pub fn open(model: &str) -> Engine {
+        let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+        let source = Directory::new(folder(model));
+        let cases: Value = serde_json::from_slice(&read(folder(model).join("cases.json"))).unwrap();
+        let tokenizer_ids = cases["tokenizer_ids"].as_u64().unwrap() as usize;
+        let model = block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap();
+        Engine { gpu, model: Rc::new(model), tokenizer_ids }
+    }
+}
+
+/// One prompt with what transformers makes of it.
+pub struct Case {
+    pub name: String,
+    model: String,
+    tensors: Vec<u8>,
+}
+
+impl Case {
+    pub fn open(model: &str, name: &str) -> Case {
+        let tensors = read(folder(model).join(format!("{name}.safetensors")));
+        Case { name: name.into(), model: model.into(), tensors }
+    }
+
+    fn words<T>(&self, name: &str, convert: fn([u8; 4]) -> T) -> Vec<T> {
+        let file = SafeTensors::deserialize(&self.tensors).unwrap();
+        let tensor = file.tensor(name).unwrap();
+        tensor.data().chunks_exact(4).map(|b| convert([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    pub fn f32(&self, name: &str) -> Vec<f32> {
+        self.words(name, f32::from_le_bytes)
+    }
+
+    pub fn i32(&self, name: &str) -> Vec<i32> {
+        self.words(name, i32::from_le_bytes)
+    }
+
+    pub fn u32(&self, name: &str) -> Vec<u32> {
+        self.words(name, u32::from_le_bytes)
+    }
+
+    /// The logits of all tokens or of the last few, as the fixture has them.
+    pub fn logits(&self) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.tensors).unwrap();
+        self.f32(if file.names().contains(&"logits") { "logits" } else { "logits_last" })
+    }
+
+    /// Preprocessed pictures in the order of the messages.
+    pub fn pictures(&self) -> Vec<Patches> {
+        let folder = folder(&self.model);
+        let config = PreprocessorConfig::from_json(&read(folder.join("preprocessor_config.json"))).unwrap();
+        let cases: Value = serde_json::from_slice(&read(folder.join("cases.json"))).unwrap();
+        let case = &cases["cases"][&self.name];
+        let files = [case["messages"].as_str(), case["then"].as_str()];
+        let mut pictures = Vec::new();
+        for file in files.into_iter().flatten() {
+            let messages: Value = serde_json::from_slice(&read(folder.join(file))).unwrap();
+            for message in messages.as_array().unwrap() {
+                for part in message["content"].as_array().into_iter().flatten() {
+                    let Some(path) = part["image"].as_str() else { continue };
+                    let number = |name: &str| part[name].as_u64();
+                    let options = ImageOptions {
+                        min_pixels: number("min_pixels"),
+                        max_pixels: number("max_pixels"),
+                        resized_height: number("resized_height").map(|n| n as u32),
+                        resized_width: number("resized_width").map(|n| n as u32),
+                    };
+                    let picture = decode(&read(folder.join(path))).unwrap();
+                    pictures.push(preprocess(&picture, &config, &options).unwrap());
+                }
+            }
+        }
+        pictures
+    }
+}
+
+/// The processor's grid as the model room has it.
+pub trait GridOf {
+    fn grid(&self) -> Grid;
+}
+
+impl GridOf for Patches {
+    fn grid(&self) -> Grid {
+        let [t, h, w] = self.grid_thw;
+        Grid::new(t, h, w)
+    }
+}
+
+/// Largest difference relative to the largest expected magnitude.
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
+    let worst = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0f64, |m, d| {
+        assert!(!d.is_nan());
+        m.max(d)
+    });
+    if scale == 0.0 { worst } else { worst / scale }
+}
