@@ -65,7 +65,7 @@ impl Dtype {
     /// [`Error::Invalid`] if `bytes` is not a whole number of elements.
     pub fn to_f32(self, bytes: &[u8]) -> Result<Vec<f32>> {
         let size = self.bytes() as usize;
-        if bytes.len() % size != 0 {
+        if !bytes.len().is_multiple_of(size) {
             let expected = format!("a multiple of {size} bytes");
             return Err(Error::invalid(format!("{self} data"), expected, format!("{} bytes", bytes.len())));
         }

@@ -8,8 +8,6 @@ use pollster::block_on;
 
 /// Image embeddings and logits against transformers in f32.
 const TOLERANCE: f64 = 1e-4;
-/// Where pixels were resized: PIL and torchvision differ by a level here and there.
-const RESIZED_TOLERANCE: f64 = 2e-2;
 
 fn prompt(engine: &Engine, case: &Case) -> Prompt {
     let images = case
@@ -33,7 +31,7 @@ fn check(model: &str, case: &str, tolerance: f64) {
     for media in &prompt.images {
         embeds.extend(block_on(engine.gpu.read_f32(&media.embeds, 0, media.embeds.len())).unwrap());
     }
-    let error = relative_error(&embeds, &case.f32("image_embeds"));
+    let error = relative_error(&embeds, &case.f32(&case.exact("image_embeds")));
     assert!(error <= tolerance, "{model}/{}: image_embeds differ by {error:e}", case.name);
     // Positions, exactly.
     let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
@@ -48,18 +46,89 @@ fn check(model: &str, case: &str, tolerance: f64) {
     assert!(error <= tolerance, "{model}/{}: logits differ by {error:e}", case.name);
     println!("{model}/{}: logits {error:e}", case.name);
     // Greedy continuation, token for token.
-    let expected = case.u32("greedy_ids");
+    let expected = case.u32(&case.exact("greedy_ids"));
     let vocab = engine.tokenizer_ids;
     let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
-    let greedy = || Choose::Greedy { vocab, penalty: None };
+    assert_eq!(greedy(&mut session, &prompt, vocab, expected.len()), expected, "{model}/{}", case.name);
+}
+
+fn greedy(session: &mut Session, prompt: &Prompt, vocab: usize, count: usize) -> Vec<u32> {
+    let choose = || Choose::Greedy { vocab, penalty: None };
     let mut ids = Vec::new();
-    let mut next = block_on(session.prefill(&prompt, greedy(), &|| true)).unwrap();
-    while ids.len() < expected.len() {
+    let mut next = block_on(session.prefill(prompt, choose(), &|| true)).unwrap();
+    loop {
         let Next::Id(id) = next else { panic!("greedy yields ids") };
         ids.push(id);
-        next = block_on(session.step(id, greedy())).unwrap();
+        if ids.len() == count {
+            return ids;
+        }
+        next = block_on(session.step(id, choose())).unwrap();
     }
-    assert_eq!(ids, expected, "{model}/{}", case.name);
+}
+
+/// The second turn continues the cache of the first: same ids as transformers computes over the whole sequence.
+#[test]
+fn a_second_turn_continues_the_cache() {
+    for model in ["base", "flat"] {
+        let engine = Engine::open(model);
+        let case = Case::open(model, "multi_turn");
+        let whole = prompt(&engine, &case);
+        let first = Prompt { ids: case.u32("turn1_input_ids"), images: whole.images[..1].to_vec() };
+        let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+        let turn1 = case.u32("turn1_ids");
+        assert_eq!(greedy(&mut session, &first, engine.tokenizer_ids, turn1.len()), turn1, "{model}: first turn");
+        let reused = session.reusable(&whole);
+        assert!(reused >= first.ids.len(), "{model}: only {reused} of {} tokens reused", first.ids.len());
+        let expected = case.u32("greedy_ids");
+        assert_eq!(greedy(&mut session, &whole, engine.tokenizer_ids, expected.len()), expected, "{model}: second turn");
+        assert_eq!(session.rope_delta(), i64::from(case.i32("rope_delta")[0]));
+        // Another picture of the same size ends the reuse where it stands.
+        let mut other = whole.clone();
+        other.images[0].key = 99;
+        let at = whole.ids.iter().position(|id| *id == engine.model.media.image).unwrap();
+        assert_eq!(session.reusable(&other), at);
+    }
+}
+
+/// A prompt in many small passes, cut also inside images, gives what one pass gives; so does a cache that had to grow.
+#[test]
+fn chunks_and_growth_change_nothing() {
+    let engine = Engine::open("base");
+    let case = Case::open("base", "two_images");
+    let prompt = prompt(&engine, &case);
+    let expected = case.logits();
+    for chunk in [1, 7, 64] {
+        let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+        session.set_chunk(chunk);
+        let logits = block_on(session.all_logits(&prompt)).unwrap();
+        let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+        assert!(error <= TOLERANCE, "chunks of {chunk}: logits differ by {error:e}");
+    }
+    // Token by token beyond the 256 positions that the cache has at first.
+    let mut ids = prompt.ids.clone();
+    let mut grown = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+    let choose = || Choose::Greedy { vocab: engine.tokenizer_ids, penalty: None };
+    block_on(grown.prefill(&prompt, choose(), &|| true)).unwrap();
+    let mut last = None;
+    for i in 0..200 {
+        let id = (i * 7) % 200;
+        ids.push(id);
+        last = Some(block_on(grown.step(id, choose())).unwrap());
+    }
+    let Some(Next::Id(last)) = last else { panic!("greedy yields ids") };
+    let whole = Prompt { ids, images: prompt.images.clone() };
+    let mut fresh = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+    assert_eq!(greedy(&mut fresh, &whole, engine.tokenizer_ids, 1), [last]);
+}
+
+#[test]
+fn a_full_context_is_an_error_with_the_numbers() {
+    let engine = Engine::open("base");
+    let prompt = prompt(&engine, &Case::open("base", "text"));
+    let mut session = Session::new(&engine.gpu, &engine.model, 20).unwrap();
+    let choose = Choose::Greedy { vocab: engine.tokenizer_ids, penalty: None };
+    let error = block_on(session.prefill(&prompt, choose, &|| true)).err().unwrap();
+    assert_eq!(error, fanlight::Error::ContextOverflow { needed: prompt.ids.len(), limit: 20 });
 }
 
 macro_rules! golden {
@@ -75,18 +144,15 @@ golden! {
     base_windows: "base" / "windows", TOLERANCE;
     base_two_images: "base" / "two_images", TOLERANCE;
     base_multi_turn: "base" / "multi_turn", TOLERANCE;
-    base_resize: "base" / "resize", RESIZED_TOLERANCE;
+    base_resize: "base" / "resize", TOLERANCE;
     flat_text: "flat" / "text", TOLERANCE;
     flat_image: "flat" / "image", TOLERANCE;
     flat_windows: "flat" / "windows", TOLERANCE;
     flat_two_images: "flat" / "two_images", TOLERANCE;
     flat_multi_turn: "flat" / "multi_turn", TOLERANCE;
-    flat_resize: "flat" / "resize", RESIZED_TOLERANCE;
     head80_text: "head80" / "text", TOLERANCE;
     head80_image: "head80" / "image", TOLERANCE;
     head80_two_images: "head80" / "two_images", TOLERANCE;
     bf16_image: "bf16" / "image", TOLERANCE;
-    bf16_two_images: "bf16" / "two_images", TOLERANCE;
     f16_image: "f16" / "image", TOLERANCE;
-    f16_two_images: "f16" / "two_images", TOLERANCE;
 }

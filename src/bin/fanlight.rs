@@ -1,1 +1,458 @@
-fn main(){}
+//! The native command line: `fanlight ask | chat | trace | inspect`.
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() -> std::process::ExitCode {
+    native::main()
+}
+
+#[cfg(target_arch = "wasm32")]
+fn main() {}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    use std::io::{BufRead, IsTerminal, Write};
+    use std::path::{Path, PathBuf};
+    use std::process::ExitCode;
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use clap::{Args, Parser, Subcommand};
+    use fanlight::chat::messages::{self, RawPart};
+    use fanlight::chat::{AskOptions, Content, Conversation, DEFAULT_CONTEXT, Engine, Hooks, Message, Part};
+    use fanlight::generate::config::GenerationConfig;
+    use fanlight::generate::sampler::SamplingParams;
+    use fanlight::gpu::{Gpu, GpuOptions};
+    use fanlight::image::{ImageOptions, Picture, decode};
+    use fanlight::model::registry;
+    use fanlight::weights::plan::Limits;
+    use fanlight::weights::safetensors;
+    use fanlight::weights::source::Directory;
+    use fanlight::{Error, Result};
+    use pollster::block_on;
+
+    /// Qwen2.5-VL on your GPU.
+    #[derive(Parser)]
+    #[command(name = "fanlight", version)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[derive(Subcommand)]
+    enum Command {
+        /// Ask one question, with any number of images.
+        Ask(Ask),
+        /// Talk over several turns; /image FILE adds an image to the next one.
+        Chat(Chat),
+        /// Run a prompt and write everything it computes to a safetensors file.
+        Trace(Trace),
+        /// Show what a checkpoint is and what it takes.
+        Inspect(Inspect),
+    }
+
+    #[derive(Args)]
+    struct ModelArgs {
+        /// Checkpoint folder in Hugging Face layout.
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// Take a software adapter even where there is a hardware one.
+        #[arg(long)]
+        software: bool,
+    }
+
+    #[derive(Args)]
+    struct SamplingArgs {
+        /// Most new tokens.
+        #[arg(long, value_name = "N")]
+        max_tokens: Option<usize>,
+        /// Divides the logits; 0 is greedy.
+        #[arg(long, value_name = "T")]
+        temperature: Option<f64>,
+        /// Keep this many of the best tokens (0 keeps all).
+        #[arg(long, value_name = "K")]
+        top_k: Option<usize>,
+        /// Keep this much probability.
+        #[arg(long, value_name = "P")]
+        top_p: Option<f64>,
+        /// Drop tokens below this share of the best one's probability.
+        #[arg(long, value_name = "P")]
+        min_p: Option<f64>,
+        /// Weakens tokens that already occurred (1 is off).
+        #[arg(long, value_name = "R")]
+        repetition_penalty: Option<f64>,
+        /// Where the random numbers start.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Ends the answer; may be given several times.
+        #[arg(long, value_name = "TEXT")]
+        stop: Vec<String>,
+        /// Start from greedy decoding instead of the checkpoint's generation_config.json.
+        #[arg(long)]
+        no_generation_config: bool,
+        /// Prefix images with "Picture N: ".
+        #[arg(long)]
+        add_vision_id: bool,
+        /// Longest conversation in tokens.
+        #[arg(long, value_name = "N", default_value_t = DEFAULT_CONTEXT)]
+        context: usize,
+    }
+
+    impl SamplingArgs {
+        fn options(&self, checkpoint: &GenerationConfig) -> AskOptions {
+            let mut sampling = if self.no_generation_config {
+                SamplingParams { seed: self.seed, ..SamplingParams::default() }
+            } else {
+                checkpoint.sampling(self.seed)
+            };
+            if let Some(t) = self.temperature {
+                sampling.temperature = t;
+                sampling.do_sample = t != 0.0;
+            } else if self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some() {
+                sampling.do_sample = true;
+            }
+            sampling.top_k = self.top_k.unwrap_or(sampling.top_k);
+            sampling.top_p = self.top_p.unwrap_or(sampling.top_p);
+            sampling.min_p = self.min_p.or(sampling.min_p);
+            sampling.repetition_penalty = self.repetition_penalty.unwrap_or(sampling.repetition_penalty);
+            AskOptions {
+                sampling: Some(sampling),
+                max_tokens: self.max_tokens,
+                stop: self.stop.clone(),
+                add_vision_id: self.add_vision_id,
+            }
+        }
+    }
+
+    #[derive(Args)]
+    struct Ask {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Image file; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        image: Vec<PathBuf>,
+        /// Messages in Hugging Face's form instead of a question.
+        #[arg(long, value_name = "FILE.json", conflicts_with_all = ["image", "question"])]
+        messages: Option<PathBuf>,
+        /// The question.
+        #[arg(required_unless_present = "messages")]
+        question: Option<String>,
+        /// Fewest pixels of an image after resizing.
+        #[arg(long, value_name = "N")]
+        min_pixels: Option<u64>,
+        /// Most pixels of an image after resizing.
+        #[arg(long, value_name = "N")]
+        max_pixels: Option<u64>,
+        #[command(flatten)]
+        sampling: SamplingArgs,
+        /// Print one JSON object instead of streaming text.
+        #[arg(long)]
+        json: bool,
+    }
+
+    #[derive(Args)]
+    struct Chat {
+        #[command(flatten)]
+        model: ModelArgs,
+        #[command(flatten)]
+        sampling: SamplingArgs,
+    }
+
+    #[derive(Args)]
+    struct Trace {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Messages in Hugging Face's form; image paths are relative to the file.
+        #[arg(long, value_name = "FILE.json")]
+        messages: PathBuf,
+        /// Where the tensors go.
+        #[arg(long, value_name = "FILE.safetensors")]
+        out: PathBuf,
+        /// Prefix images with "Picture N: ".
+        #[arg(long)]
+        add_vision_id: bool,
+    }
+
+    #[derive(Args)]
+    struct Inspect {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// List every tensor.
+        #[arg(long)]
+        tensors: bool,
+    }
+
+    pub fn main() -> ExitCode {
+        let cli = Cli::parse();
+        let json = matches!(&cli.command, Command::Ask(ask) if ask.json);
+        let result = block_on(async {
+            match cli.command {
+                Command::Ask(args) => ask(args).await,
+                Command::Chat(args) => chat(args).await,
+                Command::Trace(args) => trace(args).await,
+                Command::Inspect(args) => inspect(args).await,
+            }
+        });
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                if json {
+                    let message = error.to_string();
+                    let body = serde_json::json!({"code": error.code(), "message": message, "hint": error.hint()});
+                    println!("{}", serde_json::json!({ "error": body }));
+                }
+                eprintln!("error: {error}\n{}", error.hint());
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn load(args: &ModelArgs) -> Result<Engine> {
+        if !args.model.is_dir() {
+            return Err(Error::missing(args.model.display().to_string(), "the file system (a folder was expected)"));
+        }
+        let gpu = Gpu::open(&GpuOptions { software: args.software, ..GpuOptions::default() }).await?;
+        let show = std::io::stderr().is_terminal();
+        let mut percent = 0;
+        let mut progress = |done: u64, total: u64| {
+            let now = (100 * done).checked_div(total).unwrap_or(100);
+            if show && now != percent {
+                percent = now;
+                eprint!("\rloading {now} %{}", if now == 100 { "\n" } else { "" });
+            }
+        };
+        Engine::load(&gpu, &Directory::new(&args.model), &mut progress).await
+    }
+
+    fn read(path: &Path) -> Result<Vec<u8>> {
+        std::fs::read(path).map_err(|e| Error::Io { path: path.display().to_string(), message: e.to_string() })
+    }
+
+    fn picture(path: &Path) -> Result<Rc<Picture>> {
+        let bytes = read(path)?;
+        decode(&bytes).map(Rc::new).map_err(|e| match e {
+            Error::Image { expected, found } => {
+                Error::Image { expected, found: format!("{}: {found}", path.display()) }
+            }
+            other => other,
+        })
+    }
+
+    /// Messages from a file; paths of images are relative to it.
+    fn read_messages(path: &Path) -> Result<Vec<Message>> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let raw = messages::parse(&read(path)?)?;
+        raw.into_iter()
+            .map(|message| {
+                let content = match message.text {
+                    Some(text) => Content::Text(text),
+                    None => {
+                        let parts = message.parts.into_iter().map(|part| {
+                            Ok(match part {
+                                RawPart::Text(text) => Part::Text(text),
+                                RawPart::Image(name, options) => {
+                                    let name = name.strip_prefix("file://").unwrap_or(&name);
+                                    Part::Image(picture(&folder.join(name))?, options)
+                                }
+                            })
+                        });
+                        Content::Parts(parts.collect::<Result<_>>()?)
+                    }
+                };
+                Ok(Message { role: message.role, content })
+            })
+            .collect()
+    }
+
+    async fn ask(args: Ask) -> Result<()> {
+        let messages = match &args.messages {
+            Some(path) => read_messages(path)?,
+            None => {
+                let pixels = ImageOptions {
+                    min_pixels: args.min_pixels,
+                    max_pixels: args.max_pixels,
+                    ..ImageOptions::default()
+                };
+                let mut parts =
+                    args.image.iter().map(|p| Ok(Part::Image(picture(p)?, pixels))).collect::<Result<Vec<_>>>()?;
+                parts.push(Part::Text(args.question.clone().unwrap_or_default()));
+                vec![Message { role: "user".into(), content: Content::Parts(parts) }]
+            }
+        };
+        let begin = Instant::now();
+        let engine = load(&args.model).await?;
+        let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
+        let options = args.sampling.options(engine.generation_config());
+        let mut conversation = engine.conversation(args.sampling.context)?;
+        let json = args.json;
+        let mut out = std::io::stdout();
+        let mut on_text = |text: &str| {
+            if !json {
+                // A closed pipe is no reason to stop computing the answer.
+                let _ = write!(out, "{text}").and_then(|()| out.flush());
+            }
+        };
+        let hooks = Hooks {
+            on_text: &mut on_text,
+            cancelled: &|| false,
+            clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
+        };
+        let answer = engine.ask(&mut conversation, &messages, &options, hooks).await?;
+        if json {
+            let mut object = serde_json::to_value(&answer)
+                .map_err(|e| Error::invalid("answer", "what JSON can hold", e.to_string()))?;
+            object["timings"]["load_ms"] = load_ms.into();
+            object["adapter"] = engine.gpu().caps().adapter.clone().into();
+            println!("{object}");
+        } else {
+            println!();
+        }
+        Ok(())
+    }
+
+
+    async fn chat(args: Chat) -> Result<()> {
+        let engine = load(&args.model).await?;
+        let options = args.sampling.options(engine.generation_config());
+        let mut conversation: Conversation = engine.conversation(args.sampling.context)?;
+        let mut messages: Vec<Message> = Vec::new();
+        let mut waiting: Vec<Part> = Vec::new();
+        let begin = Instant::now();
+        let prompt = std::io::stdin().is_terminal();
+        if prompt {
+            eprintln!("/image FILE adds an image, /new starts over, /quit ends.");
+        }
+        loop {
+            if prompt {
+                eprint!("> ");
+            }
+            let mut line = String::new();
+            match std::io::stdin().lock().read_line(&mut line) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(e) => return Err(Error::Io { path: "standard input".into(), message: e.to_string() }),
+            }
+            let line = line.trim_end_matches(['\r', '\n']);
+            if let Some(path) = line.strip_prefix("/image ") {
+                match picture(Path::new(path.trim())) {
+                    Ok(picture) => {
+                        eprintln!("{}×{} pixels, for the next message", picture.width, picture.height);
+                        waiting.push(Part::Image(picture, ImageOptions::default()));
+                    }
+                    Err(e) => eprintln!("error: {e}\n{}", e.hint()),
+                }
+                continue;
+            }
+            match line {
+                "" => continue,
+                "/quit" => return Ok(()),
+                "/new" => {
+                    messages.clear();
+                    waiting.clear();
+                    continue;
+                }
+                command if command.starts_with('/') => {
+                    eprintln!("unknown command {command}: /image FILE, /new or /quit");
+                    continue;
+                }
+                _ => {}
+            }
+            let mut parts = std::mem::take(&mut waiting);
+            parts.push(Part::Text(line.to_owned()));
+            messages.push(Message { role: "user".into(), content: Content::Parts(parts) });
+            let mut out = std::io::stdout();
+            let mut on_text = |text: &str| {
+                let _ = write!(out, "{text}").and_then(|()| out.flush());
+            };
+            let hooks = Hooks {
+                on_text: &mut on_text,
+                cancelled: &|| false,
+                clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
+            };
+            match engine.ask(&mut conversation, &messages, &options, hooks).await {
+                Ok(answer) => {
+                    println!();
+                    messages.push(Message::text("assistant", &answer.text));
+                }
+                Err(e @ Error::DeviceLost { .. }) => return Err(e),
+                Err(e) => {
+                    eprintln!("error: {e}\n{}", e.hint());
+                    messages.pop();
+                }
+            }
+        }
+    }
+
+    async fn trace(args: Trace) -> Result<()> {
+        let messages = read_messages(&args.messages)?;
+        let engine = load(&args.model).await?;
+        let t = engine.trace(&messages, args.add_vision_id).await?;
+        let n = t.input_ids.len() as u64;
+        let images = t.image_grid_thw.len() as u64 / 3;
+        let shape = |len: usize, width: usize| [(len / width.max(1)) as u64, width as u64];
+        let delta = [i32::try_from(t.rope_delta).unwrap_or(i32::MIN)];
+        let bytes = safetensors::write(&[
+            ("input_ids", "I32", &[n], bytemuck::cast_slice(&t.input_ids)),
+            ("position_ids", "I32", &[3, n], bytemuck::cast_slice(&t.position_ids)),
+            ("pixel_values", "F32", &shape(t.pixel_values.len(), t.patch_len), bytemuck::cast_slice(&t.pixel_values)),
+            ("image_grid_thw", "I32", &[images, 3], bytemuck::cast_slice(&t.image_grid_thw)),
+            ("image_embeds", "F32", &shape(t.image_embeds.len(), t.hidden), bytemuck::cast_slice(&t.image_embeds)),
+            ("logits", "F32", &shape(t.logits.len(), t.vocab), bytemuck::cast_slice(&t.logits)),
+            ("rope_delta", "I32", &[1], bytemuck::cast_slice(&delta)),
+        ])?;
+        std::fs::write(&args.out, &bytes)
+            .map_err(|e| Error::Io { path: args.out.display().to_string(), message: e.to_string() })?;
+        eprintln!("{} tokens, {images} images, {} bytes to {}", n, bytes.len(), args.out.display());
+        Ok(())
+    }
+
+    async fn inspect(args: Inspect) -> Result<()> {
+        let source = Directory::new(&args.model.model);
+        let gpu = Gpu::open(&GpuOptions { software: args.model.software, ..GpuOptions::default() }).await;
+        // Without a device: WebGPU's guaranteed limits.
+        let (max_binding, max_buffer) =
+            gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
+        let d = registry::describe(&source, Limits { max_binding, max_buffer }).await?;
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
+        println!("model          {}", d.family);
+        println!("parameters     {}", d.parameters);
+        println!(
+            "decoder        {} layers, hidden {}, {} query and {} key-value heads of {}, {} vocabulary rows, context {}",
+            d.decoder.layers,
+            d.decoder.hidden,
+            d.decoder.heads.q,
+            d.decoder.heads.kv,
+            d.decoder.heads.dim,
+            d.decoder.vocab,
+            d.max_positions
+        );
+        println!("vision         {} blocks, hidden {}", d.vision.0, d.vision.1);
+        match &gpu {
+            Ok(gpu) => {
+                let caps = gpu.caps();
+                let kind = if caps.software { ", software" } else { "" };
+                let f16 = if caps.shader_f16 { "shader-f16" } else { "no shader-f16" };
+                println!("device         {} ({}{kind}), {f16}, {} per binding", caps.adapter, caps.backend, mib(max_binding));
+            }
+            Err(e) => println!("device         none ({e}); planned with WebGPU's guaranteed limits"),
+        }
+        let parts = d.plan.device_bytes();
+        println!("weights        {}", mib(parts.values().sum()));
+        for (part, bytes) in &parts {
+            println!("  {part:<12} {}", mib(*bytes));
+        }
+        let largest = d.plan.matrices.iter().flat_map(|m| &m.shards).map(|s| s.bytes).max().unwrap_or(0);
+        println!("largest buffer {}", mib(largest));
+        println!("KV cache       {} per 1024 tokens", mib(d.cache_bytes(1024)));
+        println!("largest image  {} patches of one image fit a binding", d.max_patches(max_binding));
+        if args.tensors {
+            for m in &d.plan.matrices {
+                let cut = if m.shards.len() > 1 { format!(" in {} shards", m.shards.len()) } else { String::new() };
+                println!("{:<40} {} [{}, {}]{cut}", m.name, m.dtype.name(), m.rows, m.cols);
+            }
+            for v in &d.plan.vectors {
+                println!("{:<40} F32 [{}]", v.name, v.len);
+            }
+        }
+        Ok(())
+    }
+}

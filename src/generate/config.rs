@@ -60,10 +60,11 @@ impl GenerationConfig {
             return Err(Error::malformed(FILE, "a JSON object", kind(&json)));
         }
         let default = GenerationConfig::default();
-        let number = |name: &str, least: f64| read(&json, name, "a number in range", |v| {
-            v.as_f64().filter(|n| n.is_finite() && *n >= least)
-        });
-        let count = |name: &str| read(&json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()));
+        let number = |name: &str, least: f64| {
+            read(&json, name, "a number in range", |v| v.as_f64().filter(|n| n.is_finite() && *n >= least))
+        };
+        let count =
+            |name: &str| read(&json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()));
         Ok(GenerationConfig {
             do_sample: read(&json, "do_sample", "true or false", Value::as_bool)?.unwrap_or(default.do_sample),
             temperature: number("temperature", 0.0)?.unwrap_or(default.temperature),
@@ -156,9 +157,18 @@ mod tests {
         assert_eq!(parse(r#"{"eos_token_id": 2, "top_k": null, "top_p": 1}"#).unwrap().eos_token_ids, [2]);
         assert_eq!(parse(r#"{"top_k": 0}"#).unwrap().top_k, 0);
         for bad in [
-            "", "[]", "nul", r#"{"top_k": -1}"#, r#"{"top_k": 1.5}"#, r#"{"temperature": "hot"}"#,
-            r#"{"temperature": -1}"#, r#"{"repetition_penalty": 0}"#, r#"{"eos_token_id": [1, null]}"#,
-            r#"{"eos_token_id": 4294967296}"#, r#"{"do_sample": 1}"#, r#"{"top_p": 1e999}"#,
+            "",
+            "[]",
+            "nul",
+            r#"{"top_k": -1}"#,
+            r#"{"top_k": 1.5}"#,
+            r#"{"temperature": "hot"}"#,
+            r#"{"temperature": -1}"#,
+            r#"{"repetition_penalty": 0}"#,
+            r#"{"eos_token_id": [1, null]}"#,
+            r#"{"eos_token_id": 4294967296}"#,
+            r#"{"do_sample": 1}"#,
+            r#"{"top_p": 1e999}"#,
         ] {
             assert!(matches!(parse(bad), Err(Error::Malformed { .. })), "{bad}");
         }

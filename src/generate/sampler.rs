@@ -20,7 +20,7 @@ pub struct SamplingParams {
     /// Keep the scores that are no smaller than the k-th largest (more than k of them if there are ties); 0 keeps all.
     pub top_k: usize,
     /// Sort by score, ascending; drop while the sum of probabilities is at most 1 − `top_p`; 1 keeps all. The best token
-    /// always stays. Of equal scores the lowest ids are dropped first.
+    /// always stays. Of equal scores the lowest ids are dropped first (torch's sort leaves their order open).
     pub top_p: f64,
     /// Drop what is less probable than this share of the best token's probability.
     pub min_p: Option<f64>,
@@ -249,7 +249,8 @@ fn top_p(kept: &mut Vec<(u32, f32)>, top_p: f64) {
     for (place, &p) in probabilities.iter().enumerate() {
         if f64::from(p) < small { sum += f64::from(p) } else { large.push(place) }
     }
-    // Places ascend with ids, so a stable sort leaves equal scores in the order of their ids, as torch.sort does.
+    // Places ascend with ids, so a stable sort leaves equal scores in the order of their ids, as torch does if asked for
+    // a stable sort; transformers does not ask, and then it depends on the processor.
     large.sort_by(|&a, &b| kept[a].1.partial_cmp(&kept[b].1).unwrap_or(std::cmp::Ordering::Equal));
     let mut keep = vec![false; kept.len()];
     for &place in &large {

@@ -11,8 +11,8 @@ use crate::ops::argmax::{NOT_A_NUMBER, argmax};
 use crate::ops::gather_rows::{KEEP, gather_rows};
 use crate::ops::penalty::penalty;
 
-/// Tokens of one prefill pass: enough to fill the device, few enough to stay short.
-const CHUNK: usize = 512;
+/// Tokens of one prefill pass unless set otherwise: enough to fill the device, few enough to stay short.
+pub const CHUNK: usize = 512;
 
 /// Logits of at most this many bytes are computed and read at a time when all rows are wanted.
 const LOGITS_BYTES: usize = 32 << 20;
@@ -70,6 +70,7 @@ pub struct Session {
     /// Position of the token after the last of `ids`.
     next_position: i64,
     limit: usize,
+    chunk: usize,
     chosen: Tensor,
 }
 
@@ -88,6 +89,7 @@ impl Session {
             media: Vec::new(),
             next_position: 0,
             limit: limit.min(model.max_positions),
+            chunk: CHUNK,
             chosen: gpu.persistent("chosen id", 1, 4, Element::U32)?,
         })
     }
@@ -105,6 +107,11 @@ impl Session {
     /// Tokens that the conversation may have.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Sets how many tokens a prefill pass takes, at least 1.
+    pub fn set_chunk(&mut self, tokens: usize) {
+        self.chunk = tokens.max(1);
     }
 
     /// The device.
@@ -177,7 +184,7 @@ impl Session {
         let index = image_rows(&prompt.ids, self.model.media.image);
         let mut at = reuse;
         loop {
-            let end = prompt.ids.len().min(at + CHUNK);
+            let end = prompt.ids.len().min(at + self.chunk);
             let last = end == prompt.ids.len();
             let mut rec = Recorder::new(&self.gpu);
             let h = self.record(&mut rec, prompt, &positions, &index, at..end)?;
@@ -235,7 +242,7 @@ impl Session {
         let mut all = Vec::new();
         let mut at = 0;
         while at < prompt.ids.len() {
-            let end = prompt.ids.len().min(at + CHUNK);
+            let end = prompt.ids.len().min(at + self.chunk);
             let mut rec = Recorder::new(&self.gpu);
             let h = self.record(&mut rec, prompt, &positions, &index, at..end)?;
             self.gpu.execute(rec.finish())?;

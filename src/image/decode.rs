@@ -9,7 +9,7 @@ use std::io::Cursor;
 ///
 /// The rules are those of transformers 5 (`image_utils.load_image` for the orientation, `image_transforms.
 /// convert_to_rgb` for the alpha: PIL's `alpha_composite`, to the bit). PNG, GIF, BMP and WebP come out exactly as from
-/// PIL; a JPEG up to 2 levels away, and up to 4 where its colours are stored at half resolution.
+/// PIL; a JPEG up to 2 levels away, and up to 4 (9 in its last column) where its colours are stored at half resolution.
 ///
 /// Two habits of PIL are not copied, because they destroy the picture: 16-bit grey is not clipped at 255 but scaled
 /// (the high byte, as PIL itself does for 16-bit colour), and the part of a GIF's screen that its first frame does not

@@ -231,9 +231,8 @@ impl Rope {
         let Some(yarn) = self.yarn else { return periods.iter().map(|p| 1.0 / p).collect() };
         let dim = self.head_dim as f64;
         let length = yarn.original_max_position_embeddings as f64;
-        let correction = |rotations: f64| {
-            dim * (length / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * self.theta.ln())
-        };
+        let correction =
+            |rotations: f64| dim * (length / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * self.theta.ln());
         let (mut low, mut high) = (correction(yarn.beta_fast), correction(yarn.beta_slow));
         if yarn.truncate {
             (low, high) = (low.floor(), high.ceil());
@@ -421,9 +420,8 @@ pub fn permute_rows<T: Copy>(rows: &[T], row_len: usize, group: usize, index: &[
     for &from in index {
         let start = (from as usize).saturating_mul(size);
         let block = rows.get(start..start.saturating_add(size));
-        let block = block.ok_or_else(|| {
-            Error::invalid("row index", format!("below {}", index.len()), from.to_string())
-        })?;
+        let block =
+            block.ok_or_else(|| Error::invalid("row index", format!("below {}", index.len()), from.to_string()))?;
         out.extend_from_slice(block);
     }
     Ok(out)
@@ -480,7 +478,8 @@ mod tests {
     fn hostile_segments() {
         let video = |second_per_grid| Segment::Video(VideoGrid { grid: Grid::new(2, 2, 2), second_per_grid });
         let image = |t, h, w| Segment::Image(Grid::new(t, h, w));
-        for bad in [video(f32::NAN), video(f32::INFINITY), video(-1.0), image(1, 3, 2), image(1, 0, 2), image(2, 2, 2)] {
+        for bad in [video(f32::NAN), video(f32::INFINITY), video(-1.0), image(1, 3, 2), image(1, 0, 2), image(2, 2, 2)]
+        {
             assert!(matches!(mrope_positions(&[bad], 2, 2.0, 0), Err(Error::Invalid { .. })), "{bad:?}");
         }
         assert!(mrope_positions(&[image(1, u32::MAX - 1, u32::MAX - 1)], 2, 2.0, 0).is_err());
@@ -584,7 +583,13 @@ mod tests {
         let inv_freq = rope.inv_freq();
         for (n, p) in positions.iter().enumerate() {
             for i in 0..64 {
-                let axis = if i < 16 { 0 } else if i < 40 { 1 } else { 2 };
+                let axis = if i < 16 {
+                    0
+                } else if i < 40 {
+                    1
+                } else {
+                    2
+                };
                 let angle = f64::from(p[axis] as f32 * inv_freq[i]);
                 assert_eq!(cos[n * 64 + i], angle.cos() as f32, "{n} {i}");
                 assert_eq!(sin[n * 64 + i], angle.sin() as f32, "{n} {i}");

@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::model::cache::KvCache;
+use crate::model::decoder::DecoderConfig;
 use crate::model::{Model, qwen2_5_vl};
-use crate::weights::plan::Plan;
+use crate::weights::plan::{Limits, Plan};
 use crate::weights::source::Source;
 
 /// The `model_type`s that can be loaded.
@@ -42,14 +44,58 @@ pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, 
     }
 }
 
-/// What [`load`] would put where, under the given limits, without touching a device.
+/// What [`load`] would do, known without a device.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The `model_type`.
+    pub family: &'static str,
+    /// Which bytes go to which buffer.
+    pub plan: Plan,
+    /// Parameters in the checkpoint's tensors that the model uses.
+    pub parameters: u64,
+    /// The decoder.
+    pub decoder: DecoderConfig,
+    /// Longest context that the checkpoint is made for.
+    pub max_positions: usize,
+    /// Blocks and width of the vision tower.
+    pub vision: (usize, usize),
+}
+
+impl Description {
+    /// Bytes of KV cache for a context of `tokens`.
+    pub fn cache_bytes(&self, tokens: usize) -> u64 {
+        KvCache::bytes(self.decoder.layers, self.decoder.heads, tokens)
+    }
+
+    /// Most patches of one picture whose widest intermediate `[patches, vision width]` in f32 fits one binding.
+    pub fn max_patches(&self, max_binding: u64) -> u64 {
+        max_binding / (4 * self.vision.1 as u64).max(1)
+    }
+}
+
+/// Reads configuration and tensor tables and plans under the given limits, without touching a device.
 ///
 /// # Errors
 /// As [`load`], less the device's.
-pub async fn plan(source: &dyn Source, limits: crate::weights::plan::Limits) -> Result<Plan> {
+pub async fn describe(source: &dyn Source, limits: Limits) -> Result<Description> {
     let (family, config) = read_config(source).await?;
     match family {
-        qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::plan(source, &config, limits).await.map(|(_, plan)| plan),
+        qwen2_5_vl::config::MODEL_TYPE => {
+            let (config, plan) = qwen2_5_vl::plan(source, &config, limits).await?;
+            let rows = |copies: &[crate::weights::plan::RowCopy]| -> u64 {
+                copies.iter().map(|c| c.rows * (c.row_bytes / c.dtype.bytes())).sum()
+            };
+            let parameters = plan.matrices.iter().map(|m| rows(&m.copies)).sum::<u64>()
+                + plan.vectors.iter().map(|v| rows(&v.copies)).sum::<u64>();
+            Ok(Description {
+                family,
+                parameters,
+                decoder: qwen2_5_vl::decoder_config(&config.text),
+                max_positions: config.text.max_position_embeddings,
+                vision: (config.vision.depth, config.vision.hidden_size),
+                plan,
+            })
+        }
         other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
     }
 }

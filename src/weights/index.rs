@@ -80,7 +80,11 @@ impl Checkpoint {
             let file = tensor.file.clone();
             if let Some(first) = table.insert(tensor.name.clone(), tensor) {
                 let what = format!("tensor {}", brief(&first.name));
-                return Err(Error::malformed(what, "one definition", format!("one in {} and one in {file}", first.file)));
+                return Err(Error::malformed(
+                    what,
+                    "one definition",
+                    format!("one in {} and one in {file}", first.file),
+                ));
             }
         }
         Ok(Checkpoint { tensors: table })

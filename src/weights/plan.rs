@@ -194,12 +194,7 @@ pub struct Plan {
 /// [`Error::Missing`] for a tensor that the checkpoint lacks, [`Error::Shape`] and [`Error::Dtype`] for one that is
 /// not as specified, [`Error::DeviceTooSmall`] if four rows (or the whole of a smaller matrix) exceed a binding, and
 /// [`Error::Invalid`] for a spec that contradicts itself.
-pub fn plan(
-    checkpoint: &Checkpoint,
-    matrices: &[MatrixSpec],
-    vectors: &[VectorSpec],
-    limits: Limits,
-) -> Result<Plan> {
+pub fn plan(checkpoint: &Checkpoint, matrices: &[MatrixSpec], vectors: &[VectorSpec], limits: Limits) -> Result<Plan> {
     Ok(Plan {
         matrices: matrices.iter().map(|spec| plan_matrix(checkpoint, spec, limits)).collect::<Result<_>>()?,
         vectors: vectors.iter().map(|spec| plan_vector(checkpoint, spec)).collect::<Result<_>>()?,
@@ -479,9 +474,9 @@ pub async fn stream(
                 }
                 Target::Vector(i) => {
                     let vector = &plan.vectors[i];
-                    let (values, missing) = vectors.entry(i).or_insert_with(|| {
-                        (vec![0.0; vector.len], vector.copies.iter().map(|c| c.rows).sum())
-                    });
+                    let (values, missing) = vectors
+                        .entry(i)
+                        .or_insert_with(|| (vec![0.0; vector.len], vector.copies.iter().map(|c| c.rows).sum()));
                     let at = (copy.offset / 4 + part.rows.start) as usize;
                     values[at..at + count as usize].copy_from_slice(&copy.dtype.to_f32(src)?);
                     *missing -= count;

@@ -73,7 +73,15 @@ impl Case {
     /// The logits of all tokens or of the last few, as the fixture has them.
     pub fn logits(&self) -> Vec<f32> {
         let file = SafeTensors::deserialize(&self.tensors).unwrap();
-        self.f32(if file.names().contains(&"logits") { "logits" } else { "logits_last" })
+        let all = file.names().contains(&"logits");
+        self.f32(&self.exact(if all { "logits" } else { "logits_last" }))
+    }
+
+    /// Where pictures were resized, the tensors `pil.*` come from PIL's integer rule, which ours equals to the bit.
+    pub fn exact(&self, name: &str) -> String {
+        let file = SafeTensors::deserialize(&self.tensors).unwrap();
+        let pil = format!("pil.{name}");
+        if file.names().contains(&pil.as_str()) { pil } else { name.to_owned() }
     }
 
     /// Preprocessed pictures in the order of the messages.

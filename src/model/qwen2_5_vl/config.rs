@@ -261,8 +261,7 @@ fn read_rope(c: &Section, max_position_embeddings: usize) -> Result<(f64, [usize
         None => [16, 24, 24],
         Some(value) => {
             let list = value.as_array().map_or(&[][..], Vec::as_slice);
-            let counts: Vec<usize> =
-                list.iter().take(4).filter_map(|v| usize::try_from(v.as_u64()?).ok()).collect();
+            let counts: Vec<usize> = list.iter().take(4).filter_map(|v| usize::try_from(v.as_u64()?).ok()).collect();
             match counts[..] {
                 [t, h, w] if list.len() == 3 && [t, h, w].iter().all(|&n| n <= MAX_HIDDEN) => [t, h, w],
                 _ => return Err(bad(r.at("mrope_section"), "three counts", kind(value))),
@@ -298,8 +297,7 @@ fn read_yarn(r: &Section, theta: f64, max_position_embeddings: usize) -> Result<
     let or = |value: f64, default: f64| if value == 0.0 { default } else { value };
     let (mscale, all) = (r.number("mscale", 0.0, 0.0, MOST)?, r.number("mscale_all_dim", 0.0, 0.0, MOST)?);
     let magnitude = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-    let inferred =
-        if mscale != 0.0 && all != 0.0 { magnitude(mscale) / magnitude(all) } else { magnitude(1.0) };
+    let inferred = if mscale != 0.0 && all != 0.0 { magnitude(mscale) / magnitude(all) } else { magnitude(1.0) };
     Ok(Yarn {
         factor,
         original_max_position_embeddings: original,
@@ -348,8 +346,7 @@ impl VisionConfig {
         };
         c.silu()?;
         let empty = Map::new();
-        let rope =
-            c.section("rope_parameters")?.unwrap_or(Section { path: c.at("rope_parameters."), map: &empty });
+        let rope = c.section("rope_parameters")?.unwrap_or(Section { path: c.at("rope_parameters."), map: &empty });
         Ok(VisionConfig {
             depth,
             hidden_size,
@@ -471,7 +468,7 @@ impl<'a> Section<'a> {
     }
 
     fn divides(&self, name: &str, divisor: usize, of: &str, number: usize) -> Result<()> {
-        if number % divisor == 0 {
+        if number.is_multiple_of(divisor) {
             return Ok(());
         }
         Err(bad(self.at(name), format!("a divisor of {of} {number}"), divisor))
@@ -525,8 +522,16 @@ pub(crate) mod tests {
         let mut root = hub();
         let mut text = Map::new();
         for name in [
-            "hidden_act", "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
-            "num_hidden_layers", "num_key_value_heads", "rms_norm_eps", "vocab_size", "eos_token_id",
+            "hidden_act",
+            "hidden_size",
+            "intermediate_size",
+            "max_position_embeddings",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "num_key_value_heads",
+            "rms_norm_eps",
+            "vocab_size",
+            "eos_token_id",
         ] {
             text.insert(name.into(), root.as_object_mut().unwrap().remove(name).unwrap());
         }

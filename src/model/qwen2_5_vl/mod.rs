@@ -42,6 +42,17 @@ pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<
     Ok((config, plan))
 }
 
+/// What the shared decoder needs of this family's configuration.
+pub fn decoder_config(text: &config::TextConfig) -> DecoderConfig {
+    DecoderConfig {
+        layers: text.num_hidden_layers,
+        hidden: text.hidden_size,
+        heads: Heads { q: text.num_attention_heads, kv: text.num_key_value_heads, dim: text.head_dim },
+        eps: text.rms_norm_eps as f32,
+        vocab: text.vocab_size,
+    }
+}
+
 /// Loads a checkpoint whose `config.json` is `config`.
 ///
 /// # Errors
@@ -57,17 +68,10 @@ pub async fn load(
     let (config, plan) = plan(source, config, limits).await?;
     let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
     let text = &config.text;
-    let decoder = DecoderConfig {
-        layers: text.num_hidden_layers,
-        hidden: text.hidden_size,
-        heads: Heads { q: text.num_attention_heads, kv: text.num_key_value_heads, dim: text.head_dim },
-        eps: text.rms_norm_eps as f32,
-        vocab: text.vocab_size,
-    };
     let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
     Ok(Model {
         family: config::MODEL_TYPE,
-        decoder: Decoder::new(decoder, config.tie_word_embeddings, &mut loaded)?,
+        decoder: Decoder::new(decoder_config(text), config.tie_word_embeddings, &mut loaded)?,
         vision: Box::new(vision::Vision::new(config.vision.clone(), &mut loaded)?),
         rope: text.rope(),
         media: MediaTokens {

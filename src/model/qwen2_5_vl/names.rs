@@ -13,7 +13,9 @@ pub fn canonical(name: &str) -> String {
         return format!("model.{name}");
     }
     match name.strip_prefix("model.") {
-        Some(rest) if !under("visual", rest) && !under("language_model", rest) => format!("model.language_model.{rest}"),
+        Some(rest) if !under("visual", rest) && !under("language_model", rest) => {
+            format!("model.language_model.{rest}")
+        }
         _ => name.to_owned(),
     }
 }
@@ -119,7 +121,8 @@ impl Specs {
             let biases: Vec<_> = layers().map(|(from, &rows)| (format!("{from}.bias"), rows)).collect();
             self.vector(format!("{name}.bias"), &biases, unit);
         }
-        let weight = |(from, &rows): (&String, &usize)| Piece::matrix(format!("{from}.weight"), rows, cols).padded(unit);
+        let weight =
+            |(from, &rows): (&String, &usize)| Piece::matrix(format!("{from}.weight"), rows, cols).padded(unit);
         self.matrix(name, layers().map(weight).collect());
     }
 }

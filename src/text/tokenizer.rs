@@ -1,0 +1,337 @@
+//! The tokenizer of a checkpoint: byte-level BPE as `tokenizer.json` describes it.
+//!
+//! The merging and the Unicode work are the `tokenizers` crate's. The file is read here and not by that crate, because
+//! its reader panics on some malformed files and because added tokens must stay out of its reach: user text goes
+//! through a model that does not know them.
+
+use super::{RenderedPrompt, Span};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::HashMap;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::{byte_level::ByteLevel, split::Split};
+use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+/// Text ↔ ids.
+#[derive(Debug)]
+pub struct Tokenizer {
+    nfc: bool,
+    splits: Vec<Split>,
+    byte_level: ByteLevel,
+    model: BPE,
+    added: HashMap<String, Added>,
+    /// The bytes of all tokens, end to end, and where those of each id lie (nowhere: an id without a token).
+    bytes: Vec<u8>,
+    places: Vec<(u32, u32)>,
+    special: Vec<bool>,
+}
+
+/// Ids are below this: three times the largest vocabulary there is. Keeps a hostile file from asking for gigabytes.
+const MAX_IDS: u32 = 1 << 20;
+
+/// `tokenizer.json`. What is not here does not matter to us: truncation and padding, and the post-processor, which adds
+/// nothing when special tokens are not asked for.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    added_tokens: Vec<Added>,
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    decoder: Option<Value>,
+    model: BpeFile,
+}
+
+#[derive(Deserialize, Debug, Clone)]
+struct Added {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    #[serde(default)]
+    normalized: bool,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct BpeFile {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    dropout: Option<f32>,
+    unk_token: Option<String>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    byte_fallback: bool,
+    #[serde(default)]
+    ignore_merges: bool,
+    vocab: Vocab,
+    merges: Vec<Merge>,
+}
+
+/// `"a b"` in older files, `["a", "b"]` in newer ones.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(String, String),
+    Line(String),
+}
+
+const NAME: &str = "tokenizer.json";
+
+fn malformed(expected: impl Into<String>, found: impl ToString) -> Error {
+    Error::malformed(NAME, expected, found.to_string())
+}
+
+fn unsupported(expected: &str, found: impl ToString) -> Error {
+    Error::UnsupportedModel {
+        found: format!("{NAME} with {}", found.to_string()),
+        expected: format!("a tokenizer with {expected}"),
+    }
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`.
+    ///
+    /// [`Error::Malformed`]: no JSON of that shape, a merge of unknown tokens, ids that are too high or used twice.
+    /// [`Error::UnsupportedModel`]: anything but byte-level BPE with NFC or no normalisation, or added tokens that
+    /// match by other rules than their exact text (`lstrip`, `rstrip`, `single_word`, or `normalized` with text that
+    /// normalisation could change).
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let file: File = serde_json::from_slice(bytes).map_err(|e| malformed("the keys of a BPE tokenizer", e))?;
+        let nfc = normalizer(file.normalizer.as_ref())?;
+        let (splits, byte_level) = pre_tokenizer(file.pre_tokenizer)?;
+        if kind(file.decoder.as_ref()) != "ByteLevel" {
+            return Err(unsupported("a ByteLevel decoder", format!("decoder {}", kind(file.decoder.as_ref()))));
+        }
+        for token in &file.added_tokens {
+            check_added(token, &file.model.vocab)?;
+        }
+        let mut tokens: Vec<(u32, &str)> = file.model.vocab.iter().map(|(text, &id)| (id, text.as_str())).collect();
+        let added = file.added_tokens.iter().filter(|token| !file.model.vocab.contains_key(&token.content));
+        tokens.extend(added.map(|token| (token.id, token.content.as_str())));
+        tokens.sort_unstable();
+        if let Some(pair) = tokens.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(malformed("one token for each id", format!("{:?} and {:?} for {}", pair[0].1, pair[1].1, pair[0].0)));
+        }
+        let count = match tokens.last() {
+            Some(&(id, _)) if id < MAX_IDS => id as usize + 1,
+            Some(&(id, _)) => return Err(malformed(format!("ids below {MAX_IDS}"), id)),
+            None => return Err(malformed("at least one token", "none")),
+        };
+
+        let control: HashMap<String, Added> =
+            file.added_tokens.iter().map(|token| (token.content.clone(), token.clone())).collect();
+        let mut special = vec![false; count];
+        control.values().for_each(|token| special[token.id as usize] = token.special);
+        let alphabet = alphabet();
+        let (mut bytes, mut places) = (Vec::new(), vec![(0, 0); count]);
+        for (id, text) in tokens {
+            let start = bytes.len() as u32; // at most 4 GiB: it is no longer than the file
+            match text.chars().map(|c| alphabet.get(&c).copied()).collect::<Option<Vec<u8>>>() {
+                Some(decoded) if !control.contains_key(text) => bytes.extend(decoded),
+                _ => bytes.extend(text.as_bytes()), // as transformers' ByteLevel decoder does with foreign characters
+            }
+            places[id as usize] = (start, bytes.len() as u32);
+        }
+        Ok(Self { nfc, splits, byte_level, model: model(file.model)?, added: control, bytes, places, special })
+    }
+
+    /// The ids of a text in which nothing is a control token, whatever it says; also `<tool_call>` and other added
+    /// tokens that are not called special.
+    ///
+    /// [`Error::Malformed`] if the merges of the file themselves produce a control token.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
+        let failed = |e: tokenizers::Error| malformed("merges that apply to any text", e);
+        let mut pieces = PreTokenizedString::from(text);
+        if self.nfc {
+            pieces.normalize(|piece| {
+                piece.nfc();
+                Ok(())
+            }).map_err(failed)?;
+        }
+        for split in &self.splits {
+            split.pre_tokenize(&mut pieces).map_err(failed)?;
+        }
+        self.byte_level.pre_tokenize(&mut pieces).map_err(failed)?;
+        pieces.tokenize(|piece| self.model.tokenize(piece.get())).map_err(failed)?;
+        let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+        let tokens = splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten();
+        let ids: Vec<u32> = tokens.map(|token| token.id).collect();
+        match ids.iter().find(|&&id| self.added.values().any(|token| token.id == id)) {
+            Some(id) => Err(malformed("merges that make no control token", format!("token {id} from plain text"))),
+            None => Ok(ids),
+        }
+    }
+
+    /// The ids of a prompt: one for each control span, and those of [`encode_plain`](Self::encode_plain) for each text.
+    /// Equals transformers' `apply_chat_template(tokenize=True)` where no text contains a control token.
+    ///
+    /// [`Error::Invalid`] for a control span that is no added token of this tokenizer, else as `encode_plain`.
+    pub fn encode(&self, prompt: &RenderedPrompt) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for span in &prompt.spans {
+            match span {
+                Span::Text(text) => ids.extend(self.encode_plain(text)?),
+                Span::Control(text) => match self.added.get(text) {
+                    Some(token) => ids.push(token.id),
+                    None => return Err(Error::invalid("control span", "an added token of the tokenizer", text)),
+                },
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The text of `ids`: transformers' `decode`. Bytes that are no UTF-8 become U+FFFD. `skip_special` leaves out the
+    /// tokens of [`is_special`](Self::is_special), and no other added ones.
+    ///
+    /// [`Error::Invalid`] for an id without a token, which transformers skips.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            let token = self.bytes_of(id).ok_or_else(|| {
+                Error::invalid("token id", format!("one of the tokenizer's, below {}", self.len()), id.to_string())
+            })?;
+            if !(skip_special && self.is_special(id)) {
+                bytes.extend_from_slice(token);
+            }
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The bytes that `id` stands for: one token may be a part of a character. Added tokens: their text.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.bytes_of(id).map(<[u8]>::to_vec)
+    }
+
+    pub(super) fn bytes_of(&self, id: u32) -> Option<&[u8]> {
+        let &(start, end) = self.places.get(id as usize)?;
+        (start < end).then(|| &self.bytes[start as usize..end as usize])
+    }
+
+    /// The id of a token by its text in the file: an added token's own text, or a vocabulary entry in its byte-level
+    /// spelling (`Ġ` for a space).
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.added.get(token).map(|token| token.id).or_else(|| self.model.token_to_id(token))
+    }
+
+    /// Whether `id` is an added token that the file calls special: left out by `skip_special`.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.get(id as usize).copied().unwrap_or(false)
+    }
+
+    /// The text of every added token, special or not: what a text must never become.
+    pub fn control_tokens(&self) -> Vec<String> {
+        let mut tokens: Vec<&Added> = self.added.values().collect();
+        tokens.sort_unstable_by_key(|token| token.id);
+        tokens.into_iter().map(|token| token.content.clone()).collect()
+    }
+
+    /// The highest id + 1. A model may have more logits than that: they are padding and must be masked.
+    #[expect(clippy::len_without_is_empty, reason = "an empty tokenizer cannot be made")]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+}
+
+/// The `type` of a part of the pipeline.
+fn kind(part: Option<&Value>) -> &str {
+    part.and_then(|part| part.get("type")).and_then(Value::as_str).unwrap_or("none")
+}
+
+/// The parts of a `Sequence` (listed under `list`), or the part itself.
+fn parts(part: Option<Value>, list: &str) -> Vec<Value> {
+    match part {
+        None | Some(Value::Null) => Vec::new(),
+        Some(mut part) if kind(Some(&part)) == "Sequence" => match part.get_mut(list).map(Value::take) {
+            Some(Value::Array(parts)) => parts,
+            _ => Vec::new(),
+        },
+        Some(part) => vec![part],
+    }
+}
+
+/// Whether text is normalised to NFC (or not at all).
+fn normalizer(part: Option<&Value>) -> Result<bool> {
+    let steps = parts(part.cloned(), "normalizers");
+    match steps.iter().find(|step| kind(Some(step)) != "NFC") {
+        Some(other) => Err(unsupported("NFC or no normalizer", format!("normalizer {}", kind(Some(other))))),
+        None => Ok(!steps.is_empty()),
+    }
+}
+
+/// Any number of `Split`s and, last, `ByteLevel`.
+fn pre_tokenizer(part: Option<Value>) -> Result<(Vec<Split>, ByteLevel)> {
+    let mut steps = parts(part, "pretokenizers");
+    let byte_level = steps.pop().filter(|step| kind(Some(step)) == "ByteLevel");
+    let Some(byte_level) = byte_level else {
+        return Err(unsupported("Split and ByteLevel pre-tokenizers", "others"));
+    };
+    let byte_level: ByteLevel =
+        serde_json::from_value(byte_level).map_err(|e| malformed("a ByteLevel pre-tokenizer", e))?;
+    if byte_level.add_prefix_space {
+        return Err(unsupported("no prefix space", "add_prefix_space"));
+    }
+    let split = |step: Value| serde_json::from_value(step).map_err(|e| malformed("a Split pre-tokenizer", e));
+    Ok((steps.into_iter().map(split).collect::<Result<_>>()?, byte_level))
+}
+
+fn check_added(token: &Added, vocab: &Vocab) -> Result<()> {
+    let text = &token.content;
+    if text.chars().count() < 2 {
+        return Err(unsupported("added tokens of at least two characters", format!("the added token {text:?}")));
+    }
+    for (flag, set) in [("lstrip", token.lstrip), ("rstrip", token.rstrip), ("single_word", token.single_word)] {
+        if set {
+            return Err(unsupported("added tokens that match exactly", format!("{flag} on {text:?}")));
+        }
+    }
+    if token.normalized && !text.is_ascii() {
+        return Err(unsupported("added tokens that match exactly", format!("normalized on {text:?}")));
+    }
+    match vocab.get(text) {
+        Some(&id) if id != token.id => Err(malformed(format!("id {id} for {text:?}, as in the vocabulary"), token.id)),
+        _ => Ok(()),
+    }
+}
+
+fn model(file: BpeFile) -> Result<BPE> {
+    let empty = |text: &Option<String>| text.as_deref().unwrap_or("").is_empty();
+    let plain = empty(&file.continuing_subword_prefix) && empty(&file.end_of_word_suffix) && file.unk_token.is_none();
+    if file.kind.as_deref().unwrap_or("BPE") != "BPE" || !plain || file.byte_fallback || file.dropout.unwrap_or(0.0) != 0.0 {
+        return Err(unsupported(
+            "byte-level BPE",
+            "another model, or with dropout, unknown token, byte fallback, prefix or suffix",
+        ));
+    }
+    let mut merges = Vec::with_capacity(file.merges.len());
+    for merge in file.merges {
+        let (a, b) = match merge {
+            Merge::Pair(a, b) => (a, b),
+            Merge::Line(line) => match line.split_once(' ') {
+                Some((a, b)) if !b.contains(' ') => (a.to_owned(), b.to_owned()),
+                _ => return Err(malformed("merges of two tokens", format!("{line:?}"))),
+            },
+        };
+        // The crate looks these up too, but panics where the result is longer than every token.
+        if let Some(unknown) = [&a, &b, &format!("{a}{b}")].into_iter().find(|t| !file.vocab.contains_key(t.as_str())) {
+            return Err(malformed("merges of tokens in the vocabulary", format!("{unknown:?}")));
+        }
+        merges.push((a, b));
+    }
+    let builder = BPE::builder().vocab_and_merges(file.vocab, merges).ignore_merges(file.ignore_merges);
+    builder.build().map_err(|e| malformed("a BPE model", e))
+}
+
+/// The byte that each character of the byte-level spelling stands for (`bytes_to_unicode` of GPT-2's `encoder.py`):
+/// printable Latin-1 stands for itself, the other bytes have the characters from U+0100 on.
+fn alphabet() -> HashMap<char, u8> {
+    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let others = (0..=255u8).filter(|byte| !printable(byte)).zip('\u{100}'..).map(|(byte, c)| (c, byte));
+    (0..=255u8).filter(printable).map(|byte| (char::from(byte), byte)).chain(others).collect()
+}
