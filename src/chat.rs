@@ -206,8 +206,7 @@ impl Engine {
         let tokenizer_config = optional(source, "tokenizer_config.json").await?;
         let chat_json = optional(source, "chat_template.json").await?;
         let chat_jinja = optional(source, "chat_template.jinja").await?;
-        let template =
-            ChatTemplate::find(tokenizer_config.as_deref(), chat_json.as_deref(), chat_jinja.as_deref())?;
+        let template = ChatTemplate::find(tokenizer_config.as_deref(), chat_json.as_deref(), chat_jinja.as_deref())?;
         let preprocessor = match optional(source, "preprocessor_config.json").await? {
             Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
             None => PreprocessorConfig::default(),
@@ -432,7 +431,12 @@ impl Engine {
                 sizes.insert(*key, patches.tokens(merge));
             }
         }
-        let keys: Vec<u64> = images.iter().map(|image| match image { Image::Known(k) | Image::New(k, _) => *k }).collect();
+        let keys: Vec<u64> = images
+            .iter()
+            .map(|image| match image {
+                Image::Known(k) | Image::New(k, _) => *k,
+            })
+            .collect();
         let counts: Vec<usize> = keys.iter().map(|key| sizes[key]).collect();
         let ids = expand_pads(&ids, media.image, &counts)?;
         let limit = conversation.session.limit();

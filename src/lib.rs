@@ -1,3 +1,29 @@
+//! Qwen-VL vision-language models on WebGPU, natively and in the browser.
+//!
+//! Rooms in reading order; a room imports only from those before it (`tests/architecture.rs` holds it to that):
+//! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`] and [`text`]
+//! stand beside [`model`].
+//!
+//! What it does not do yet: quantized checkpoints, GGUF, loading from the Hub, families other than Qwen2.5-VL, video.
+//!
+//! ```no_run
+//! use fanlight::chat::{AskOptions, Engine, Hooks, Message};
+//! use fanlight::gpu::{Gpu, GpuOptions};
+//! use fanlight::weights::Directory;
+//!
+//! # async fn example() -> fanlight::Result<()> {
+//! let gpu = Gpu::open(&GpuOptions::default()).await?;
+//! let engine = Engine::load(&gpu, &Directory::new("models/screen-reader"), &mut |_, _| {}).await?;
+//! let mut conversation = engine.conversation(4096)?;
+//! let messages = [Message::text("user", "Hello!")];
+//! let hooks = Hooks { on_text: &mut |text| print!("{text}"), cancelled: &|| false, clock: &|| 0.0 };
+//! let answer = engine.ask(&mut conversation, &messages, &AskOptions::default(), hooks).await?;
+//! println!("{} tokens", answer.usage.completion_tokens);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod chat;
 pub mod dtype;
 pub mod error;
 pub mod generate;
@@ -5,5 +31,7 @@ pub mod gpu;
 pub mod image;
 pub mod model;
 pub mod ops;
+pub mod text;
 pub mod weights;
+
 pub use error::{Error, Result};

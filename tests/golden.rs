@@ -80,7 +80,11 @@ fn a_second_turn_continues_the_cache() {
         let reused = session.reusable(&whole);
         assert!(reused >= first.ids.len(), "{model}: only {reused} of {} tokens reused", first.ids.len());
         let expected = case.u32("greedy_ids");
-        assert_eq!(greedy(&mut session, &whole, engine.tokenizer_ids, expected.len()), expected, "{model}: second turn");
+        assert_eq!(
+            greedy(&mut session, &whole, engine.tokenizer_ids, expected.len()),
+            expected,
+            "{model}: second turn"
+        );
         assert_eq!(session.rope_delta(), i64::from(case.i32("rope_delta")[0]));
         // Another picture of the same size ends the reuse where it stands.
         let mut other = whole.clone();

@@ -20,6 +20,11 @@ fn ids(value: &Value) -> Vec<u32> {
     list(value, |v| v.as_u64().map(|id| id as u32))
 }
 
+/// The ids of a set; null means all of them.
+fn set_ids(set: &Value, len: usize) -> Vec<u32> {
+    if set["ids"].is_null() { (0..len as u32).collect() } else { ids(&set["ids"]) }
+}
+
 fn floats(value: &Value) -> Vec<f32> {
     list(value, |v| v.as_f64().map(|f| f as f32))
 }
@@ -54,7 +59,7 @@ fn probabilities_are_transformers() {
         logits.extend([1e30, f32::INFINITY, f32::NAN]);
         let sampler = Sampler::new(params(&set["params"])).unwrap().with_vocab(len);
         let ours = sampler.probabilities(&logits, &history).unwrap();
-        let theirs: Vec<(u32, f32)> = ids(&set["ids"]).into_iter().zip(floats(&set["probabilities"])).collect();
+        let theirs: Vec<(u32, f32)> = set_ids(set, len).into_iter().zip(floats(&set["probabilities"])).collect();
         let what = format!("row {} with {}", set["row"], set["params"]);
         assert_eq!(
             ours.iter().map(|c| c.0).collect::<Vec<_>>(),
@@ -76,7 +81,7 @@ fn a_draw_is_one_of_the_choices() {
     for set in fixture["sets"].as_array().unwrap() {
         let row = &fixture["rows"][set["row"].as_u64().unwrap() as usize];
         let (logits, history) = (floats(&row["logits"]), ids(&row["prompt_ids"]));
-        let allowed = ids(&set["ids"]);
+        let allowed = set_ids(set, logits.len());
         let mut sampler = Sampler::new(SamplingParams { seed: 11, ..params(&set["params"]) }).unwrap();
         for _ in 0..50 {
             let id = sampler.sample(&logits, &history).unwrap();

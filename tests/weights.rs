@@ -286,6 +286,8 @@ fn an_index_cannot_lie() {
         let error = check(index, shards).expect_err(index);
         assert!(matches!(error, Error::Malformed { .. }), "{index}: {error}");
     }
+    let twice = check(r#"{"weight_map": {"a": "s1", "b": "s2", "a": "s1"}}"#, both).unwrap_err();
+    assert!(twice.to_string().contains("duplicate key"), "{twice}");
 }
 
 #[test]
@@ -556,6 +558,18 @@ fn pieces_of_several_types_become_f32() {
     let buffers = run(&plan, &source, CHUNK_BYTES);
     let values = Dtype::F32.to_f32(&buffers.matrices[0][0]).unwrap();
     assert_eq!(values, [1.0, -2.5, 0.0, 0.0, 1.0, 65504.0, 0.0, 0.0]);
+}
+
+#[test]
+fn one_tensor_can_serve_twice() {
+    let values: Vec<u8> = (0..24u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+    let source = memory(&[(SINGLE, &ours::write(&[("w", "F32", &[6, 4], &values)]).unwrap())]);
+    let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
+    let piece = || Piece::matrix("w", 6, 4);
+    let specs = [MatrixSpec::new("a", vec![piece()]), MatrixSpec::new("b", vec![piece(), piece()])];
+    let plan = plan(&checkpoint, &specs, &[], ROOMY).unwrap();
+    let buffers = run(&plan, &source, CHUNK_BYTES);
+    assert_eq!(buffers.matrices, [vec![values.clone()], vec![values.repeat(2)]]);
 }
 
 #[test]

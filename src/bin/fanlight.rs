@@ -182,6 +182,14 @@ mod native {
     }
 
     pub fn main() -> ExitCode {
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            // Without it Mesa's device-select layer prints an error for every device, harmless and confusing.
+            // SAFETY: no other thread runs yet.
+            #[expect(unsafe_code, reason = "the only way to set it for a driver in this process")]
+            unsafe {
+                std::env::set_var("NODEVICE_SELECT", "1");
+            }
+        }
         let cli = Cli::parse();
         let json = matches!(&cli.command, Command::Ask(ask) if ask.json);
         let result = block_on(async {
@@ -291,11 +299,8 @@ mod native {
                 let _ = write!(out, "{text}").and_then(|()| out.flush());
             }
         };
-        let hooks = Hooks {
-            on_text: &mut on_text,
-            cancelled: &|| false,
-            clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
-        };
+        let hooks =
+            Hooks { on_text: &mut on_text, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
         let answer = engine.ask(&mut conversation, &messages, &options, hooks).await?;
         if json {
             let mut object = serde_json::to_value(&answer)
@@ -308,7 +313,6 @@ mod native {
         }
         Ok(())
     }
-
 
     async fn chat(args: Chat) -> Result<()> {
         let engine = load(&args.model).await?;
@@ -431,7 +435,12 @@ mod native {
                 let caps = gpu.caps();
                 let kind = if caps.software { ", software" } else { "" };
                 let f16 = if caps.shader_f16 { "shader-f16" } else { "no shader-f16" };
-                println!("device         {} ({}{kind}), {f16}, {} per binding", caps.adapter, caps.backend, mib(max_binding));
+                println!(
+                    "device         {} ({}{kind}), {f16}, {} per binding",
+                    caps.adapter,
+                    caps.backend,
+                    mib(max_binding)
+                );
             }
             Err(e) => println!("device         none ({e}); planned with WebGPU's guaranteed limits"),
         }

@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn what_is_no_box_is_left_out() {
-        for answer in ["", "{", "{}", r#"{"bbox_2d": "1,2"}"#, r#"{"bbox_2d": [1, 2, 3]}"#, r#"{"bbox_2d": [1, "a", 2, 3]}"#] {
+        for answer in
+            ["", "{", "{}", r#"{"bbox_2d": "1,2"}"#, r#"{"bbox_2d": [1, 2, 3]}"#, r#"{"bbox_2d": [1, "a", 2, 3]}"#]
+        {
             assert_eq!(locate(answer, &image()), [], "{answer}");
         }
     }

@@ -375,9 +375,7 @@ enum Pending {
 impl Pending {
     async fn read(self, session: &Session) -> Result<Next> {
         match self {
-            Pending::Logits(logits) => {
-                session.gpu.read_f32(&logits, 0, logits.len()).await.map(Next::Logits)
-            }
+            Pending::Logits(logits) => session.gpu.read_f32(&logits, 0, logits.len()).await.map(Next::Logits),
             Pending::Id => {
                 let id = session.gpu.read_u32(&session.chosen, 0, 1).await?[0];
                 if id == NOT_A_NUMBER {

@@ -19,12 +19,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Any error of the source; [`Error::OutOfMemory`] if the device cannot hold it (all of it is freed then).
-    pub async fn load(
-        gpu: &Gpu,
-        plan: &Plan,
-        source: &dyn Source,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Self> {
+    pub async fn load(gpu: &Gpu, plan: &Plan, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let mut sink = Device { gpu, plan, matrices: Vec::new(), vectors: Vec::new() };
         for matrix in &plan.matrices {
             let words = matrix.stride * matrix.dtype.bytes() as usize / 4; // per row

@@ -458,6 +458,13 @@ mod tests {
         let (ids, next) = mrope_positions(&[video(0.6)], 2, 2.0, 5).unwrap();
         assert_eq!(axis(&ids, 0), [5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7]);
         assert_eq!(next, 8);
+        // f32 before truncation, as torch: 5 · 1.4 is 7 there, 6.9999999 in f64. And truncated, not rounded: 1.8, 3.6.
+        let times = |second_per_grid, t| {
+            let video = Segment::Video(VideoGrid { grid: Grid::new(t, 2, 2), second_per_grid });
+            axis(&mrope_positions(&[video], 2, 2.0, 0).unwrap().0, 0)
+        };
+        assert_eq!(times(0.7, 8), [0, 1, 2, 4, 5, 7, 8, 9]);
+        assert_eq!(times(0.9, 4), [0, 1, 3, 5]);
         // Qwen2-VL counts frames: pace 1.
         let (_, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, 1.0, 0).unwrap();
         assert_eq!(next, 8);

@@ -20,15 +20,14 @@ const MAX_CONFIG: u64 = 4 << 20;
 /// [`Error::Missing`], [`Error::Malformed`], or [`Error::UnsupportedModel`] for another `model_type`.
 pub async fn read_config(source: &dyn Source) -> Result<(&'static str, Vec<u8>)> {
     let bytes = source.read_all("config.json", MAX_CONFIG).await?;
-    let json: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::malformed("config.json", "a JSON object", e.to_string()))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|e| Error::malformed("config.json", "a JSON object", e.to_string()))?;
     let found = json.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("no model_type");
     match FAMILIES.iter().find(|family| **family == found) {
         Some(family) => Ok((family, bytes)),
-        None => Err(Error::UnsupportedModel {
-            found: format!("model_type {found:?}"),
-            expected: FAMILIES.join(" or "),
-        }),
+        None => {
+            Err(Error::UnsupportedModel { found: format!("model_type {found:?}"), expected: FAMILIES.join(" or ") })
+        }
     }
 }
 

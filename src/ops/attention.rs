@@ -69,13 +69,18 @@ pub fn attention(
     heads: Heads,
     capacity: usize,
 ) -> Result<Tensor> {
-    let n = q.rows / heads.q;
     let dim = heads.dim;
-    let words = heads.kv * capacity * dim;
-    let fits = dim.is_multiple_of(4) && dim <= 256 && heads.q.is_multiple_of(heads.kv);
+    let divide = heads.q > 0 && heads.kv > 0 && heads.q.is_multiple_of(heads.kv);
+    let fits = divide && dim.is_multiple_of(4) && dim <= 256;
     check("attention heads", &[heads.q, heads.kv, 256], &[heads.q, heads.kv, dim], fits)?;
+    let n = q.rows / heads.q;
+    check("attention q", &[heads.q * n, dim], &[q.rows, q.cols], q.rows == heads.q * n && q.cols == dim)?;
+    let words = heads.kv * capacity * dim;
     check("attention k, v", &[words, words], &[k.len(), v.len()], k.len() >= words && v.len() >= words)?;
     let scale = (1.0 / (dim as f64).sqrt()) as f32;
+    if let Mask::Causal { past, .. } = mask {
+        check("attention keys", &[capacity], &[past + n], past + n <= capacity)?;
+    }
     let ranges = match mask {
         Mask::Causal { past, .. } if n == 1 => {
             return attention_decode::attention_decode(rec, q, k, v, heads, past + 1, capacity, scale);
@@ -89,8 +94,7 @@ pub fn attention(
     let o = rec.scratch("attention", n, heads.q * dim)?;
     let (bq, bk) = tile(dim);
     let variant = Variant::with(&[("D", dim as f64), ("BQ", bq as f64), ("BK", bk as f64)]);
-    let params =
-        Params { n: n as u32, group: (heads.q / heads.kv) as u32, capacity: capacity as u32, scale };
+    let params = Params { n: n as u32, group: (heads.q / heads.kv) as u32, capacity: capacity as u32, scale };
     let groups = [n.div_ceil(bq) as u32, heads.q as u32, 1];
     rec.dispatch(&KERNEL, variant, &params, &[q, k, v, ranges, &o], groups);
     Ok(o)

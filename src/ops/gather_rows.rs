@@ -34,7 +34,12 @@ struct Params {
 /// [`crate::Error::Shape`] if the shapes do not meet.
 pub fn gather_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -> Result<()> {
     let n = index.len();
-    check("gather_rows y", &[n, x.cols], &[y.rows, y.cols], y.rows >= n && y.cols == x.cols && x.cols.is_multiple_of(4))?;
+    check(
+        "gather_rows y",
+        &[n, x.cols],
+        &[y.rows, y.cols],
+        y.rows >= n && y.cols == x.cols && x.cols.is_multiple_of(4),
+    )?;
     let params = Params { n: n as u32, cols4: x.cols as u32 / 4, pad: [0; 2] };
     let groups = rec.grid((n * x.cols / 4).div_ceil(64));
     rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[x, index, y], groups);

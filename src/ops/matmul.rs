@@ -38,11 +38,7 @@ pub(super) fn record(
 ) {
     let variant = Variant::weighted(
         weight.format,
-        &[
-            ("BIAS", bias.is_some().into()),
-            ("ADD", options.add.into()),
-            ("ACT", if options.gelu { 1.0 } else { 0.0 }),
-        ],
+        &[("BIAS", bias.is_some().into()), ("ADD", options.add.into()), ("ACT", if options.gelu { 1.0 } else { 0.0 })],
     );
     let groups = [shard.rows.div_ceil(TILE) as u32, rows.n.div_ceil(TILE) as u32, 1];
     let params = LinearParams::new(weight, shard, rows);

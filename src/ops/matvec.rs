@@ -8,10 +8,7 @@ use crate::gpu::{Kernel, Recorder, Tensor, Variant};
 pub static KERNEL: Kernel = Kernel {
     name: "matvec",
     source: include_str!("../../shaders/matvec.wgsl"),
-    shared: &[
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/shared/activation.wgsl"),
-    ],
+    shared: &[include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/shared/activation.wgsl")],
     entry: "matvec",
     weight: true,
     storage: &[Read, Read, Read, Write],

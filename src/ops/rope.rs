@@ -69,6 +69,7 @@ pub fn rope(rec: &mut Recorder, qkv: &Tensor, table: &Tensor, heads: Heads, to: 
     let n = qkv.rows;
     let all = heads.q + 2 * heads.kv;
     let rows_fit = to.row + n <= table.rows && to.row + n <= to.q_capacity && to.past + n <= to.capacity;
+    check("rope heads", &[heads.dim.next_multiple_of(2)], &[heads.dim], heads.dim.is_multiple_of(2))?;
     check("rope qkv", &[n, all * heads.dim], &[n, qkv.cols], qkv.cols == all * heads.dim)?;
     check("rope table", &[to.row + n, heads.dim], &[table.rows, table.cols], table.cols == heads.dim)?;
     check("rope rows", &[to.row + n, to.past + n], &[to.q_capacity.min(table.rows), to.capacity], rows_fit)?;

@@ -9,10 +9,7 @@ use crate::gpu::{Kernel, Recorder, Tensor, Variant};
 pub static KERNEL: Kernel = Kernel {
     name: "swiglu",
     source: include_str!("../../shaders/swiglu.wgsl"),
-    shared: &[
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/shared/activation.wgsl"),
-    ],
+    shared: &[include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/shared/activation.wgsl")],
     entry: "swiglu",
     weight: false,
     storage: &[Read, Write],

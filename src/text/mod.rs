@@ -47,14 +47,16 @@ impl RenderedPrompt {
     /// Cuts at the control tokens and passes the text between through `clean`.
     fn cut(text: &str, control_tokens: &[String], clean: impl Fn(&str) -> String) -> Self {
         let mut spans = Vec::new();
-        let mut push_text = |spans: &mut Vec<Span>, text: &str| {
+        let push_text = |spans: &mut Vec<Span>, text: &str| {
             let text = clean(text);
             if !text.is_empty() {
                 spans.push(Span::Text(text));
             }
         };
+        let firsts: Vec<char> = control_tokens.iter().filter_map(|token| token.chars().next()).collect();
         let (mut start, mut at) = (0, 0);
-        while let Some(c) = text[at..].chars().next() {
+        while let Some(skipped) = text[at..].find(firsts.as_slice()) {
+            at += skipped;
             let here = control_tokens.iter().filter(|token| text[at..].starts_with(token.as_str()));
             match here.max_by_key(|token| token.len()).filter(|token| !token.is_empty()) {
                 Some(token) => {
@@ -63,7 +65,7 @@ impl RenderedPrompt {
                     at += token.len();
                     start = at;
                 }
-                None => at += c.len_utf8(),
+                None => at += text[at..].chars().next().map_or(1, char::len_utf8),
             }
         }
         push_text(&mut spans, &text[start..]);

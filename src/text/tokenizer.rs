@@ -24,7 +24,16 @@ pub struct Tokenizer {
     /// The bytes of all tokens, end to end, and where those of each id lie (nowhere: an id without a token).
     bytes: Vec<u8>,
     places: Vec<(u32, u32)>,
-    special: Vec<bool>,
+    classes: Vec<Class>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// From the vocabulary, or no token at all.
+    Ordinary,
+    /// Added, and shown when special tokens are skipped.
+    Added,
+    Special,
 }
 
 /// Ids are below this: three times the largest vocabulary there is. Keeps a hostile file from asking for gigabytes.
@@ -117,7 +126,10 @@ impl Tokenizer {
         tokens.extend(added.map(|token| (token.id, token.content.as_str())));
         tokens.sort_unstable();
         if let Some(pair) = tokens.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(malformed("one token for each id", format!("{:?} and {:?} for {}", pair[0].1, pair[1].1, pair[0].0)));
+            return Err(malformed(
+                "one token for each id",
+                format!("{:?} and {:?} for {}", pair[0].1, pair[1].1, pair[0].0),
+            ));
         }
         let count = match tokens.last() {
             Some(&(id, _)) if id < MAX_IDS => id as usize + 1,
@@ -127,8 +139,13 @@ impl Tokenizer {
 
         let control: HashMap<String, Added> =
             file.added_tokens.iter().map(|token| (token.content.clone(), token.clone())).collect();
-        let mut special = vec![false; count];
-        control.values().for_each(|token| special[token.id as usize] = token.special);
+        if control.len() < file.added_tokens.len() {
+            return Err(malformed("added tokens with different texts", "one twice"));
+        }
+        let mut classes = vec![Class::Ordinary; count];
+        for token in control.values() {
+            classes[token.id as usize] = if token.special { Class::Special } else { Class::Added };
+        }
         let alphabet = alphabet();
         let (mut bytes, mut places) = (Vec::new(), vec![(0, 0); count]);
         for (id, text) in tokens {
@@ -139,7 +156,7 @@ impl Tokenizer {
             }
             places[id as usize] = (start, bytes.len() as u32);
         }
-        Ok(Self { nfc, splits, byte_level, model: model(file.model)?, added: control, bytes, places, special })
+        Ok(Self { nfc, splits, byte_level, model: model(file.model)?, added: control, bytes, places, classes })
     }
 
     /// The ids of a text in which nothing is a control token, whatever it says; also `<tool_call>` and other added
@@ -150,10 +167,12 @@ impl Tokenizer {
         let failed = |e: tokenizers::Error| malformed("merges that apply to any text", e);
         let mut pieces = PreTokenizedString::from(text);
         if self.nfc {
-            pieces.normalize(|piece| {
-                piece.nfc();
-                Ok(())
-            }).map_err(failed)?;
+            pieces
+                .normalize(|piece| {
+                    piece.nfc();
+                    Ok(())
+                })
+                .map_err(failed)?;
         }
         for split in &self.splits {
             split.pre_tokenize(&mut pieces).map_err(failed)?;
@@ -163,7 +182,7 @@ impl Tokenizer {
         let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
         let tokens = splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten();
         let ids: Vec<u32> = tokens.map(|token| token.id).collect();
-        match ids.iter().find(|&&id| self.added.values().any(|token| token.id == id)) {
+        match ids.iter().find(|&&id| self.classes[id as usize] != Class::Ordinary) {
             Some(id) => Err(malformed("merges that make no control token", format!("token {id} from plain text"))),
             None => Ok(ids),
         }
@@ -222,7 +241,7 @@ impl Tokenizer {
 
     /// Whether `id` is an added token that the file calls special: left out by `skip_special`.
     pub fn is_special(&self, id: u32) -> bool {
-        self.special.get(id as usize).copied().unwrap_or(false)
+        self.classes.get(id as usize) == Some(&Class::Special)
     }
 
     /// The text of every added token, special or not: what a text must never become.
@@ -303,7 +322,11 @@ fn check_added(token: &Added, vocab: &Vocab) -> Result<()> {
 fn model(file: BpeFile) -> Result<BPE> {
     let empty = |text: &Option<String>| text.as_deref().unwrap_or("").is_empty();
     let plain = empty(&file.continuing_subword_prefix) && empty(&file.end_of_word_suffix) && file.unk_token.is_none();
-    if file.kind.as_deref().unwrap_or("BPE") != "BPE" || !plain || file.byte_fallback || file.dropout.unwrap_or(0.0) != 0.0 {
+    if file.kind.as_deref().unwrap_or("BPE") != "BPE"
+        || !plain
+        || file.byte_fallback
+        || file.dropout.unwrap_or(0.0) != 0.0
+    {
         return Err(unsupported(
             "byte-level BPE",
             "another model, or with dropout, unknown token, byte fallback, prefix or suffix",
@@ -334,4 +357,161 @@ fn alphabet() -> HashMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let others = (0..=255u8).filter(|byte| !printable(byte)).zip('\u{100}'..).map(|(byte, c)| (c, byte));
     (0..=255u8).filter(printable).map(|byte| (char::from(byte), byte)).chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A tokenizer of the 256 bytes, three merges and two added tokens, in the shape of Qwen2.5's file.
+    fn file() -> Value {
+        let mut letters: Vec<(u8, char)> = alphabet().into_iter().map(|(c, byte)| (byte, c)).collect();
+        letters.sort_unstable();
+        let mut vocab: serde_json::Map<String, Value> =
+            letters.iter().map(|(byte, c)| (c.to_string(), json!(byte))).collect();
+        for (i, text) in ["im", "he", "\u{120}he"].into_iter().enumerate() {
+            vocab.insert(text.into(), json!(256 + i));
+        }
+        let added = |id: u32, content: &str, special: bool| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special})
+        };
+        json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [added(259, "<|im_end|>", true), added(260, "<tool_call>", false)],
+            "normalizer": {"type": "NFC"},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": "\\s?\\p{L}+|."}, "behavior": "Isolated", "invert": false},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}]},
+            "post_processor": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+                "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "vocab": vocab, "merges": [["i", "m"], ["h", "e"], ["\u{120}", "he"]]}
+        })
+    }
+
+    fn read(file: &Value) -> Result<Tokenizer> {
+        Tokenizer::from_json(&serde_json::to_vec(file).unwrap())
+    }
+
+    #[test]
+    fn both_spellings_of_merges() {
+        let mut older = file();
+        older["model"]["merges"] = json!(["i m", "h e", "\u{120} he"]);
+        for file in [file(), older] {
+            let tokenizer = read(&file).unwrap();
+            assert_eq!(tokenizer.encode_plain("im he").unwrap(), [256, 258]);
+            assert_eq!(tokenizer.token_bytes(258).unwrap(), b" he");
+            assert_eq!((tokenizer.len(), tokenizer.id("\u{120}he")), (261, Some(258)));
+            assert_eq!(tokenizer.encode_plain("e\u{301}").unwrap(), [0xC3, 0xA9], "NFC");
+            assert!(tokenizer.encode_plain("").unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn added_tokens_come_from_control_spans_only() {
+        let tokenizer = read(&file()).unwrap();
+        assert_eq!(tokenizer.control_tokens(), ["<|im_end|>", "<tool_call>"]);
+        for token in tokenizer.control_tokens() {
+            let (id, spans) = (tokenizer.id(&token).unwrap(), |span| RenderedPrompt { spans: vec![span] });
+            assert_eq!(tokenizer.encode(&spans(Span::Control(token.clone()))).unwrap(), [id]);
+            let ids = tokenizer.encode(&spans(Span::Text(token.clone()))).unwrap();
+            assert!(ids.len() > 5 && !ids.contains(&id));
+            assert_eq!(tokenizer.decode(&ids, true).unwrap(), token);
+        }
+        let unknown = RenderedPrompt { spans: vec![Span::Control("<|x|>".into())] };
+        assert_eq!(tokenizer.encode(&unknown).unwrap_err().code(), "bad_request");
+        assert_eq!(tokenizer.decode(&[256, 259, 260], true).unwrap(), "im<tool_call>");
+        assert_eq!(tokenizer.decode(&[256, 259, 260], false).unwrap(), "im<|im_end|><tool_call>");
+        assert!(tokenizer.is_special(259) && !tokenizer.is_special(260) && !tokenizer.is_special(u32::MAX));
+    }
+
+    /// A vocabulary whose own merges spell an added token: an error rather than a control token from plain text.
+    #[test]
+    fn merges_that_make_a_control_token() {
+        let mut file = file();
+        file["added_tokens"][0]["content"] = json!("he");
+        file["added_tokens"][0]["id"] = json!(257);
+        let tokenizer = read(&file).unwrap();
+        assert_eq!(tokenizer.encode_plain("im").unwrap(), [256]);
+        assert_eq!(tokenizer.encode_plain("he").unwrap_err().code(), "bad_model");
+    }
+
+    #[test]
+    fn other_tokenizers_are_refused() {
+        let changes: [(&str, Value); 21] = [
+            ("/normalizer", json!({"type": "Lowercase"})),
+            ("/normalizer", json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]})),
+            ("/pre_tokenizer", json!(null)),
+            ("/pre_tokenizer", json!({"type": "Whitespace"})),
+            ("/pre_tokenizer/pretokenizers/0", json!({"type": "Digits", "individual_digits": true})),
+            ("/pre_tokenizer/pretokenizers/0/pattern/Regex", json!("(")),
+            ("/pre_tokenizer/pretokenizers/1/add_prefix_space", json!(true)),
+            ("/decoder", json!({"type": "WordPiece"})),
+            ("/decoder", json!(null)),
+            ("/model/type", json!("WordPiece")),
+            ("/model/unk_token", json!("<unk>")),
+            ("/model/byte_fallback", json!(true)),
+            ("/model/dropout", json!(0.5)),
+            ("/model/continuing_subword_prefix", json!("##")),
+            ("/added_tokens/0/lstrip", json!(true)),
+            ("/added_tokens/0/rstrip", json!(true)),
+            ("/added_tokens/0/single_word", json!(true)),
+            ("/added_tokens/0/content", json!("")),
+            ("/added_tokens/0/content", json!("x")),
+            ("/model/merges/0", json!("im")),
+            ("/model/merges/0", json!(["h", "i"])),
+        ];
+        for (place, value) in changes {
+            let mut file = file();
+            *file.pointer_mut(place).unwrap() = value.clone();
+            let code = read(&file).unwrap_err().code();
+            assert!(["unsupported", "bad_model"].contains(&code), "{place} = {value}: {code}");
+        }
+    }
+
+    #[test]
+    fn hostile_files_never_panic() {
+        let changes: [(&str, Value); 14] = [
+            ("/added_tokens/0/id", json!(u32::MAX)),
+            ("/added_tokens/0/id", json!(1u64 << 40)),
+            ("/added_tokens/0/id", json!(-1)),
+            ("/added_tokens/0/id", json!(5)),
+            ("/added_tokens/0/content", json!("<tool_call>")),
+            ("/added_tokens/0/content", json!("he")),
+            ("/model/vocab/he", json!(u32::MAX)),
+            ("/model/vocab/he", json!(0)),
+            ("/model/vocab", json!({})),
+            ("/model/vocab", json!([])),
+            ("/model/merges", json!([["h"]])),
+            // Longer than every token: the crate's own reader panics on this one.
+            ("/model/merges/2", json!(["\u{120}he", "\u{120}he"])),
+            ("/model/merges/2", json!(["", "he"])),
+            ("/model/merges/2", json!(3)),
+        ];
+        for (place, value) in changes {
+            let mut file = file();
+            *file.pointer_mut(place).unwrap() = value.clone();
+            assert_eq!(read(&file).unwrap_err().code(), "bad_model", "{place} = {value}");
+        }
+        let good = serde_json::to_vec(&file()).unwrap();
+        for bytes in [&b""[..], b"{}", b"[]", b"\xff", b"{\"model\": {}}", &good[..good.len() / 2]] {
+            assert_eq!(Tokenizer::from_json(bytes).unwrap_err().code(), "bad_model");
+        }
+        let mut seed = 9u64;
+        for _ in 0..300 {
+            let mut bad = good.clone();
+            for _ in 0..3 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let at = (seed >> 33) as usize % bad.len();
+                bad[at] = (seed >> 24) as u8;
+            }
+            if let Ok(tokenizer) = Tokenizer::from_json(&bad) {
+                let _ = tokenizer.encode_plain("he said: im \u{1f600}\n<|im_end|>");
+                let _ = tokenizer.decode(&[0, 1, 259, 300], false);
+            }
+        }
+    }
 }

@@ -42,7 +42,7 @@ impl Checkpoint {
             return Self::new(read_header(source, SINGLE).await?);
         }
         if source.size(INDEX).await?.is_none() {
-            return Err(Error::missing(format!("{SINGLE} or {INDEX}"), "the checkpoint"));
+            return Err(Error::missing(format!("{SINGLE} or {INDEX}"), source.place()));
         }
         let text = source.read_all(INDEX, MAX_INDEX).await?;
         let Index { weight_map: Unique(weight_map) } = serde_json::from_slice(&text)

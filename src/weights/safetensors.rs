@@ -366,6 +366,9 @@ mod tests {
             let error = names(bad, data).expect_err(bad);
             assert!(matches!(error, Error::Malformed { .. }), "{bad}: {error}");
         }
+        // Twice the same entry would describe the file well if the second won.
+        let twice = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+        assert!(names(twice, 1).unwrap_err().to_string().contains("duplicate key"));
         let deep = format!("{{\"a\":{}", "[".repeat(100_000));
         assert!(names(&deep, 0).is_err());
         let flat = format!(r#"{{"a":{{"dtype":"U8","shape":[{}1],"data_offsets":[0,1]}}}}"#, "1,".repeat(1000));

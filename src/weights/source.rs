@@ -21,6 +21,11 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 /// every implementation calls [`check_name`] before it looks anything up. Callers use [`read_exact`] rather than
 /// [`Source::read`]: it also checks what an implementation gives back.
 pub trait Source {
+    /// Where the files are, in words for messages.
+    fn place(&self) -> String {
+        "the checkpoint".to_owned()
+    }
+
     /// Length of `file` in bytes, `None` if it does not exist.
     fn size<'a>(&'a self, file: &'a str) -> Pending<'a, Option<u64>>;
 
@@ -32,7 +37,7 @@ pub trait Source {
     /// `max` bytes.
     fn read_all<'a>(&'a self, file: &'a str, max: u64) -> Pending<'a, Vec<u8>> {
         Box::pin(async move {
-            let size = self.size(file).await?.ok_or_else(|| Error::missing(file, "the checkpoint"))?;
+            let size = self.size(file).await?.ok_or_else(|| Error::missing(file, self.place()))?;
             if size > max {
                 return Err(Error::malformed(file, format!("at most {max} bytes"), format!("{size} bytes")));
             }
@@ -126,6 +131,10 @@ impl Directory {
 }
 
 impl Source for Directory {
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
     fn size<'a>(&'a self, file: &'a str) -> Pending<'a, Option<u64>> {
         Box::pin(async move { self.size_now(file) })
     }

@@ -1,4 +1,5 @@
 //! Reads the fixtures of `tests/golden/`. A fixture that is missing is a failure.
+#![allow(dead_code, reason = "every test file uses a part of it")]
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -37,6 +38,12 @@ impl Engine {
         let model = block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap();
         Engine { gpu, model: Rc::new(model), tokenizer_ids }
     }
+}
+
+/// Names and options of a golden model's prompts.
+pub fn cases(model: &str) -> Vec<(String, Value)> {
+    let file: Value = serde_json::from_slice(&read(folder(model).join("cases.json"))).unwrap();
+    file["cases"].as_object().unwrap().iter().map(|(name, options)| (name.clone(), options.clone())).collect()
 }
 
 /// One prompt with what transformers makes of it.

@@ -57,12 +57,7 @@ pub fn decoder_config(text: &config::TextConfig) -> DecoderConfig {
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn load(
-    gpu: &Gpu,
-    source: &dyn Source,
-    config: &[u8],
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Model> {
+pub async fn load(gpu: &Gpu, source: &dyn Source, config: &[u8], progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
     let caps = gpu.caps();
     let limits = Limits { max_binding: caps.max_binding, max_buffer: caps.max_buffer };
     let (config, plan) = plan(source, config, limits).await?;

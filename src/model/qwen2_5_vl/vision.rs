@@ -23,7 +23,6 @@ const WORK: usize = 32 * 4096;
 
 use super::config::VISION_NORM_EPS as EPS;
 
-
 struct Block {
     norm1: Tensor,
     qkv: Weight,

@@ -1,0 +1,173 @@
+//! The command line as a user types it, against fixtures of Hugging Face.
+
+mod golden_fixture;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use golden_fixture::{Case, cases, folder, relative_error};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+fn fanlight(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fanlight")).args(args).output().expect("the binary runs")
+}
+
+fn path(p: &Path) -> String {
+    p.to_str().unwrap().to_owned()
+}
+
+/// `fanlight trace` writes what transformers computes, from messages to logits, for every golden prompt of one turn.
+#[test]
+fn trace_equals_transformers() {
+    let out = std::env::temp_dir().join(format!("fanlight-trace-{}.safetensors", std::process::id()));
+    let mut count = 0;
+    for model in ["base", "flat", "head80", "bf16", "f16"] {
+        for (name, options) in cases(model) {
+            if options.get("then").is_some() {
+                continue; // the reply between the turns is generated: tests/golden.rs
+            }
+            let dir = path(&folder(model));
+            let messages = path(&folder(model).join(options["messages"].as_str().unwrap()));
+            let mut args = vec!["trace", "--model", &dir, "--messages", &messages, "--out", out.to_str().unwrap()];
+            if options["add_vision_id"] == true {
+                args.push("--add-vision-id");
+            }
+            let run = fanlight(&args);
+            assert!(run.status.success(), "{model}/{name}: {}", String::from_utf8_lossy(&run.stderr));
+            let bytes = std::fs::read(&out).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            let words = |name: &str| -> Vec<[u8; 4]> {
+                file.tensor(name).unwrap().data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
+            };
+            let i32s = |name: &str| words(name).into_iter().map(i32::from_le_bytes).collect::<Vec<_>>();
+            let f32s = |name: &str| words(name).into_iter().map(f32::from_le_bytes).collect::<Vec<_>>();
+            let case = Case::open(model, &name);
+            for tensor in ["input_ids", "position_ids", "image_grid_thw", "rope_delta"] {
+                assert_eq!(i32s(tensor), case.i32(tensor), "{model}/{name}: {tensor}");
+            }
+            let n = i32s("input_ids").len();
+            assert_eq!(file.tensor("position_ids").unwrap().shape(), [3, n]);
+            assert_eq!(file.tensor("logits").unwrap().shape()[0], n);
+            let (embeds, logits) = (f32s("image_embeds"), f32s("logits"));
+            let expected = case.logits();
+            for (what, found, expected) in [
+                ("image_embeds", &embeds[..], case.f32(&case.exact("image_embeds"))),
+                ("logits", &logits[logits.len() - expected.len()..], expected),
+            ] {
+                let error = relative_error(found, &expected);
+                assert!(error <= 1e-4, "{model}/{name}: {what} differ by {error:e}");
+            }
+            count += 1;
+        }
+    }
+    std::fs::remove_file(&out).unwrap();
+    assert!(count >= 14, "only {count} prompts were compared");
+}
+
+#[test]
+fn ask_answers_in_json_and_as_text() {
+    let model = path(&folder("base"));
+    let image = path(&folder("base").join("../../images/photo_150x95.jpg"));
+    let args = [
+        "ask",
+        "--model",
+        &model,
+        "--image",
+        &image,
+        "--image",
+        &image,
+        "What?",
+        "--max-tokens",
+        "9",
+        "--temperature",
+        "0",
+    ];
+    let run = fanlight(&[&args[..], &["--json"]].concat());
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let answer: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(answer["token_ids"].as_array().unwrap().len() <= 9);
+    assert_eq!(answer["images"][0]["original"], serde_json::json!([150, 95]));
+    assert_eq!(answer["images"][0]["resized"], serde_json::json!([140, 84]));
+    assert_eq!(answer["images"][0]["tokens"], 15);
+    assert_eq!(answer["usage"]["image_tokens"], 30);
+    let text = fanlight(&args);
+    assert!(text.status.success());
+    assert_eq!(String::from_utf8(text.stdout).unwrap(), format!("{}\n", answer["text"].as_str().unwrap()));
+    // The same seed draws the same answer, another one another.
+    let draw = |seed: &str| {
+        fanlight(&["ask", "--model", &model, "Hi", "--max-tokens", "24", "--temperature", "1.5", "--seed", seed]).stdout
+    };
+    assert_eq!(draw("1"), draw("1"));
+    assert_ne!(draw("1"), draw("2"));
+}
+
+#[test]
+fn chat_takes_turns_and_images() {
+    use std::io::Write;
+    let image = path(&folder("base").join("../../images/scene_56x56.png"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fanlight"))
+        .args(["chat", "--model", &path(&folder("base")), "--max-tokens", "5"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = format!("/image {image}\nWhat is it?\n/image nowhere.png\n/dance\nAnd now?\n/quit\nunheard\n");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let notes = String::from_utf8(out.stderr).unwrap();
+    for note in ["56×56 pixels", "nowhere.png", "unknown command /dance"] {
+        assert!(notes.contains(note), "{note} in {notes}");
+    }
+}
+
+#[test]
+fn inspect_says_what_it_is() {
+    let run = fanlight(&["inspect", "--model", &path(&folder("flat")), "--tensors"]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert!(run.status.success());
+    for word in ["qwen2_5_vl", "parameters", "KV cache", "vision.patch_embed", "text.layers.0.qkv"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+}
+
+/// Each fault ends in one message that says what was expected and what came, never in a panic.
+#[test]
+fn faults_are_named() {
+    let base = path(&folder("base"));
+    let readme = path(&folder("base").join("../../README.md"));
+    let broken = std::env::temp_dir().join(format!("fanlight-broken-{}", std::process::id()));
+    std::fs::create_dir_all(&broken).unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(broken.join(name), bytes).unwrap();
+    let keep = |name: &str| put(name, &std::fs::read(folder("base").join(name)).unwrap());
+    let broken_path = path(&broken);
+    let ask = |model: &str, more: &[&str]| {
+        let run = fanlight(&[&["ask", "--model", model, "Hi"], more].concat());
+        let text = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.code(), Some(1), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
+        text
+    };
+    assert!(ask("nowhere", &[]).contains("nowhere is missing"));
+    assert!(ask(&base, &["--image", &readme]).contains("not a usable image"));
+    assert!(ask(&base, &["--image", "nowhere.png"]).contains("nowhere.png"));
+    assert!(ask(&base, &["--context", "8"]).contains("the context holds 8"));
+    assert!(ask(&broken_path, &[]).contains("config.json is missing"));
+    put("config.json", br#"{"model_type": "llama"}"#);
+    assert!(ask(&broken_path, &[]).contains("llama"));
+    for name in ["config.json", "tokenizer.json", "chat_template.jinja"] {
+        keep(name);
+    }
+    assert!(ask(&broken_path, &[]).contains("model.safetensors"));
+    let weights = std::fs::read(folder("base").join("model.safetensors")).unwrap();
+    put("model.safetensors", &weights[..weights.len() - 1000]);
+    assert!(ask(&broken_path, &[]).contains("model.safetensors"));
+    put("model.safetensors", &[255; 64]);
+    assert!(ask(&broken_path, &[]).contains("model.safetensors"));
+    put("model.safetensors", &weights);
+    put("tokenizer.json", b"{}");
+    assert!(ask(&broken_path, &[]).contains("tokenizer.json"));
+    std::fs::remove_dir_all(&broken).unwrap();
+}
