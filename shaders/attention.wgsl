@@ -7,9 +7,12 @@
 //
 // q: [q_heads, n, D] f32    k, v: [kv_heads, capacity, D] f32    ranges: [n] (first, end) u32, never empty
 // o: [n, q_heads, D] f32
-// dispatch: x = ceil(n / BQ), y = q_heads. BQ * 4 threads: 4 lanes work on one query.
-// overrides: D head dimension (a multiple of 4, at most 256), BQ queries and BK keys of a tile
-//            (BQ * (D + BK) + BK * D words of shared memory).
+// dispatch: x = ceil(n / BQ), y = q_heads. 64 threads, which take turns in three roles:
+//   scores   4 queries x 4 keys each, over one of PARTS parts of D
+//   softmax  one key and 4 queries each
+//   values   4 queries each, and columns of 4 at lane / QG and, where D is wide, LANES further
+// overrides: D head dimension (a multiple of 4), BQ queries and BK keys of a tile (multiples of 4; BQ * BK at most 512,
+//            BQ * D at most 2048, and 16 * (BQ * D + BK * D) / 4 + 4096 bytes of shared memory).
 override D: u32 = 64u;
 override BQ: u32 = 16u;
 override BK: u32 = 16u;
@@ -17,8 +20,11 @@ override BK: u32 = 16u;
 override D4: u32 = D / 4u;
 override Q_WORDS: u32 = BQ * D / 4u;
 override KV_WORDS: u32 = BK * D / 4u;
-override S_WORDS: u32 = BQ * BK;
-override THREADS: u32 = BQ * 4u;
+override QG: u32 = BQ / 4u;
+override KG: u32 = BK / 4u;
+override PARTS: u32 = 64u / (QG * KG);
+override LANES: u32 = 64u / QG;
+override SCORES: u32 = BK * QG;
 
 struct Params {
     n: u32,
@@ -36,9 +42,10 @@ struct Params {
 
 var<workgroup> qs: array<vec4<f32>, Q_WORDS>;
 var<workgroup> kv: array<vec4<f32>, KV_WORDS>;
-var<workgroup> scores: array<f32, S_WORDS>;
+// Four queries in a vector: [part, key, query / 4]. Once the parts are summed, part 0 holds the scores, part 1 exp of them.
+var<workgroup> scores: array<vec4<f32>, 256>;
 
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(64)
 fn attention(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -47,73 +54,116 @@ fn attention(
     let head = group.y;
     let heads = groups.y;
     let i0 = group.x * BQ;
-    let mine = lane / 4u;
-    let part = lane % 4u;
-    let i = i0 + mine;
-    let range = ranges[min(i, params.n - 1u)];
-
-    for (var w = lane; w < Q_WORDS; w += THREADS) {
-        let row = min(i0 + w / D4, params.n - 1u);
-        qs[w] = q[(head * params.n + row) * D4 + w % D4];
+    let last = params.n - 1u;
+    for (var w = lane; w < Q_WORDS; w += 64u) {
+        qs[w] = q[(head * params.n + min(i0 + w / D4, last)) * D4 + w % D4];
     }
     // The tile walks over the union of its queries' ranges.
     var first = 0xffffffffu;
     var end = 0u;
     for (var r = 0u; r < BQ; r += 1u) {
-        let other = ranges[min(i0 + r, params.n - 1u)];
-        first = min(first, other.x);
-        end = max(end, other.y);
+        let range = ranges[min(i0 + r, last)];
+        first = min(first, range.x);
+        end = max(end, range.y);
     }
+    // Scores.
+    let part = lane % PARTS;
+    let key4 = (lane / PARTS) % KG;
+    let query4 = lane / (PARTS * KG);
+    // Softmax and values.
+    let mine = lane % QG;
+    let column = lane / QG;
+    let i = i0 + mine * 4u;
+    let r0 = ranges[min(i, last)];
+    let r1 = ranges[min(i + 1u, last)];
+    let r2 = ranges[min(i + 2u, last)];
+    let r3 = ranges[min(i + 3u, last)];
+    let from4 = vec4<u32>(r0.x, r1.x, r2.x, r3.x);
+    let end4 = vec4<u32>(r0.y, r1.y, r2.y, r3.y);
 
     let base = (head / params.group) * params.capacity * D4;
-    var top = -1e30;
-    var total = 0.0;
-    var sum: array<vec4<f32>, 16>;
-    for (var c = 0u; c < 16u; c += 1u) {
-        sum[c] = vec4<f32>();
-    }
+    var top = vec4<f32>(-1e30);
+    var total = vec4<f32>();
+    var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
+    var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
     for (var j0 = first; j0 < end; j0 += BK) {
         workgroupBarrier();
-        for (var w = lane; w < KV_WORDS; w += THREADS) {
+        for (var w = lane; w < KV_WORDS; w += 64u) {
             kv[w] = k[base + min(j0 + w / D4, end - 1u) * D4 + w % D4];
         }
         workgroupBarrier();
-        for (var t = part; t < BK; t += 4u) {
-            var s = 0.0;
-            for (var c = 0u; c < D4; c += 1u) {
-                s += dot(qs[mine * D4 + c], kv[t * D4 + c]);
-            }
-            let j = j0 + t;
-            scores[mine * BK + t] = select(-1e30, s * params.scale, j >= range.x && j < range.y);
+        var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
+        let q0 = query4 * 4u * D4;
+        let k0 = key4 * 4u * D4;
+        for (var c = part; c < D4; c += PARTS) {
+            let qa = qs[q0 + c];
+            let qb = qs[q0 + D4 + c];
+            let qc = qs[q0 + 2u * D4 + c];
+            let qd = qs[q0 + 3u * D4 + c];
+            let ka = kv[k0 + c];
+            let kb = kv[k0 + D4 + c];
+            let kc = kv[k0 + 2u * D4 + c];
+            let kd = kv[k0 + 3u * D4 + c];
+            s0 += vec4<f32>(dot(qa, ka), dot(qb, ka), dot(qc, ka), dot(qd, ka));
+            s1 += vec4<f32>(dot(qa, kb), dot(qb, kb), dot(qc, kb), dot(qd, kb));
+            s2 += vec4<f32>(dot(qa, kc), dot(qb, kc), dot(qc, kc), dot(qd, kc));
+            s3 += vec4<f32>(dot(qa, kd), dot(qb, kd), dot(qc, kd), dot(qd, kd));
         }
+        let to = part * SCORES + key4 * 4u * QG + query4;
+        scores[to] = s0;
+        scores[to + QG] = s1;
+        scores[to + 2u * QG] = s2;
+        scores[to + 3u * QG] = s3;
         workgroupBarrier();
-        for (var w = lane; w < KV_WORDS; w += THREADS) {
+        for (var w = lane; w < KV_WORDS; w += 64u) {
             kv[w] = v[base + min(j0 + w / D4, end - 1u) * D4 + w % D4];
         }
+        if (lane < SCORES) {
+            var s = scores[lane];
+            for (var p = 1u; p < PARTS; p += 1u) {
+                s += scores[p * SCORES + lane];
+            }
+            let j = vec4<u32>(j0 + column);
+            scores[lane] = select(vec4<f32>(-1e30), s * params.scale, (j >= from4) & (j < end4));
+        }
+        workgroupBarrier();
         var highest = top;
         for (var t = 0u; t < BK; t += 1u) {
-            highest = max(highest, scores[mine * BK + t]);
+            highest = max(highest, scores[t * QG + mine]);
+        }
+        if (lane < SCORES) {
+            let s = scores[lane];
+            // A masked key weighs nothing, also while no real key has been seen.
+            scores[SCORES + lane] = select(exp(s - highest), vec4<f32>(), s <= vec4<f32>(-1e30));
         }
         let keep = exp(top - highest);
         top = highest;
         total *= keep;
-        for (var c = 0u; c * 4u < D4; c += 1u) {
-            sum[c] *= keep;
-        }
+        a0 *= keep.x; a1 *= keep.y; a2 *= keep.z; a3 *= keep.w;
+        b0 *= keep.x; b1 *= keep.y; b2 *= keep.z; b3 *= keep.w;
         workgroupBarrier();
         for (var t = 0u; t < BK; t += 1u) {
-            let s = scores[mine * BK + t];
-            // A masked key weighs nothing, also while no real key has been seen.
-            let p = select(exp(s - top), 0.0, s <= -1e30);
+            let p = scores[SCORES + t * QG + mine];
             total += p;
-            for (var c = 0u; c * 4u + part < D4; c += 1u) {
-                sum[c] += p * kv[t * D4 + c * 4u + part];
+            let va = kv[t * D4 + min(column, D4 - 1u)];
+            a0 += p.x * va; a1 += p.y * va; a2 += p.z * va; a3 += p.w * va;
+            if (D4 > LANES) {
+                let vb = kv[t * D4 + min(column + LANES, D4 - 1u)];
+                b0 += p.x * vb; b1 += p.y * vb; b2 += p.z * vb; b3 += p.w * vb;
             }
         }
     }
-    if (i < params.n) {
-        for (var c = 0u; c * 4u + part < D4; c += 1u) {
-            o[(i * heads + head) * D4 + c * 4u + part] = sum[c] / total;
-        }
+    store(i, heads, head, column, a0 / total.x, a1 / total.y, a2 / total.z, a3 / total.w);
+    store(i, heads, head, column + LANES, b0 / total.x, b1 / total.y, b2 / total.z, b3 / total.w);
+}
+
+fn store(i: u32, heads: u32, head: u32, c: u32, a: vec4<f32>, b: vec4<f32>, d: vec4<f32>, e: vec4<f32>) {
+    if (c < D4) {
+        let to = (i * heads + head) * D4 + c;
+        let row = heads * D4;
+        if (i < params.n) { o[to] = a; }
+        if (i + 1u < params.n) { o[to + row] = b; }
+        if (i + 2u < params.n) { o[to + 2u * row] = d; }
+        if (i + 3u < params.n) { o[to + 3u * row] = e; }
     }
 }

@@ -8,11 +8,14 @@
 // q: [q_heads, D] f32    k, v: [kv_heads, capacity, D] f32    part: [q_heads, splits, D + 4] f32 (sum, max, total, -, -)
 // o: [q_heads, D] f32
 // dispatch: split: x = splits = ceil(keys / CHUNK), y = q_heads. merge: x = q_heads.
-// overrides: D head dimension (a multiple of 4), WG threads, CHUNK keys of a workgroup.
+// overrides: D head dimension (a multiple of 4, at most 4 * WG), WG threads (a power of two), CHUNK keys of a workgroup.
 override D: u32 = 64u;
 override WG: u32 = 64u;
 override CHUNK: u32 = 128u;
+
 override D4: u32 = D / 4u;
+// Threads share the keys of the values' sum in as many ways as there are threads for all columns.
+override SHARES: u32 = WG / D4;
 
 struct Params {
     keys: u32,
@@ -28,11 +31,12 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
-@group(0) @binding(4) var<storage, read_write> part: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> part: array<vec4<f32>>;
 
 var<workgroup> scores: array<f32, CHUNK>;
 var<workgroup> reduce: array<f32, WG>;
+var<workgroup> sums: array<vec4<f32>, WG>;
 
 @compute @workgroup_size(WG)
 fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -41,14 +45,18 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let count = min(CHUNK, params.keys - j0);
     let base = (head / params.group) * params.capacity + j0;
     var top = -1e30;
-    for (var t = lane; t < count; t += WG) {
-        var s = 0.0;
+    for (var t = lane; t < count; t += 2u * WG) {
+        // Two keys at a time; the second may be past the end, then it is the first again.
+        let u = select(t, t + WG, t + WG < count);
+        var s = vec2<f32>();
         for (var c = 0u; c < D4; c += 1u) {
-            s += dot(q[head * D4 + c], k[(base + t) * D4 + c]);
+            let q4 = q[head * D4 + c];
+            s += vec2<f32>(dot(q4, k[(base + t) * D4 + c]), dot(q4, k[(base + u) * D4 + c]));
         }
         s *= params.scale;
-        scores[t] = s;
-        top = max(top, s);
+        scores[t] = s.x;
+        scores[u] = s.y;
+        top = max(top, max(s.x, s.y));
     }
     reduce[lane] = top;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
@@ -74,16 +82,23 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
         }
     }
     workgroupBarrier();
-    let to = (head * params.splits + group.x) * (D + 4u);
-    for (var c = lane; c < D; c += WG) {
-        var sum = 0.0;
-        for (var t = 0u; t < count; t += 1u) {
-            sum += scores[t] * v[(base + t) * D + c];
+    // Lane c + D4 * share sums column c over every SHARES-th key.
+    var sum = vec4<f32>();
+    if (lane < SHARES * D4) {
+        for (var t = lane / D4; t < count; t += SHARES) {
+            sum += scores[t] * v[(base + t) * D4 + lane % D4];
         }
-        part[to + c] = sum;
+    }
+    sums[lane] = sum;
+    workgroupBarrier();
+    let to = (head * params.splits + group.x) * (D4 + 1u);
+    if (lane < D4) {
+        for (var share = 1u; share < SHARES; share += 1u) {
+            sum += sums[share * D4 + lane];
+        }
+        part[to + lane] = sum;
     }
     if (lane == 0u) {
-        part[to + D] = top;
-        part[to + D + 1u] = reduce[0];
+        part[to + D4] = vec4<f32>(top, reduce[0], 0.0, 0.0);
     }
 }

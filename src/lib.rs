@@ -32,6 +32,8 @@ pub mod image;
 pub mod model;
 pub mod ops;
 pub mod text;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
 pub mod weights;
 
 pub use error::{Error, Result};

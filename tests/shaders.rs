@@ -81,7 +81,7 @@ fn every_variant_resolves_and_keeps_within_the_limits_of_webgpu() {
     assert!(pipelines > 50, "only {pipelines} pipelines were looked at");
 }
 
-/// Every `override` that a variant names exists (WebGPU refuses others), and those without a default are all named.
+/// Every `override` that a variant names exists: WebGPU refuses others.
 #[test]
 fn variants_name_overrides_that_exist() {
     every_module(|kernel, weight, module, _| {

@@ -191,11 +191,13 @@ fn written_control_tokens_stay_text_as_in_transformers() {
 }
 
 fn controls(prompt: &RenderedPrompt) -> Vec<&str> {
-    let control = |span| match span {
-        &Span::Control(ref text) => Some(text.as_str()),
-        Span::Text(_) => None,
-    };
-    prompt.spans.iter().filter_map(control).collect()
+    let mut controls = Vec::new();
+    for span in &prompt.spans {
+        if let Span::Control(text) = span {
+            controls.push(text.as_str());
+        }
+    }
+    controls
 }
 
 /// What the template itself writes around these messages, whatever they say.

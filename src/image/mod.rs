@@ -2,7 +2,7 @@
 //!
 //! Everything here is pure and follows transformers' `image_processing_qwen2_vl.py` (the torchvision backend for the
 //! arithmetic of the normalisation, PIL for decoding and resampling) to the bit, where PIL's result can be had at all:
-//! see [`decode`] and [`resize_bicubic`] for the exceptions.
+//! see [`decode()`] and [`resize_bicubic`] for the exceptions.
 
 mod decode;
 mod patchify;

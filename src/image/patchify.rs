@@ -33,7 +33,7 @@ impl Default for PreprocessorConfig {
             min_pixels: 56 * 56,
             max_pixels: 28 * 28 * 1280,
             image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            image_std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            image_std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
     }
 }
@@ -167,8 +167,8 @@ impl Patches {
 ///
 /// A value is (v − 255·mean) / (255·std) in f32, as the torchvision backend fuses it.
 ///
-/// [`Error::Invalid`]: no frame, frames of different sizes or that [`Picture::check`] refuses, or sides that are not
-/// multiples of patch size · merge size.
+/// [`Error::Invalid`]: no frame, frames of different sizes or that [`Picture::check`] refuses, sides that are not
+/// multiples of patch size · merge size, or more values than fit in memory on wasm.
 pub fn patchify(frames: &[&Picture], cfg: &PreprocessorConfig) -> Result<Patches> {
     let factor = cfg.factor()?;
     let [first, ..] = frames else {
@@ -193,8 +193,14 @@ pub fn patchify(frames: &[&Picture], cfg: &PreprocessorConfig) -> Result<Patches
     let (patch, merge, depth) = (cfg.patch_size, cfg.merge_size, cfg.temporal_patch_size);
     let (grid_h, grid_w) = (height as usize / patch, width as usize / patch);
     let grid_t = frames.len().div_ceil(depth);
+    let slots = (grid_t as u64).saturating_mul(depth as u64); // frames with their repetitions
+    let values = slots.saturating_mul(3 * u64::from(width) * u64::from(height));
+    if values > i32::MAX as u64 / 4 {
+        let found = format!("{} frames of {width}×{height}", frames.len());
+        return Err(Error::invalid("frames", "values of less than 2 GiB, the most that wasm can hold at once", found));
+    }
     let table = [0, 1, 2].map(|c| normalized(cfg.image_mean[c], cfg.image_std[c]));
-    let mut values = Vec::with_capacity(grid_t * grid_h * grid_w * 3 * depth * patch * patch);
+    let mut values = Vec::with_capacity(values as usize);
     let last = frames.len() - 1;
     for t in 0..grid_t {
         for (block_y, block_x) in pairs(grid_h / merge, grid_w / merge) {
@@ -286,6 +292,8 @@ mod tests {
         assert!(patchify(&[&p], &bytes(0, 2, 1)).is_err());
         assert!(patchify(&[&p], &bytes(usize::MAX, 2, 1)).is_err());
         assert!(patchify(&[&p], &bytes(14, 2, 0)).is_err());
+        assert!(patchify(&vec![&p; 300_000], &cfg).is_err());
+        assert!(patchify(&[&p], &bytes(14, 2, usize::MAX)).is_err());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Model {
     pub max_positions: usize,
     /// Ids that end a reply where no generation_config.json names any.
     pub eos_token_ids: Vec<u32>,
+    /// Number of parameters.
+    pub parameters: u64,
     /// Bytes of weights on the device by part (`vision`, `text`, `lm_head`).
     pub weight_bytes: Vec<(String, u64)>,
 }

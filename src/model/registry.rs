@@ -81,14 +81,9 @@ pub async fn describe(source: &dyn Source, limits: Limits) -> Result<Description
     match family {
         qwen2_5_vl::config::MODEL_TYPE => {
             let (config, plan) = qwen2_5_vl::plan(source, &config, limits).await?;
-            let rows = |copies: &[crate::weights::plan::RowCopy]| -> u64 {
-                copies.iter().map(|c| c.rows * (c.row_bytes / c.dtype.bytes())).sum()
-            };
-            let parameters = plan.matrices.iter().map(|m| rows(&m.copies)).sum::<u64>()
-                + plan.vectors.iter().map(|v| rows(&v.copies)).sum::<u64>();
             Ok(Description {
                 family,
-                parameters,
+                parameters: plan.parameters(),
                 decoder: qwen2_5_vl::decoder_config(&config.text),
                 max_positions: config.text.max_position_embeddings,
                 vision: (config.vision.depth, config.vision.hidden_size),

@@ -33,7 +33,7 @@ struct Params {
     scale: f32,
 }
 
-/// Queries and keys of a tile: as many as 16 KiB of shared memory hold at this head size.
+/// Queries and keys of a tile: as many as 16 KiB of shared memory hold at this head size, 4 of them partial scores.
 pub fn tile(dim: usize) -> (usize, usize) {
     match dim {
         0..=96 => (16, 16),

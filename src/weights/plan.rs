@@ -364,6 +364,11 @@ pub struct Read {
 }
 
 impl Plan {
+    /// Parameters in the tensors that the plan reads.
+    pub fn parameters(&self) -> u64 {
+        self.copies().map(|(_, _, c)| c.rows * (c.row_bytes / c.dtype.bytes())).fold(0, u64::saturating_add)
+    }
+
     /// Bytes on the device, by the part of the model that a name starts with (`vision`, `text`, `lm_head`).
     pub fn device_bytes(&self) -> BTreeMap<&str, u64> {
         let mut parts = BTreeMap::new();

@@ -77,6 +77,7 @@ pub async fn load(gpu: &Gpu, source: &dyn Source, config: &[u8], progress: &mut 
         },
         max_positions: text.max_position_embeddings,
         eos_token_ids: text.eos_token_ids.clone(),
+        parameters: plan.parameters(),
         weight_bytes,
     })
 }

@@ -1,0 +1,386 @@
+//! The wasm-bindgen surface, nothing else: what `www/src/worker.ts` calls. See `www/src/wasm.ts` for its types.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+use js_sys::{Array, Function, Object, Reflect, Uint8Array};
+use serde_json::{Value, json};
+use wasm_bindgen::prelude::*;
+
+use crate::chat::messages::{self, RawMessage, RawPart};
+use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, Message, Part};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuOptions};
+use crate::image::{ImageOptions, Picture, decode};
+use crate::weights::source::{Pending, Source};
+
+#[wasm_bindgen]
+extern "C" {
+    /// Gives byte ranges of the checkpoint's files.
+    pub type Reader;
+    #[wasm_bindgen(method, catch)]
+    async fn size(this: &Reader, file: &str) -> std::result::Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    async fn read(this: &Reader, file: &str, start: f64, end: f64) -> std::result::Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn now() -> f64;
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(text: &str);
+}
+
+/// Panics are bugs; their text must not be lost in a bare `unreachable`.
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|info| console_error(&info.to_string())));
+}
+
+/// A [`Source`] that asks JavaScript. What JavaScript throws is kept, so that it can be thrown on as it was.
+struct JsSource {
+    reader: Reader,
+    thrown: Rc<Cell<Option<JsValue>>>,
+}
+
+impl JsSource {
+    fn failed(&self, file: &str, error: JsValue) -> Error {
+        let message = text_of(&error, "message").unwrap_or_else(|| format!("{error:?}"));
+        self.thrown.set(Some(error));
+        Error::Io { path: file.to_owned(), message }
+    }
+}
+
+impl Source for JsSource {
+    fn size<'a>(&'a self, file: &'a str) -> Pending<'a, Option<u64>> {
+        Box::pin(async move {
+            match self.reader.size(file).await {
+                Ok(size) => Ok(size.as_f64().map(|n| n as u64)),
+                Err(error) => Err(self.failed(file, error)),
+            }
+        })
+    }
+
+    fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> Pending<'a, Vec<u8>> {
+        Box::pin(async move {
+            // Exact: files are far below 2^53 bytes.
+            match self.reader.read(file, range.start as f64, range.end as f64).await {
+                Ok(bytes) => Ok(Uint8Array::new(&bytes).to_vec()),
+                Err(error) => Err(self.failed(file, error)),
+            }
+        })
+    }
+}
+
+/// A checkpoint on the device.
+#[wasm_bindgen]
+pub struct Engine {
+    engine: Rc<chat::Engine>,
+    pixels: ImageOptions,
+    context: usize,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens the device and loads a checkpoint.
+    ///
+    /// # Errors
+    /// An `Error` with `code`, `hint` and `retryable`, or whatever the reader threw.
+    pub async fn load(reader: Reader, options: JsValue, on_progress: Function) -> std::result::Result<Engine, JsValue> {
+        let thrown = Rc::new(Cell::new(None));
+        let source = JsSource { reader, thrown: thrown.clone() };
+        let loading = async {
+            let options = plain(&options)?;
+            let gpu = Gpu::open(&GpuOptions::default()).await?;
+            let mut progress = |done: u64, total: u64| {
+                let event = json!({"phase": "download", "loaded": done, "total": total});
+                // What the listener throws is its own affair.
+                let _ = on_progress.call1(&JsValue::NULL, &to_js(&event));
+            };
+            let engine = chat::Engine::load(&gpu, &source, &mut progress).await?;
+            let pixels = ImageOptions {
+                min_pixels: natural(&options, "minPixels")?,
+                max_pixels: natural(&options, "maxPixels")?,
+                ..ImageOptions::default()
+            };
+            let context = natural(&options, "contextLength")?.map_or(DEFAULT_CONTEXT, |n| n as usize);
+            Ok(Engine { engine: Rc::new(engine), pixels, context })
+        };
+        loading.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
+    }
+
+    /// What was loaded: `{modelType, parameters, weightBytes, contextLength}`.
+    pub fn info(&self) -> JsValue {
+        let model = self.engine.model();
+        to_js(&json!({
+            "modelType": model.family,
+            "parameters": model.parameters,
+            "weightBytes": model.weight_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>(),
+            "contextLength": self.context.min(model.max_positions),
+        }))
+    }
+
+    /// A new conversation. Options: `{addVisionId}`.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn session(&self, options: JsValue) -> std::result::Result<Session, JsValue> {
+        let options = plain(&options).map_err(|e| to_js_error(&e))?;
+        let conversation = self.engine.conversation(self.context).map_err(|e| to_js_error(&e))?;
+        Ok(Session {
+            engine: self.engine.clone(),
+            pixels: self.pixels,
+            add_vision_id: options["addVisionId"] == true,
+            state: RefCell::new(Some(State { conversation, messages: Vec::new() })),
+        })
+    }
+}
+
+/// A conversation: it remembers its messages.
+#[wasm_bindgen]
+pub struct Session {
+    engine: Rc<chat::Engine>,
+    pixels: ImageOptions,
+    add_vision_id: bool,
+    /// Taken out while a prompt runs.
+    state: RefCell<Option<State>>,
+}
+
+struct State {
+    conversation: chat::Conversation,
+    messages: Vec<Message>,
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// Adds messages (JSON; pictures are indices into `images`, which are encoded files) and answers.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]. The conversation is then as it was before the call.
+    pub async fn prompt(
+        &self,
+        messages: String,
+        images: Array,
+        options: JsValue,
+        on_delta: Function,
+        cancelled: Function,
+    ) -> std::result::Result<JsValue, JsValue> {
+        let Some(mut state) = self.state.borrow_mut().take() else {
+            let error = Error::invalid("session", "one prompt at a time", "a second one");
+            return Err(to_js_error(&error));
+        };
+        let before = state.messages.len();
+        let result = self.answer(&mut state, &messages, &images, &options, &on_delta, &cancelled).await;
+        if result.is_err() {
+            state.messages.truncate(before);
+        }
+        *self.state.borrow_mut() = Some(state);
+        result.map(|value| to_js(&value)).map_err(|error| to_js_error(&error))
+    }
+}
+
+impl Session {
+    async fn answer(
+        &self,
+        state: &mut State,
+        messages: &str,
+        images: &Array,
+        options: &JsValue,
+        on_delta: &Function,
+        cancelled: &Function,
+    ) -> Result<Value> {
+        let begin = now();
+        let options = self.options(&plain(options)?)?;
+        let turn = messages::parse(messages.as_bytes())?;
+        let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
+        let pictures = pictures.collect::<Result<Vec<_>>>()?;
+        let turn = turn.into_iter().map(|m| self.message(m, &pictures)).collect::<Result<Vec<_>>>()?;
+        let new_pictures = pictures.len();
+        state.messages.extend(turn);
+        let mut on_text = |text: &str| {
+            let _ = on_delta.call1(&JsValue::NULL, &JsValue::from_str(text));
+        };
+        let hooks = Hooks {
+            on_text: &mut on_text,
+            cancelled: &|| cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy()),
+            clock: &now,
+        };
+        let answer = self.engine.ask(&mut state.conversation, &state.messages, &options, hooks).await?;
+        state.messages.push(Message::text("assistant", &answer.text));
+        let t = answer.timings;
+        let size = |[width, height]: [u32; 2]| json!({"width": width, "height": height});
+        let new = answer.images.len().saturating_sub(new_pictures);
+        Ok(json!({
+            "text": answer.text,
+            "tokenIds": answer.token_ids,
+            "finishReason": answer.finish_reason,
+            "usage": {
+                "promptTokens": answer.usage.prompt_tokens,
+                "imageTokens": answer.usage.image_tokens,
+                "completionTokens": answer.usage.completion_tokens,
+                "cachedTokens": answer.usage.cached_tokens,
+            },
+            "timings": {
+                "imageMs": t.image_ms,
+                "prefillMs": t.prefill_ms,
+                "ttftMs": now() - begin - t.decode_ms,
+                "decodeMs": t.decode_ms,
+                "decodeTps": t.decode_tokens_per_second,
+            },
+            "images": answer.images[new..].iter().map(|i| json!({
+                "original": size(i.original), "resized": size(i.resized), "tokens": i.tokens,
+            })).collect::<Vec<_>>(),
+        }))
+    }
+
+    fn message(&self, raw: RawMessage, pictures: &[Rc<Picture>]) -> Result<Message> {
+        let content = match raw.text {
+            Some(text) => Content::Text(text),
+            None => {
+                let part = |part| match part {
+                    RawPart::Text(text) => Ok(Part::Text(text)),
+                    RawPart::Image(name, own) => {
+                        let picture = name.parse::<usize>().ok().and_then(|i| pictures.get(i));
+                        let picture =
+                            picture.ok_or_else(|| Error::invalid("image", "the index of a picture", name))?;
+                        let options = ImageOptions {
+                            min_pixels: own.min_pixels.or(self.pixels.min_pixels),
+                            max_pixels: own.max_pixels.or(self.pixels.max_pixels),
+                            ..own
+                        };
+                        Ok(Part::Image(picture.clone(), options))
+                    }
+                };
+                Content::Parts(raw.parts.into_iter().map(part).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Message { role: raw.role, content })
+    }
+
+    /// The checkpoint's sampling defaults, changed by what the caller names.
+    fn options(&self, o: &Value) -> Result<AskOptions> {
+        let number = |name: &str| match &o[name] {
+            Value::Null => Ok(None),
+            value => value.as_f64().map(Some).ok_or_else(|| Error::invalid(name, "a number", value.to_string())),
+        };
+        let seed = natural(o, "seed")?.unwrap_or(0);
+        let mut sampling = self.engine.generation_config().sampling(seed);
+        if let Some(temperature) = number("temperature")? {
+            sampling.temperature = temperature;
+            sampling.do_sample = temperature != 0.0;
+        }
+        sampling.top_k = natural(o, "topK")?.map_or(sampling.top_k, |n| n as usize);
+        sampling.top_p = number("topP")?.unwrap_or(sampling.top_p);
+        sampling.min_p = number("minP")?.or(sampling.min_p);
+        sampling.repetition_penalty = number("repetitionPenalty")?.unwrap_or(sampling.repetition_penalty);
+        let stop = match &o["stop"] {
+            Value::Null => Vec::new(),
+            Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            other => return Err(Error::invalid("stop", "a list of strings", other.to_string())),
+        };
+        Ok(AskOptions {
+            sampling: Some(sampling),
+            max_tokens: natural(o, "maxTokens")?.map(|n| n as usize),
+            stop,
+            add_vision_id: self.add_vision_id,
+        })
+    }
+}
+
+/// An options object as JSON; `undefined` is an empty one.
+fn plain(value: &JsValue) -> Result<Value> {
+    let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
+    let json = text.map_or(Ok(Value::Null), |text| serde_json::from_str(&text));
+    json.map_err(|e| Error::invalid("options", "an object of plain values", e.to_string()))
+}
+
+fn natural(options: &Value, name: &str) -> Result<Option<u64>> {
+    match &options[name] {
+        Value::Null => Ok(None),
+        value => match value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0 && *n < 9e15) {
+            Some(n) => Ok(Some(n as u64)),
+            None => Err(Error::invalid(name, "a whole number that is not negative", value.to_string())),
+        },
+    }
+}
+
+fn to_js(value: &Value) -> JsValue {
+    js_sys::JSON::parse(&value.to_string()).unwrap_or(JsValue::NULL)
+}
+
+/// A JavaScript `Error` with the fields of `www/src/errors.ts`.
+fn to_js_error(error: &Error) -> JsValue {
+    let object: Object = js_sys::Error::new(&error.to_string()).into();
+    let fields = [
+        ("code", JsValue::from_str(error.code())),
+        ("hint", JsValue::from_str(error.hint())),
+        ("retryable", JsValue::from_bool(error.retryable())),
+    ];
+    for (name, value) in fields {
+        // Setting a field of a fresh object cannot fail.
+        let _ = Reflect::set(&object, &JsValue::from_str(name), &value);
+    }
+    object.into()
+}
+
+fn text_of(object: &JsValue, field: &str) -> Option<String> {
+    Reflect::get(object, &JsValue::from_str(field)).ok()?.as_string()
+}
+
+/// What only the browser tests call.
+#[cfg(feature = "kernel-tests")]
+mod kernel_tests {
+    use super::{json, to_js, to_js_error};
+    use crate as engine;
+    use crate::gpu::shader::assemble;
+    use crate::gpu::{Gpu, GpuOptions, WeightFormat};
+    use wasm_bindgen::prelude::*;
+
+    #[path = "../../tests/kernel_table/mod.rs"]
+    mod kernel_table;
+
+    /// Runs the kernel table on the browser's device: `[{name, values, worst, failures}]`.
+    ///
+    /// # Errors
+    /// When there is no device or a case could not run.
+    #[wasm_bindgen]
+    pub async fn kernel_tests() -> Result<JsValue, JsValue> {
+        let gpu = Gpu::open(&GpuOptions::default()).await.map_err(|e| to_js_error(&e))?;
+        let mut reports = Vec::new();
+        for case in kernel_table::TABLE {
+            let report = case.run(&gpu).await.map_err(|e| to_js_error(&e))?;
+            reports.push(json!({
+                "name": case.name, "values": report.values, "worst": report.worst, "failures": report.failures,
+            }));
+        }
+        Ok(to_js(&json!(reports)))
+    }
+
+    /// Every module as a device gets it, with the constants of each variant: `[{name, entry, source, variants}]`.
+    #[wasm_bindgen]
+    pub fn shader_sources() -> JsValue {
+        let mut modules = Vec::new();
+        for kernel in engine::ops::KERNELS {
+            let formats: &[Option<WeightFormat>] = if kernel.weight {
+                &WeightFormat::ALL.map(Some)
+            } else {
+                &[None]
+            };
+            for format in formats {
+                let variants: Vec<_> = kernel
+                    .variants
+                    .iter()
+                    .map(|v| v.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
+                    .map(|map: serde_json::Map<_, _>| map)
+                    .collect();
+                modules.push(json!({
+                    "name": format!("{} {format:?}", kernel.name),
+                    "entry": kernel.entry,
+                    "f16": *format == Some(WeightFormat::F16),
+                    "source": assemble(kernel, *format),
+                    "variants": variants,
+                }));
+            }
+        }
+        to_js(&json!(modules))
+    }
+}

@@ -1,0 +1,253 @@
+//! Cases of the kernels that work row by row: embed, gather_rows, rms_norm, rope, swiglu.
+
+use super::bench::{Bench, Data, Shape, Tolerance, absolute, wide};
+use super::engine::Result;
+use super::engine::gpu::{Element, Recorder, Variant};
+use super::engine::ops::rope::{Heads, RopeTarget};
+use super::engine::ops::{self, gather_rows as gather, rms_norm as norm, rope as rotate};
+use super::reference::embed::{Embed, embed as embed_twin};
+use super::reference::gather_rows::gather_rows as gather_rows_twin;
+use super::reference::rms_norm::rms_norm as rms_norm_twin;
+use super::reference::rope::{Rope, rope as rope_twin};
+use super::reference::swiglu::swiglu as swiglu_twin;
+
+/// A product or two, a root, a division.
+const FEW: Tolerance = Tolerance { abs: 1e-9, rel: 4e-6 };
+
+pub async fn embed(bench: &mut Bench) -> Result<()> {
+    for format in bench.formats() {
+        for (n, rows, cols, padding, shard_rows) in [
+            (1, 1, 4, 0, 1),
+            (2, 3, 8, 0, 3),
+            (5, 61, 20, 4, 60),
+            (63, 127, 36, 12, 50),
+            (65, 257, 132, 4, 64),
+            (130, 1031, 260, 0, usize::MAX),
+        ] {
+            let shape = Shape { rows, cols, stride: cols + padding, shard_rows };
+            let matrix = bench.weight(format, shape, Data::Plain);
+            // The first and the last row of everything, then anything, with repeats.
+            let mut ids: Vec<u32> = (0..n).map(|_| bench.below(rows) as u32).collect();
+            ids[n - 1] = rows as u32 - 1;
+            ids[0] = 0;
+            let mut rec = Recorder::new(&bench.gpu);
+            let weight = matrix.upload(&mut rec)?;
+            let ids_gpu = rec.upload_u32("ids", 1, &ids)?;
+            let y = ops::embed::embed(&mut rec, &ids_gpu, &weight)?;
+            bench.run(rec)?;
+            let mut want = vec![f64::NAN; n * cols];
+            for (row_start, rows) in matrix.shards() {
+                let twin = Embed { cols, stride: shape.stride, row_start, rows };
+                embed_twin(matrix.values(row_start, rows), &ids, &mut want, &twin);
+            }
+            bench.compare(&(format, n, shape), &y, &want, Tolerance::EXACT).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One shard alone over a grid of several rows; then more ids than a dimension has workgroups.
+pub async fn embed_partial(bench: &mut Bench) -> Result<()> {
+    for format in bench.formats() {
+        let (n, cols, stride, row_start, rows) = (97, 20, 24, 40, 31);
+        let shape = Shape { rows: 100, cols, stride, shard_rows: 100 };
+        let matrix = bench.weight(format, shape, Data::Plain);
+        let ids: Vec<u32> = (0..n).map(|_| bench.below(100) as u32).collect();
+        let old = bench.values(n * cols, Data::Plain);
+        let mut rec = Recorder::new(&bench.gpu);
+        let weight = matrix.slice(row_start, rows).upload(&mut rec)?;
+        let ids_gpu = rec.upload_u32("ids", n, &ids)?;
+        let y = rec.upload_f32("y", n, &old)?;
+        let sizes = [n, cols / 4, stride / 4, row_start, rows, 0, 0, 0].map(|size| size as u32);
+        let variant = Variant::weighted(format, &[("WG", 64.0)]);
+        // 97 * 5 threads are 8 groups of 64: 3 x 3, one too many.
+        let bindings = [&weight.shards[0].tensor, &ids_gpu, &y];
+        rec.dispatch(&ops::embed::KERNEL, variant, &sizes, &bindings, [3, 3, 1]);
+        bench.run(rec)?;
+        let mut want = wide(&old);
+        let twin = Embed { cols, stride, row_start, rows };
+        embed_twin(matrix.values(row_start, rows), &ids, &mut want, &twin);
+        bench.compare(&(format, "one shard"), &y, &want, Tolerance::EXACT).await?;
+
+        let n = 65_539;
+        let shape = Shape { rows: 257, cols: 4, stride: 8, shard_rows: 100 };
+        let matrix = bench.weight(format, shape, Data::Plain);
+        let ids: Vec<u32> = (0..n).map(|_| bench.below(257) as u32).collect();
+        let mut rec = Recorder::new(&bench.gpu);
+        let weight = matrix.upload(&mut rec)?;
+        let ids_gpu = rec.upload_u32("ids", 1, &ids)?;
+        let y = ops::embed::embed(&mut rec, &ids_gpu, &weight)?;
+        bench.run(rec)?;
+        let mut want = vec![f64::NAN; n * 4];
+        for (row_start, rows) in matrix.shards() {
+            let twin = Embed { cols: 4, stride: 8, row_start, rows };
+            embed_twin(matrix.values(row_start, rows), &ids, &mut want, &twin);
+        }
+        bench.compare(&(format, "many rows"), &y, &want, Tolerance::EXACT).await?;
+    }
+    Ok(())
+}
+
+pub async fn gather_rows(bench: &mut Bench) -> Result<()> {
+    for (n, rows, cols) in [(1, 1, 4), (2, 5, 8), (17, 3, 20), (64, 64, 132), (130, 257, 1284), (65_539, 11, 4)] {
+        let x = bench.values(rows * cols, Data::Outliers);
+        let old = bench.values((n + 2) * cols, Data::Plain);
+        let index: Vec<u32> =
+            (0..n).map(|i| if n > 1 && i % 5 == 1 { gather::KEEP } else { bench.below(rows) as u32 }).collect();
+        let mut rec = Recorder::new(&bench.gpu);
+        let x_gpu = rec.upload_f32("x", rows, &x)?;
+        let index_gpu = rec.upload_u32("index", n, &index)?;
+        let y = rec.upload_f32("y", n + 2, &old)?;
+        let again = rec.upload_f32("y again", n + 2, &old)?;
+        gather::gather_rows(&mut rec, &x_gpu, &index_gpu, &y)?;
+        // The same over a grid of three rows with groups to spare.
+        let groups = (n * cols / 4).div_ceil(64).div_ceil(3) as u32 + 1;
+        let sizes = [n as u32, cols as u32 / 4, 0, 0];
+        let bindings = [&x_gpu, &index_gpu, &again];
+        rec.dispatch(&gather::KERNEL, Variant::with(&[("WG", 64.0)]), &sizes, &bindings, [groups, 3, 1]);
+        bench.run(rec)?;
+        let mut want = wide(&old);
+        gather_rows_twin(&wide(&x), &index, &mut want, cols);
+        bench.compare(&("gather_rows", n, rows, cols), &y, &want, Tolerance::EXACT).await?;
+        bench.compare(&("gather_rows in a grid", n, rows, cols), &again, &want, Tolerance::EXACT).await?;
+    }
+    Ok(())
+}
+
+/// With every workgroup size, over a grid of two rows; the op's own choice is among them.
+async fn check_norm(bench: &mut Bench, x: &[f32], cols: usize, x_row: usize, n: usize, eps: f32) -> Result<()> {
+    let gain = bench.values(cols, Data::Plain);
+    let want = rms_norm_twin(&wide(x), &wide(&gain), n, cols, x_row, eps.into());
+    for &overrides in norm::KERNEL.variants {
+        let mut rec = Recorder::new(&bench.gpu);
+        let x_gpu = rec.upload_f32("x", x.len() / cols, x)?;
+        let gain_gpu = rec.upload_f32("gain", 1, &gain)?;
+        let y = bench.gpu.persistent("y", n, cols, Element::F32)?;
+        let sizes = [n as u32, cols as u32 / 4, x_row as u32, eps.to_bits()];
+        let groups = [n.div_ceil(2) as u32, 2, 1];
+        rec.dispatch(&norm::KERNEL, Variant::with(overrides), &sizes, &[&x_gpu, &gain_gpu, &y], groups);
+        let by_op = norm::rms_norm(&mut rec, &x_gpu, &gain_gpu, eps, x_row, n)?;
+        bench.run(rec)?;
+        bench.compare(&("rms_norm", overrides, n, cols, x_row, eps), &y, &want, FEW).await?;
+        bench.compare(&("rms_norm op", n, cols, x_row, eps), &by_op, &want, FEW).await?;
+    }
+    Ok(())
+}
+
+pub async fn rms_norm(bench: &mut Bench) -> Result<()> {
+    for n in [1, 2, 3, 5, 17, 65, 130] {
+        for cols in [4, 12, 60, 64, 132, 260, 1028, 1284] {
+            let x_row = (n + cols) % 3;
+            let x = bench.values((x_row + n + 1) * cols, Data::Plain);
+            check_norm(bench, &x, cols, x_row, n, 1e-6).await?;
+        }
+    }
+    Ok(())
+}
+
+pub async fn rms_norm_hard(bench: &mut Bench) -> Result<()> {
+    for eps in [1e-6, 1e-5, 0.5] {
+        let x = bench.values(7 * 516, Data::Outliers);
+        check_norm(bench, &x, 516, 2, 5, eps).await?;
+        // Zeros, and values whose mean square is about eps.
+        let mut x = vec![0.0; 3 * 132];
+        for v in &mut x[132..] {
+            *v = 1e-3 * bench.signed();
+        }
+        check_norm(bench, &x, 132, 0, 3, eps).await?;
+    }
+    let x = bench.values(65_539 * 4, Data::Plain);
+    check_norm(bench, &x, 4, 0, 65_539, 1e-6).await
+}
+
+pub async fn rope(bench: &mut Bench) -> Result<()> {
+    // row, past: where the rows of qkv begin in the table and q, and in the cache. spare: rows behind the last.
+    for (n, q_heads, kv_heads, dim, row, past, spare) in [
+        (1, 1, 1, 2, 0, 0, 0),
+        (1, 14, 2, 128, 0, 129, 5),
+        (2, 2, 1, 16, 5, 5, 3),
+        (3, 3, 3, 80, 0, 0, 0),
+        (5, 7, 1, 20, 0, 4, 1),
+        (17, 6, 2, 128, 9, 1, 0),
+        (64, 2, 2, 80, 64, 64, 32),
+        (65, 4, 2, 64, 0, 31, 7),
+        (130, 3, 1, 256, 0, 3, 2),
+        (2049, 6, 1, 16, 7, 2, 1),
+    ] {
+        let (capacity, q_capacity) = (past + n + spare, row + n + spare);
+        let heads = q_heads + 2 * kv_heads;
+        let half = dim / 2;
+        let qkv = bench.values(n * heads * dim, if n == 65 { Data::Outliers } else { Data::Plain });
+        // Rows of the table around those in use are NaN.
+        let mut table = vec![f32::NAN; q_capacity * dim];
+        for row in table[row * dim..][..n * dim].chunks_mut(dim) {
+            for j in 0..half {
+                let angle = 100.0 * bench.signed();
+                (row[j], row[j + half]) = (angle.cos(), angle.sin());
+            }
+        }
+        let q_old = bench.values(q_heads * q_capacity * dim, Data::Plain);
+        let kv_old = bench.values(kv_heads * capacity * dim, Data::Plain);
+        let [mut q_want, mut k_want, mut v_want] = [wide(&q_old), wide(&kv_old), wide(&kv_old)];
+        let twin = Rope { n, q_heads, kv_heads, dim, past, capacity, q_capacity, row };
+        rope_twin(&wide(&qkv), &wide(&table), &mut q_want, &mut k_want, &mut v_want, &twin);
+        for overrides in [None].into_iter().chain(rotate::KERNEL.variants.iter().map(Some)) {
+            let mut rec = Recorder::new(&bench.gpu);
+            let qkv_gpu = rec.upload_f32("qkv", n, &qkv)?;
+            let table_gpu = rec.upload_f32("table", q_capacity, &table)?;
+            let q = rec.upload_f32("q", q_heads * q_capacity, &q_old)?;
+            let k = rec.upload_f32("k", kv_heads * capacity, &kv_old)?;
+            let v = rec.upload_f32("v", kv_heads * capacity, &kv_old)?;
+            if let Some(&overrides) = overrides {
+                let sizes = [n, q_heads, kv_heads, half, past, capacity, q_capacity, row].map(|size| size as u32);
+                let bindings = [&qkv_gpu, &table_gpu, &q, &k, &v];
+                // At least as many threads as there are pairs, over a grid of two rows.
+                let groups = [(n * heads * half).div_ceil(128) as u32, 2, 1];
+                rec.dispatch(&rotate::KERNEL, Variant::with(overrides), &sizes, &bindings, groups);
+            } else {
+                let target = RopeTarget { q: &q, q_capacity, row, k: &k, v: &v, capacity, past };
+                rotate::rope(&mut rec, &qkv_gpu, &table_gpu, Heads { q: q_heads, kv: kv_heads, dim }, target)?;
+            }
+            bench.run(rec)?;
+            let name = (overrides, n, q_heads, kv_heads, dim, row, past, spare);
+            bench.compare_sums(&("q", name), &q, &q_want, &radii(&q_want, dim), FEW).await?;
+            bench.compare_sums(&("k", name), &k, &k_want, &radii(&k_want, dim), FEW).await?;
+            bench.compare(&("v", name), &v, &v_want, Tolerance::EXACT).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A rotation loses a part of the pair's length, whatever is left of either.
+fn radii(values: &[f64], dim: usize) -> Vec<f64> {
+    let partner = |i: usize| if i % dim < dim / 2 { i + dim / 2 } else { i - dim / 2 };
+    (0..values.len()).map(|i| values[i].hypot(values[partner(i)])).collect()
+}
+
+pub async fn swiglu(bench: &mut Bench) -> Result<()> {
+    for (n, cols) in [(1, 4), (2, 8), (3, 20), (17, 60), (63, 64), (65, 132), (5, 4100), (65_539, 4)] {
+        let mut x = bench.values(n * 2 * cols, Data::Plain);
+        for (i, v) in x.iter_mut().enumerate() {
+            // From the linear middle to far beyond where exp ends.
+            *v *= [1.0, 8.0, 30.0, 85.0, 100.0, 1e4][i % 6];
+        }
+        let mut rec = Recorder::new(&bench.gpu);
+        let x_gpu = rec.upload_f32("x", n, &x)?;
+        let y = ops::swiglu::swiglu(&mut rec, &x_gpu)?;
+        // Over a grid of three rows with groups to spare.
+        let again = bench.gpu.persistent("y", n, cols, Element::F32)?;
+        let groups = (n * cols / 4).div_ceil(64).div_ceil(3) as u32 + 1;
+        let sizes = [n as u32, cols as u32 / 4, 0, 0];
+        let variant = Variant::with(&[("WG", 64.0)]);
+        rec.dispatch(&ops::swiglu::KERNEL, variant, &sizes, &[&x_gpu, &again], [groups, 3, 1]);
+        bench.run(rec)?;
+        let want = swiglu_twin(&wide(&x), n, cols);
+        let size = absolute(&want);
+        // exp of 85 has a relative error of some 85 last places. Where the kernel stops at exp(80), at most
+        // 1e4 * 1e4 * exp(-80) is left of what is 0.
+        let tolerance = Tolerance { abs: 2e-27, rel: 2e-5 };
+        bench.compare_sums(&("swiglu", n, cols), &y, &want, &size, tolerance).await?;
+        bench.compare_sums(&("swiglu in a grid", n, cols), &again, &want, &size, tolerance).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Twin of `shaders/gather_rows.wgsl`.
+
+/// x `[.., cols]`, y `[index, cols]`. The index `u32::MAX` leaves a row of y as it is.
+pub fn gather_rows(x: &[f64], index: &[u32], y: &mut [f64], cols: usize) {
+    for (i, &source) in index.iter().enumerate() {
+        if source != u32::MAX {
+            for c in 0..cols {
+                y[i * cols + c] = x[source as usize * cols + c];
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Plain-loop twins of the kernels: the definition that `shaders/` is held to.
+//!
+//! They import nothing from the crate, take every parameter that the kernel takes, sum in f64 and are written to be
+//! read, not to be fast. Matrices are row-major slices; the axis order stands at each parameter.
+
+pub mod argmax;
+pub mod attention;
+pub mod attention_decode;
+pub mod attention_merge;
+pub mod embed;
+pub mod gather_rows;
+pub mod matmul;
+pub mod matvec;
+pub mod penalty;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
+pub mod weights;

@@ -1,0 +1,85 @@
+// Stands in for wasm/fanlight.js where a test is about the package or the page and not about the engine: same exports,
+// answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent".
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export default async function init() {}
+
+export class Engine {
+  static async load(reader, options, onProgress) {
+    const size = await reader.size("config.json");
+    if (size === undefined) throw Object.assign(new Error("config.json is missing"), { code: "not_found", hint: "" });
+    const config = JSON.parse(new TextDecoder().decode(await reader.read("config.json", 0, size)));
+    const total = 5_200_000;
+    for (let loaded = 0; loaded <= total; loaded += total / 8) {
+      onProgress({ phase: "download", file: "model.safetensors", loaded, total });
+      await pause(options.slowly ?? 10);
+    }
+    onProgress({ phase: "compile", loaded: 1, total: 2 });
+    return new Engine(config);
+  }
+
+  constructor(config) {
+    this.config = config;
+  }
+
+  info() {
+    const { model_type: modelType = "qwen2_5_vl" } = this.config;
+    return { modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
+  }
+
+  session() {
+    return new Session();
+  }
+}
+
+class Session {
+  #tokens = 0;
+  #resized = { width: 616, height: 392 };
+
+  async prompt(json, images, options, onDelta, cancelled) {
+    const messages = JSON.parse(json);
+    const content = messages.at(-1).content;
+    const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
+    const seen = images.map(measured);
+    const cachedTokens = this.#tokens;
+    const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
+    if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
+    if (text.includes("trap")) queueMicrotask(() => unreachable());
+    if (/trap|silent/.test(text)) await new Promise(() => {});
+    const box = (x1, y1, x2, y2, label) => ({ bbox_2d: [x1, y1, x2, y2], label });
+    const answer = text.includes("Locate")
+      ? "```json\n" + JSON.stringify([box(154, 98, 308, 196, "Delete"), box(462, 0, 616, 40, "Cancel")]) + "\n```"
+      : text.includes("Read")
+        ? "Account settings\nYour name\nAda\nSave\nCancel\nDelete account"
+        : `Delete account (${images.length} pictures, <b>${messages.length}</b> messages)`;
+    const pieces = text.includes("wait") ? Array(100_000).fill("word ") : (answer.match(/[\s\S]{1,4}/g) ?? []);
+    const written = [];
+    for (const piece of pieces) {
+      if (cancelled()) break;
+      await pause(text.includes("wait") ? 20 : 5);
+      onDelta(piece);
+      written.push(piece);
+    }
+    this.#tokens += 30 + imageTokens + written.length;
+    return {
+      text: written.join(""),
+      tokenIds: written.map((_, index) => index),
+      finishReason: cancelled() ? "abort" : "stop",
+      usage: { promptTokens: cachedTokens + 30 + imageTokens, imageTokens, completionTokens: written.length, cachedTokens },
+      timings: { imageMs: 200, prefillMs: 400, ttftMs: 620, decodeMs: 500, decodeTps: 41.7 },
+      images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
+    };
+  }
+
+  free() {}
+}
+
+/** The size a PNG says it has. */
+function measured(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (bytes.length < 24 || view.getUint32(0) !== 0x89504e47) {
+    throw Object.assign(new Error("this is no picture Fanlight can read"), { code: "bad_image", hint: "Use a PNG." });
+  }
+  return { original: { width: view.getUint32(16), height: view.getUint32(20) }, tokens: 308 };
+}

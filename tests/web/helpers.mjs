@@ -1,0 +1,61 @@
+// What every browser test needs: one browser for a file, pages that must stay silent, the fake engine.
+
+import { readFile } from "node:fs/promises";
+import { after, before } from "node:test";
+
+import { launch, site } from "./browser.mjs";
+
+export { site };
+
+const FAKE = await readFile(new URL("fake-engine.js", import.meta.url), "utf8");
+let browser;
+
+/** Call once at the top of a test file. */
+export function withBrowser() {
+  before(async () => {
+    browser = await launch();
+  });
+  after(() => browser?.close());
+}
+
+/**
+ * Opens a page of the site, or an empty one on its origin. It closes with the test `t`, which fails if the page had an
+ * uncaught error or asked another machine for anything.
+ * @param {{ path?: string, engine?: "real" | "fake", setup?: (page: import("playwright-core").Page) => Promise<unknown> }} options
+ */
+export async function open(t, { path, engine = "real", setup, ...context } = {}) {
+  const page = await browser.newPage(context);
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (/^https?:$/.test(url.protocol) && url.origin !== new URL(site()).origin) faults.push(`asked for ${url}`);
+  });
+  t.after(async () => {
+    await page.close();
+    if (faults.length > 0) throw new Error(faults.join("\n"));
+  });
+  if (engine === "fake") {
+    await page.route("**/wasm/fanlight.js", (route) => route.fulfill({ contentType: "text/javascript", body: FAKE }));
+  }
+  await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>-</title>" }));
+  await setup?.(page);
+  await page.goto(site() + (path ?? "blank"));
+  return page;
+}
+
+/** An error as the page's code sees it, in a form that crosses to the test. Use inside `page.evaluate`. */
+export const caught = `async (promise) => {
+  try { return { value: await promise }; }
+  catch (e) { return { name: e.name, code: e.code, message: e.message, hint: e.hint, retryable: e.retryable }; }
+}`;
+
+/** Runs `body` in the page with the package's exports and `caught` in scope. */
+export function withPackage(page, body, argument) {
+  const code = `async (argument) => {
+    const fanlight = await import("/src/index.js");
+    const caught = ${caught};
+    return (${body})(fanlight, argument, caught);
+  }`;
+  return page.evaluate(`(${code})(${JSON.stringify(argument) ?? "undefined"})`);
+}

@@ -1,0 +1,270 @@
+// The package's promises, with a fake engine behind the real worker: everything settles, every failure is a
+// FanlightError, and what one call does never harms the next.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { open, withBrowser, withPackage } from "./helpers.mjs";
+
+withBrowser();
+
+const MODEL = "/models/fake/";
+const CONFIG = JSON.stringify({ model_type: "qwen2_5_vl" });
+
+/** Serves a checkpoint folder; `respond` may answer differently, for example to break something. */
+const model = (respond) => (page) =>
+  page.route(`**${MODEL}*`, (route) => {
+    const name = new URL(route.request().url()).pathname.slice(MODEL.length);
+    if (respond) return respond(route, name);
+    return name === "config.json" ? route.fulfill({ body: CONFIG }) : route.fulfill({ status: 404 });
+  });
+const fake = (t, respond) => open(t, { engine: "fake", setup: model(respond) });
+
+test("loads with progress, answers in pieces, and tells what it did", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load }, url) => {
+    const phases = [];
+    const model = await load(url, { onProgress: ({ phase }) => phases.push(phase) });
+    const session = await model.session();
+    const pieces = [];
+    const answer = session.promptStreaming("What does the red button say?");
+    for await (const { text } of answer) pieces.push(text);
+    const result = await answer.result;
+    const second = await session.prompt("Read the text.");
+    model.destroy();
+    return { phases, info: model.info, pieces, result, second };
+  }, MODEL);
+  assert.ok(seen.phases.includes("download") && seen.phases.includes("compile"));
+  assert.equal(seen.info.modelType, "qwen2_5_vl");
+  assert.equal(typeof seen.info.adapter.software, "boolean");
+  assert.ok(seen.info.loadMs > 0);
+  assert.ok(seen.pieces.length > 1);
+  assert.equal(seen.pieces.join(""), seen.result.text);
+  assert.equal(seen.result.finishReason, "stop");
+  assert.ok(seen.second.usage.cachedTokens > 0, "the second prompt continues the first");
+});
+
+test("an abort ends the answer with what was written, and the session goes on", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load }, url) => {
+    const model = await load(url);
+    const session = await model.session();
+    const stop = new AbortController();
+    const answer = session.promptStreaming("wait", { signal: stop.signal });
+    let pieces = 0;
+    for await (const _ of answer) if (++pieces === 3) stop.abort();
+    const before = await session.prompt("wait", { signal: AbortSignal.abort() });
+    return { pieces, first: await answer.result, before, next: await session.prompt("Read") };
+  }, MODEL);
+  assert.equal(seen.first.finishReason, "abort");
+  assert.equal(seen.first.text.split(" ").length - 1, seen.pieces);
+  assert.equal(seen.before.finishReason, "abort");
+  assert.equal(seen.before.text, "");
+  assert.equal(seen.next.finishReason, "stop");
+});
+
+test("leaving the loop early, or destroying the session, ends the answer too", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load }, url, caught) => {
+    const model = await load(url);
+    const session = await model.session();
+    const left = session.promptStreaming("wait");
+    for await (const _ of left) break;
+    const first = await left.result;
+    const pending = session.prompt("wait");
+    session.destroy();
+    session.destroy();
+    return { first, second: await pending, third: await caught(session.prompt("Read")) };
+  }, MODEL);
+  assert.equal(seen.first.finishReason, "abort");
+  assert.equal(seen.second.finishReason, "abort");
+  assert.equal(seen.third.code, "aborted");
+});
+
+test("an engine's error arrives with its fields, once, and harms nothing else", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load, FanlightError }, url, caught) => {
+    const model = await load(url);
+    const session = await model.session();
+    const direct = await caught(session.prompt("throw"));
+    const answer = session.promptStreaming("throw");
+    const looped = await caught((async () => { for await (const _ of answer); })());
+    const isOurs = await answer.result.catch((e) => e instanceof FanlightError && e instanceof Error);
+    return { direct, looped, isOurs, next: await session.prompt("Read") };
+  }, MODEL);
+  for (const error of [seen.direct, seen.looped]) {
+    assert.deepEqual(error, { name: "FanlightError", code: "oom", message: "a fault on order", hint: "", retryable: true });
+  }
+  assert.equal(seen.isOurs, true);
+  assert.equal(seen.next.finishReason, "stop");
+});
+
+for (const [what, end] of [
+  ["a trap in the engine", "session.prompt('trap').catch(() => {})"],
+  ["a worker that dies without a word", "workers[0].terminate()"],
+  ["destroy", "model.destroy()"],
+]) {
+  test(`${what} settles everything that is pending and everything after`, async (t) => {
+    const page = await fake(t);
+    const body = `async ({ load }, url, caught) => {
+      const workers = [];
+      const Native = Worker;
+      globalThis.Worker = class extends Native { constructor(...a) { super(...a); workers.push(this); } };
+      const model = await load(url);
+      const session = await model.session();
+      const pending = ${what.startsWith("a trap") ? "session.prompt('Read').then(() => session.prompt('silent'))" : "session.prompt('silent')"};
+      const queued = ${what.startsWith("a trap") ? "pending" : "model.session()"};
+      ${end};
+      const reason = await model.closed;
+      return { reason: reason.code, all: await Promise.all([pending, queued, session.prompt("Read"), model.session()].map(caught)) };
+    }`;
+    const seen = await withPackage(page, body, MODEL);
+    const code = what === "destroy" ? "aborted" : "internal";
+    assert.equal(seen.reason, code);
+    assert.deepEqual(seen.all.map((e) => e.code), [code, code, code, code]);
+  });
+}
+
+test("loading can be aborted before and while it runs", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load }, url, caught) => {
+    const stop = new AbortController();
+    const onProgress = ({ phase }) => phase === "download" && stop.abort();
+    return [
+      await caught(load(url, { signal: AbortSignal.abort() })),
+      await caught(load(url, { signal: stop.signal, onProgress })),
+    ];
+  }, MODEL);
+  assert.deepEqual(seen.map(({ code }) => code), ["aborted", "aborted"]);
+});
+
+test("failures while loading name what failed", async (t) => {
+  const codeOf = async (respond, setup) => {
+    const page = await open(t, { engine: "fake", setup: async (p) => (await model(respond)(p), setup?.(p)) });
+    return withPackage(page, async ({ load }, url, caught) => caught(load(url)), MODEL);
+  };
+  const missing = await codeOf((route) => route.fulfill({ status: 404 }));
+  assert.equal(missing.code, "not_found");
+  const broken = await codeOf((route) => route.fulfill({ body: "<!doctype html>" }));
+  assert.equal(broken.code, "internal", "the fake engine lets its own parse error through");
+  const refused = await codeOf((route) => route.abort());
+  assert.equal(refused.code, "network");
+  assert.equal(refused.retryable, true);
+  const login = await codeOf((route) => route.fulfill({ status: 403 }));
+  assert.match(login.hint, /login/);
+  const noEngine = await codeOf(undefined, (p) => p.route("**/wasm/fanlight.js", (route) => route.fulfill({ status: 404 })));
+  assert.equal(noEngine.code, "network");
+  const noWorker = await codeOf(undefined, (p) => p.route("**/src/worker.js", (route) => route.fulfill({ status: 404 })));
+  assert.equal(noWorker.code, "internal");
+  const hidden = "Object.defineProperty(navigator, 'gpu', { value: undefined });\n";
+  const noGpu = await codeOf(undefined, (p) =>
+    p.route("**/src/worker.js", async (route) => {
+      const response = await route.fetch();
+      return route.fulfill({ response, body: hidden + (await response.text()) });
+    }),
+  );
+  assert.equal(noGpu.code, "webgpu_unavailable");
+  assert.match(noGpu.hint, /Chrome/);
+});
+
+test("files are read in ranges, again after a hiccup, and whole where there are no ranges", async (t) => {
+  const bytes = Buffer.from(Uint8Array.from({ length: 700_000 }, (_, i) => i % 251));
+  const read = async (respond, ranges) => {
+    const page = await open(t, { setup: model(respond) });
+    const code = `async ({ url, ranges }) => {
+      const { HttpReader } = await import("/src/reader.js");
+      const reader = new HttpReader(new URL(url, location.href));
+      const caught = async (promise) => { try { return await promise; } catch (e) { return e.code + ": " + e.message; } };
+      const parts = [];
+      for (const [start, end] of ranges) parts.push(await caught(reader.read("x.bin", start, end).then((b) => [b.length, b[0], b.at(-1)])));
+      return { size: await caught(reader.size("x.bin")), none: await caught(reader.size("y.bin")), bad: await caught(reader.size("../x")), parts };
+    }`;
+    return page.evaluate(`(${code})(${JSON.stringify({ url: MODEL, ranges })})`);
+  };
+  const RANGES = [[0, 10], [300_000, 700_000], [699_999, 700_000], [5, 5], [0, 700_001]];
+  const expected = [[10, 0, 9], [400_000, 300_000 % 251, 699_999 % 251], [1, 699_999 % 251, 699_999 % 251], [0, null, null]];
+  let requests = 0;
+  const ranged = (route, change = (part) => part) => {
+    const [, start, last] = /bytes=(\d+)-(\d*)/.exec(route.request().headers()["range"]);
+    const end = Math.min(bytes.length, last === "" ? bytes.length : Number(last) + 1);
+    const headers = { "content-range": `bytes ${start}-${end - 1}/${bytes.length}` };
+    requests += 1;
+    return route.fulfill({ status: 206, headers, body: change(bytes.subarray(Number(start), end)) });
+  };
+  const only = (answer) => (route, name) => (name === "x.bin" ? answer(route) : route.fulfill({ status: 404 }));
+
+  const normal = await read(only(ranged), RANGES);
+  const check = ({ size, none, bad, parts }) => {
+    assert.equal(size, bytes.length);
+    assert.equal(none ?? undefined, undefined);
+    assert.match(bad, /^bad_model/);
+    assert.deepEqual(parts.slice(0, 4).map((p) => p.map((n) => n ?? null)), expected);
+    assert.match(parts[4], /^bad_model/);
+  };
+  check(normal);
+  assert.equal(requests, 3, "the first request also serves what lies within it");
+
+  let fail = 0;
+  check(await read(only((route) => (fail++ % 2 === 0 ? route.fulfill({ status: 503 }) : ranged(route))), RANGES));
+  fail = 0;
+  check(await read(only((route) => ranged(route, (part) => (fail++ % 2 === 0 ? part.subarray(1) : part))), RANGES));
+  check(await read(only((route) => route.fulfill({ body: bytes })), RANGES));
+
+  const short = await read(only((route) => ranged(route, (part) => part.subarray(1))), [[0, 10]]);
+  assert.match(short.parts[0], /^network: .* ended after/);
+});
+
+test("pictures of every kind arrive as encoded bytes; what is none is refused", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load }, url, caught) => {
+    const model = await load(url);
+    const canvas = Object.assign(document.createElement("canvas"), { width: 30, height: 20 });
+    canvas.getContext("2d").fillRect(0, 0, 9, 9);
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve));
+    const bytes = await blob.arrayBuffer();
+    const image = new Image();
+    image.src = canvas.toDataURL();
+    await image.decode();
+    const sources = [
+      blob, bytes, new Uint8Array(bytes), new DataView(bytes), URL.createObjectURL(blob), new URL(URL.createObjectURL(blob)),
+      canvas, canvas.getContext("2d").getImageData(0, 0, 30, 20), await createImageBitmap(canvas), image,
+      new OffscreenCanvas(30, 20),
+    ];
+    const sizes = [];
+    for (const source of sources) {
+      const session = await model.session();
+      const content = [{ type: "image", image: source, maxPixels: 100_000 }, { type: "text", text: "What is it?" }];
+      const { images } = await session.prompt([{ role: "user", content }]);
+      sizes.push(images[0].original);
+      session.destroy();
+    }
+    const session = await model.session();
+    const ask = (...images) =>
+      caught(session.prompt([{ role: "user", content: [...images.map((image) => ({ type: "image", image })), { type: "text", text: "?" }] }]));
+    return {
+      sizes,
+      broken: await ask(new Blob(["no picture"])),
+      gone: await ask("/no-such-picture.png"),
+      empty: await ask(new OffscreenCanvas(0, 0)),
+      two: await ask(blob, canvas),
+    };
+  }, MODEL);
+  for (const size of seen.sizes) assert.deepEqual(size, { width: 30, height: 20 });
+  assert.equal(seen.broken.code, "bad_image");
+  assert.equal(seen.gone.code, "bad_image");
+  assert.equal(seen.empty.code, "bad_image");
+  assert.equal(seen.two.value.images.length, 2);
+});
+
+test("support() tells what this browser has", async (t) => {
+  const page = await open(t);
+  const there = await withPackage(page, ({ support }) => support());
+  assert.equal(there.webgpu, true);
+  assert.ok(there.limits.maxStorageBufferBindingSize >= 128 * 1024 * 1024);
+  const gone = await withPackage(page, ({ support }) => {
+    Object.defineProperty(navigator, "gpu", { value: undefined });
+    return support();
+  });
+  assert.equal(gone.webgpu, false);
+  assert.ok(gone.reason && gone.hint);
+});

@@ -1,0 +1,349 @@
+// The demo page. It uses the package as an outsider would: through src/index.js and nothing else.
+
+import {
+  boxes,
+  FanlightError,
+  type ImageInfo,
+  load,
+  type Model,
+  type ModelInfo,
+  type Progress,
+  type Result,
+  type Session,
+} from "../src/index.js";
+import { Overlay } from "./overlay.js";
+
+const OWN_MODEL = "models/screen-reader/";
+const SAMPLE = "public-sample/sample-screen.png";
+const SUGGESTIONS = [
+  "What does the red button say?",
+  "Read the text.",
+  "How many buttons are there?",
+  "Locate the red button.",
+];
+
+function part<E extends HTMLElement>(id: string, kind: new () => E): E {
+  const element = document.getElementById(id);
+  if (element instanceof kind) return element;
+  throw new Error(`index.html has no ${kind.name} #${id}`);
+}
+const button = (id: string) => part(id, HTMLButtonElement);
+const block = (id: string) => part(id, HTMLElement);
+
+const page = {
+  status: block("status"),
+  progress: part("progress", HTMLProgressElement),
+  problem: block("problem"),
+  problemWhat: block("problem-what"),
+  problemHint: block("problem-hint"),
+  start: button("start"),
+  tiny: block("tiny"),
+  stage: block("stage"),
+  empty: block("empty"),
+  thumbs: block("thumbs"),
+  choose: button("choose"),
+  add: button("add"),
+  sample: button("sample"),
+  file: part("file", HTMLInputElement),
+  pictureProblem: block("picture-problem"),
+  log: block("log"),
+  ask: part("ask", HTMLFormElement),
+  question: part("question", HTMLTextAreaElement),
+  suggestions: block("suggestions"),
+  send: button("send"),
+  stop: button("stop"),
+  restart: button("restart"),
+  other: part("other", HTMLFormElement),
+  address: part("address", HTMLInputElement),
+};
+const overlay = new Overlay(block("frame"), part("image", HTMLImageElement), block("boxes"));
+
+interface Picture {
+  blob: Blob;
+  url: string;
+  name: string;
+  /** Known once the model has seen it. */
+  info?: ImageInfo;
+}
+
+let model: Model | undefined;
+let session: Session | undefined;
+let pictures: Picture[] = [];
+let shown: Picture | undefined;
+let generating: AbortController | undefined;
+
+// ── The model ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const address = new URLSearchParams(location.search).get("model") ?? OWN_MODEL;
+
+async function start(): Promise<void> {
+  page.start.hidden = page.problem.hidden = true;
+  page.progress.hidden = false;
+  page.progress.removeAttribute("value");
+  page.status.textContent = "Loading the model…";
+  try {
+    model = await load(new URL(address, location.href), { onProgress: showProgress });
+    page.status.textContent = modelFacts(model.info);
+    void model.closed.then((reason) => {
+      model = session = undefined;
+      page.status.textContent = "The model has stopped.";
+      showProblem(reason, "Load it again");
+      update();
+    });
+  } catch (error) {
+    page.status.textContent = "No model is loaded.";
+    showProblem(error, "Try again");
+  }
+  page.progress.hidden = true;
+  update();
+}
+
+function showProgress({ phase, loaded, total }: Progress): void {
+  const words = { start: "Starting", download: "Downloading", upload: "Loading", compile: "Preparing" };
+  const share = phase !== "compile" && total > 0 ? ` ${megabytes(loaded)} of ${megabytes(total)}` : "";
+  page.status.textContent = `${words[phase]} the model…${share}`;
+  if (total > 0) page.progress.value = loaded / total;
+  else page.progress.removeAttribute("value");
+}
+
+function modelFacts({ parameters, weightBytes, adapter, loadMs }: ModelInfo): string {
+  const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(" ") || "unnamed";
+  const kind = adapter.software ? `${name} (a software adapter: slow)` : name;
+  const size = `${(parameters / 1e6).toFixed(1)} million parameters, ${megabytes(weightBytes)} on the device`;
+  return `Ready. Loaded in ${seconds(loadMs)}: ${size}. Runs on ${kind}.`;
+}
+
+function showProblem(error: unknown, again: string): void {
+  const { message, hint } = error instanceof FanlightError ? error : { message: String(error), hint: "" };
+  page.problemWhat.textContent = sentence(message);
+  page.problemHint.textContent = hint;
+  page.problem.hidden = false;
+  page.start.textContent = again;
+  page.start.hidden = false;
+}
+
+// ── The picture ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Takes a picture into the conversation, or into a new one. */
+async function take(blob: Blob, name: string, keep: boolean): Promise<void> {
+  const picture: Picture = { blob, url: URL.createObjectURL(blob), name };
+  page.pictureProblem.hidden = true;
+  try {
+    const trial = new Image();
+    trial.src = picture.url;
+    await trial.decode();
+  } catch {
+    URL.revokeObjectURL(picture.url);
+    page.pictureProblem.textContent = `${name} is not a picture this browser can show.`;
+    page.pictureProblem.hidden = false;
+    return;
+  }
+  if (!keep) {
+    restart();
+    for (const { url } of pictures) URL.revokeObjectURL(url);
+    pictures = [];
+  }
+  pictures.push(picture);
+  await show(picture);
+}
+
+async function show(picture: Picture): Promise<void> {
+  shown = picture;
+  await overlay.show(picture.url, picture.name);
+  update();
+}
+
+function showThumbs(): void {
+  page.thumbs.hidden = pictures.length < 2;
+  page.thumbs.replaceChildren(
+    ...pictures.map((picture, index) => {
+      const item = document.createElement("li");
+      const choose = item.appendChild(document.createElement("button"));
+      choose.type = "button";
+      choose.ariaPressed = String(picture === shown);
+      const image = choose.appendChild(document.createElement("img"));
+      image.src = picture.url;
+      image.alt = `Picture ${index + 1}: ${picture.name}`;
+      choose.onclick = () => show(picture);
+      return item;
+    }),
+  );
+}
+
+let keepOthers = false;
+for (const [control, keep] of [[page.choose, false], [page.add, true]] as const) {
+  control.onclick = () => {
+    keepOthers = keep;
+    page.file.click();
+  };
+}
+page.file.onchange = () => {
+  const file = page.file.files?.[0];
+  if (file) void take(file, file.name, keepOthers);
+  page.file.value = "";
+};
+async function takeSample(): Promise<void> {
+  const response = await fetch(SAMPLE);
+  await take(await response.blob(), "the sample screen", false);
+}
+page.sample.onclick = takeSample;
+addEventListener("paste", (event) => {
+  const file = event.clipboardData?.files[0];
+  if (!file) return;
+  event.preventDefault();
+  void take(file, file.name, false);
+});
+// The whole page takes drops: one that misses the frame must not make the browser leave the page.
+let depth = 0;
+const over = (by: number) => page.stage.classList.toggle("over", (depth += by) > 0);
+addEventListener("dragenter", () => over(1));
+addEventListener("dragleave", () => over(-1));
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  over(-depth);
+  const file = event.dataTransfer?.files[0];
+  if (file) void take(file, file.name, false);
+});
+
+// ── The conversation ────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function ask(question: string): Promise<void> {
+  if (!model || generating) return;
+  const { signal } = (generating = new AbortController());
+  const unseen = pictures.filter(({ info }) => !info);
+  const turn = newTurn(question);
+  page.question.value = "";
+  overlay.clear();
+  update();
+  try {
+    const conversation = session ?? (await model.session());
+    if (!signal.aborted) {
+      session = conversation;
+      const images = unseen.map(({ blob }) => ({ type: "image" as const, image: blob }));
+      const content = [...images, { type: "text" as const, text: question }];
+      const answer = conversation.promptStreaming([{ role: "user", content }], { maxTokens: 512, signal });
+      for await (const { text } of answer) {
+        turn.answer.append(text);
+        turn.answer.classList.toggle("data", /^\s*(```|[[{])/.test(turn.answer.textContent ?? ""));
+      }
+      showResult(turn.facts, await answer.result, unseen);
+    }
+  } catch (error) {
+    const { message, hint } = error instanceof FanlightError ? error : { message: String(error), hint: "" };
+    turn.facts.textContent = `${sentence(message)} ${hint}`;
+    turn.facts.className = "problem";
+  }
+  turn.article.ariaBusy = "false";
+  generating = undefined;
+  update();
+}
+
+function showResult(facts: HTMLElement, result: Result, sent: Picture[]): void {
+  facts.textContent = answerFacts(result);
+  result.images.forEach((info, index) => {
+    const picture = sent[index];
+    if (picture) picture.info = info;
+  });
+  if (shown?.info) overlay.draw(boxes(result.text, shown.info));
+}
+
+function newTurn(question: string) {
+  const article = page.log.appendChild(document.createElement("article"));
+  const line = (name: string) => {
+    const element = article.appendChild(document.createElement("p"));
+    element.className = name;
+    return element;
+  };
+  article.ariaBusy = "true";
+  line("question").textContent = question;
+  const turn = { article, answer: line("answer"), facts: line("facts") };
+  article.scrollIntoView({ block: "nearest" });
+  return turn;
+}
+
+function answerFacts({ finishReason, usage, timings }: Result): string {
+  const ends = { stop: "", length: "cut at the longest length", abort: "stopped" };
+  const prefilled = usage.promptTokens - usage.cachedTokens;
+  return [
+    usage.imageTokens > 0 && `${usage.imageTokens} image tokens`,
+    timings.prefillMs > 0 && `prompt ${perSecond((1000 * prefilled) / timings.prefillMs)}`,
+    timings.decodeTps > 0 && `answer ${perSecond(timings.decodeTps)}`,
+    timings.ttftMs > 0 && `first word after ${seconds(timings.ttftMs)}`,
+    ends[finishReason],
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+function restart(): void {
+  generating?.abort();
+  session?.destroy();
+  session = undefined;
+  for (const picture of pictures) delete picture.info;
+  page.log.replaceChildren();
+  overlay.clear();
+  update();
+}
+
+page.ask.onsubmit = (event) => {
+  event.preventDefault();
+  const question = page.question.value.trim();
+  if (question && !page.send.disabled) void ask(question);
+};
+page.question.onkeydown = (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  page.ask.requestSubmit();
+};
+page.stop.onclick = () => generating?.abort();
+page.restart.onclick = restart;
+page.start.onclick = start;
+page.other.onsubmit = (event) => {
+  event.preventDefault();
+  location.search = new URLSearchParams({ model: page.address.value }).toString();
+};
+page.suggestions.append(
+  ...SUGGESTIONS.map((text) => {
+    const chip = document.createElement("button");
+    chip.type = "button";
+    chip.textContent = text;
+    chip.onclick = async () => {
+      page.question.value = text;
+      // The suggestions are about screens: without a picture they take the sample.
+      if (pictures.length === 0) await takeSample();
+      if (!page.send.disabled) await ask(text);
+    };
+    return chip;
+  }),
+);
+
+// ── Everything that follows from the state ──────────────────────────────────────────────────────────────────────────
+
+function update(): void {
+  page.send.disabled = !model || Boolean(generating);
+  page.stop.hidden = !generating;
+  page.restart.hidden = Boolean(generating) || page.log.childElementCount === 0;
+  page.empty.hidden = pictures.length > 0;
+  page.add.hidden = pictures.length === 0;
+  showThumbs();
+}
+
+// A number and its unit stay on one line.
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)}\u00a0MB`;
+const seconds = (ms: number) => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 0)}\u00a0s`;
+const perSecond = (rate: number) => `${rate.toFixed(rate < 10 ? 1 : 0)}\u00a0tokens/s`;
+const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1).replace(/[.]?$/, ".");
+
+const own = address === OWN_MODEL;
+page.tiny.hidden = !own;
+page.suggestions.hidden = !own;
+if (!own) page.address.value = new URL(address, location.href).href;
+update();
+if (new URL(address, location.href).origin === location.origin) {
+  void start();
+} else {
+  // A link to this page must not make a visitor download gigabytes from somewhere: they say so first.
+  page.status.textContent = `A model from ${new URL(address, location.href).host} is not loaded yet. It may be large.`;
+  page.start.hidden = false;
+}

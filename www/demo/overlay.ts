@@ -1,0 +1,50 @@
+// The picture and the boxes over it. Boxes are placed in percent of the picture, so they follow every display size.
+
+import type { Box } from "../src/index.js";
+
+export class Overlay {
+  constructor(
+    private readonly frame: HTMLElement,
+    private readonly image: HTMLImageElement,
+    private readonly boxes: HTMLElement,
+  ) {}
+
+  /** Shows a picture; rejects if the browser cannot. */
+  async show(url: string, alt: string): Promise<void> {
+    this.clear();
+    this.image.src = url;
+    this.image.alt = alt;
+    await this.image.decode();
+    this.frame.style.setProperty("--width", String(this.image.naturalWidth));
+    this.frame.style.setProperty("--height", String(this.image.naturalHeight));
+    this.frame.hidden = false;
+  }
+
+  clear(): void {
+    this.boxes.replaceChildren();
+  }
+
+  /** Draws boxes given in the picture's own pixels. */
+  draw(boxes: Box[]): void {
+    const [width, height] = [this.image.naturalWidth, this.image.naturalHeight];
+    const percent = (part: number, whole: number) => `${(100 * part) / whole}%`;
+    this.boxes.replaceChildren(
+      ...boxes.map((box) => {
+        const element = document.createElement("div");
+        element.setAttribute("role", "listitem");
+        element.style.left = percent(box.x, width);
+        element.style.top = percent(box.y, height);
+        element.style.width = percent(box.width, width);
+        element.style.height = percent(box.height, height);
+        if (box.label) {
+          const label = element.appendChild(document.createElement("span"));
+          label.textContent = box.label;
+          // Labels stay inside the picture: below a box at the top edge, leftwards from one at the right.
+          element.classList.toggle("low", box.y < 0.1 * height);
+          element.classList.toggle("right", box.x > 0.6 * width);
+        }
+        return element;
+      }),
+    );
+  }
+}

@@ -1,0 +1,253 @@
+// The package: `support`, `load`, and what they give. The engine runs in a worker; nothing here blocks the page.
+
+import { type ErrorFields, FanlightError } from "./errors.js";
+import { imageBytes } from "./media.js";
+import type { Call, Calls, FromWorker, ToWorker, WireMessage } from "./protocol.js";
+import type {
+  Delta,
+  GenerateOptions,
+  LoadOptions,
+  Message,
+  ModelInfo,
+  Result,
+  SessionOptions,
+} from "./types.js";
+
+export { type Box, boxes } from "./boxes.js";
+export { type ErrorCode, FanlightError } from "./errors.js";
+export { support } from "./support.js";
+export type * from "./types.js";
+
+/**
+ * Loads a checkpoint folder in Hugging Face layout from its URL.
+ *
+ * ```ts
+ * const model = await load("/models/screen-reader/");
+ * const session = await model.session();
+ * for await (const { text } of session.promptStreaming("What is in this picture?")) print(text);
+ * ```
+ */
+export async function load(model: string | URL, options: LoadOptions = {}): Promise<Model> {
+  const { onProgress = () => {}, signal, ...rest } = options;
+  if (signal?.aborted) throw aborted("loading was aborted");
+  const base = new URL(model, document.baseURI);
+  if (!base.pathname.endsWith("/")) base.pathname += "/";
+  const worker = new WorkerLink();
+  const stop = () => worker.close(aborted("loading was aborted"));
+  signal?.addEventListener("abort", stop);
+  try {
+    const info = await worker.call("load", { base: base.href, options: rest }, onProgress);
+    return new Model(worker, info);
+  } catch (error) {
+    worker.close(aborted("the model could not be loaded"));
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+/** A loaded model. It holds the device's memory until `destroy()`. */
+export class Model {
+  readonly info: ModelInfo;
+  /** Resolves with the reason when the model can no longer be used, `destroy()` included. */
+  readonly closed: Promise<FanlightError>;
+  readonly #worker: WorkerLink;
+
+  /** @internal */
+  constructor(worker: WorkerLink, info: ModelInfo) {
+    this.#worker = worker;
+    this.info = info;
+    this.closed = worker.closed;
+  }
+
+  /** Starts a conversation. It remembers what was said, so a second question does not look at the picture again. */
+  async session(options: SessionOptions = {}): Promise<Session> {
+    const { messages = [], addVisionId = false } = options;
+    const id = await this.#worker.call("session", { addVisionId });
+    return new Session(this.#worker, id, messages);
+  }
+
+  /** Ends the worker and frees the device's memory. Whatever is pending rejects with code "aborted". */
+  destroy(): void {
+    this.#worker.close(aborted("the model was destroyed"));
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+}
+
+/** The pieces of an answer as they come, and all of it at the end. */
+export interface Stream extends AsyncIterable<Delta> {
+  readonly result: Promise<Result>;
+}
+
+export class Session {
+  readonly #worker: WorkerLink;
+  readonly #id: number;
+  readonly #destroyed = new AbortController();
+  #before: Message[];
+  /** Prompts of one session run in the order they were made, each after the one before has settled. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @internal */
+  constructor(worker: WorkerLink, id: number, before: Message[]) {
+    this.#worker = worker;
+    this.#id = id;
+    this.#before = before;
+  }
+
+  /** Adds to the conversation and answers. */
+  prompt(input: string | Message[], options: GenerateOptions = {}): Promise<Result> {
+    return this.#prompt(input, options, () => {});
+  }
+
+  /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
+  promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
+    const stop = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+    const queue: Delta[] = [];
+    let wake = () => {};
+    let open = true;
+    const result = this.#prompt(input, { ...options, signal }, (delta) => {
+      queue.push(delta);
+      wake();
+    });
+    const end = () => {
+      open = false;
+      wake();
+    };
+    // Someone who only iterates gets the error from the loop; it must not count as unhandled as well.
+    result.then(end, end);
+    async function* deltas(): AsyncGenerator<Delta> {
+      try {
+        for (;;) {
+          const delta = queue.shift();
+          if (delta) yield delta;
+          else if (open) await new Promise<void>((resolve) => (wake = resolve));
+          else break;
+        }
+        await result;
+      } finally {
+        stop.abort();
+      }
+    }
+    return { result, [Symbol.asyncIterator]: deltas };
+  }
+
+  /** Forgets the conversation and frees its memory. An answer that is being written ends. */
+  destroy(): void {
+    if (this.#destroyed.signal.aborted) return;
+    this.#destroyed.abort();
+    this.#last.then(() => this.#worker.call("release", { session: this.#id })).catch(() => {});
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+
+  #prompt(input: string | Message[], options: GenerateOptions, onDelta: (delta: Delta) => void): Promise<Result> {
+    const { signal: callers, ...rest } = options;
+    const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
+    const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
+    const result = this.#last.then(async () => {
+      const { messages, images } = await wire([...this.#before, ...turn]);
+      const args = { session: this.#id, messages, images, options: rest };
+      const result = await this.#worker.call("prompt", args, onDelta, signal);
+      this.#before = [];
+      return result;
+    });
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+/** Messages as they cross to the worker: pictures become encoded bytes beside them. */
+async function wire(messages: Message[]): Promise<{ messages: WireMessage[]; images: Uint8Array[] }> {
+  const images: Promise<Uint8Array>[] = [];
+  const number = (bytes: Promise<Uint8Array>) => images.push(bytes) - 1;
+  const wired = messages.map(({ role, content }): WireMessage => {
+    if (typeof content === "string") return { role, content };
+    const parts = content.map((part) =>
+      part.type === "image" ? { ...part, image: number(imageBytes(part.image)) } : part,
+    );
+    return { role, content: parts };
+  });
+  return { messages: wired, images: await Promise.all(images) };
+}
+
+function aborted(message: string): FanlightError {
+  return new FanlightError("aborted", message);
+}
+
+interface Pending {
+  resolve(result: never): void;
+  reject(error: FanlightError): void;
+  onEvent(event: never): void;
+}
+
+/** The page's end of the worker. Once closed, for whatever reason, every call rejects with that reason. */
+class WorkerLink {
+  readonly closed: Promise<FanlightError>;
+  readonly #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "fanlight" });
+  readonly #pending = new Map<number, Pending>();
+  readonly #watch = new AbortController();
+  #reason: FanlightError | undefined;
+  #resolveClosed: (reason: FanlightError) => void = () => {};
+  #lastId = 0;
+
+  constructor() {
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    this.#worker.onmessageerror = () => this.close(died("a message from the worker could not be read"));
+    this.#worker.onerror = (event) => this.close(died(event.message || "the worker's script could not be loaded"));
+  }
+
+  call<C extends Call>(
+    call: C,
+    args: Calls[C]["args"],
+    onEvent: (event: Calls[C]["event"]) => void = () => {},
+    signal?: AbortSignal,
+  ): Promise<Calls[C]["result"]> {
+    if (this.#reason) return Promise.reject(this.#reason);
+    const id = ++this.#lastId;
+    const abort = () => this.#worker.postMessage({ abort: id } satisfies ToWorker);
+    const settled = new Promise<Calls[C]["result"]>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onEvent });
+      this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false });
+      signal?.addEventListener("abort", abort);
+    });
+    return settled.finally(() => signal?.removeEventListener("abort", abort));
+  }
+
+  close(reason: FanlightError): void {
+    if (this.#reason) return;
+    this.#reason = reason;
+    this.#watch.abort();
+    this.#worker.terminate();
+    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#pending.clear();
+    this.#resolveClosed(reason);
+  }
+
+  #receive(message: FromWorker): void {
+    if (this.#reason) return;
+    if ("alive" in message) return this.#waitForDeath(message.alive);
+    if ("fatal" in message) return this.close(FanlightError.from(message.fatal));
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    if ("event" in message) return pending.onEvent(message.event as never);
+    this.#pending.delete(message.id);
+    if ("result" in message) pending.resolve(message.result as never);
+    else pending.reject(FanlightError.from(message.error satisfies ErrorFields));
+  }
+
+  #waitForDeath(lock: string): void {
+    const gone = () => this.close(died("the worker is gone"));
+    navigator.locks.request(lock, { signal: this.#watch.signal }, gone).catch(() => {});
+  }
+}
+
+function died(message: string): FanlightError {
+  return new FanlightError("internal", message, "Load the model again; reload the page if that fails too.", true);
+}

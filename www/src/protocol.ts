@@ -1,0 +1,42 @@
+// The one table of messages between page and worker.
+
+import type { ErrorFields } from "./errors.js";
+import type { Delta, GenerateOptions, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
+
+/** Every call: what the page sends, what comes back once, and what may arrive in between. */
+export interface Calls {
+  load: {
+    args: { base: string; options: PixelLimits & { contextLength?: number } };
+    result: ModelInfo;
+    event: Progress;
+  };
+  session: { args: { addVisionId: boolean }; result: number; event: never };
+  prompt: {
+    args: { session: number; messages: WireMessage[]; images: Uint8Array[]; options: Omit<GenerateOptions, "signal"> };
+    result: Result;
+    event: Delta;
+  };
+  release: { args: { session: number }; result: null; event: never };
+}
+
+/** A message whose pictures are numbers: indices into the `images` beside it. */
+export interface WireMessage {
+  role: string;
+  content: string | ({ type: "text"; text: string } | ({ type: "image"; image: number } & object))[];
+}
+
+export type Call = keyof Calls;
+
+/** `id` is the page's number for the call; an abort names the call it ends. `aborted`: it was ended before it began. */
+export type ToWorker =
+  | { [C in Call]: { id: number; call: C; args: Calls[C]["args"]; aborted: boolean } }[Call]
+  | { abort: number };
+
+export type FromWorker =
+  // Sent once: the worker runs and holds the Web Lock `alive` until it dies.
+  | { alive: string }
+  | { id: number; event: Calls[Call]["event"] }
+  | { id: number; result: Calls[Call]["result"] }
+  | { id: number; error: ErrorFields }
+  // Nothing more will come.
+  | { fatal: ErrorFields };

@@ -1,0 +1,94 @@
+// The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another;
+// aborts are the only thing that overtakes.
+
+import { errorFields, FanlightError } from "./errors.js";
+import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
+import { HttpReader } from "./reader.js";
+import { support } from "./support.js";
+import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
+
+type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
+type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, aborted: () => boolean) => Promise<Calls[C]["result"]>;
+
+let engine: WasmEngine | undefined;
+const sessions = new Map<number, WasmSession>();
+const aborted = new Set<number>();
+let lastSession = 0;
+
+const handlers: { [C in Call]: Handler<C> } = {
+  async load({ base, options }, emit) {
+    const start = performance.now();
+    const { webgpu, reason, hint, adapter } = await support();
+    if (!webgpu || !adapter) throw new FanlightError("webgpu_unavailable", reason ?? "no WebGPU", hint);
+    const wasm = await module();
+    engine = await wasm.Engine.load(new HttpReader(new URL(base)), options, emit);
+    return { ...engine.info(), adapter, loadMs: performance.now() - start };
+  },
+
+  async session(options) {
+    if (!engine) throw new FanlightError("internal", "a session was asked for before a model was loaded");
+    sessions.set(++lastSession, engine.session(options));
+    return lastSession;
+  },
+
+  async prompt({ session, messages, images, options }, emit, isAborted) {
+    const live = sessions.get(session);
+    if (!live) throw new FanlightError("aborted", "this session was destroyed");
+    return live.prompt(JSON.stringify(messages), images, options, (text) => emit({ text }), isAborted);
+  },
+
+  async release({ session }) {
+    sessions.get(session)?.free();
+    sessions.delete(session);
+    return null;
+  },
+};
+
+async function module(): Promise<WasmModule> {
+  const script = new URL("../wasm/fanlight.js", import.meta.url);
+  try {
+    const wasm = (await import(script.href)) as WasmModule;
+    await wasm.default({ module_or_path: new URL("fanlight_bg.wasm", script) });
+    return wasm;
+  } catch (error) {
+    throw new FanlightError("network", `the engine could not be loaded: ${String(error)}`, "Reload the page.", true);
+  }
+}
+
+const send = (message: FromWorker): void => postMessage(message);
+
+async function answer<C extends Call>(id: number, call: C, args: Calls[C]["args"]): Promise<void> {
+  try {
+    // The table pairs each name with its types; TypeScript cannot follow the pairing through a variable.
+    const handler = handlers[call] as Handler<C>;
+    send({ id, result: await handler(args, (event) => send({ id, event }), () => aborted.has(id)) });
+  } catch (error) {
+    send({ id, error: errorFields(error) });
+  } finally {
+    aborted.delete(id);
+  }
+}
+
+let queue = Promise.resolve();
+const waiting = new Set<number>();
+
+addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
+  if ("abort" in data) {
+    if (waiting.has(data.abort)) aborted.add(data.abort);
+    return;
+  }
+  waiting.add(data.id);
+  if (data.aborted) aborted.add(data.id);
+  queue = queue.then(() => answer(data.id, data.call, data.args)).finally(() => waiting.delete(data.id));
+});
+
+// A trap in wasm ends the engine for good, and the promise it happened in never settles by itself.
+addEventListener("error", (event) => send({ fatal: errorFields(event.error ?? event.message) }));
+addEventListener("unhandledrejection", (event) => send({ fatal: errorFields(event.reason) }));
+
+// The page waits for this lock: getting it means that the worker is gone, however it went.
+const alive = `fanlight-worker-${crypto.randomUUID()}`;
+void navigator.locks.request(alive, () => {
+  send({ alive });
+  return new Promise(() => {});
+});

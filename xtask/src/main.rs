@@ -1,0 +1,62 @@
+//! `cargo xtask COMMAND`: everything a person or CI types in this repository.
+//!
+//! Reading order: `setup` (what must be on the machine) → `site` (wasm + page into one folder) → `serve` (that folder
+//! on localhost) → `demo` and `check` (the two commands people use) · `process` holds the helpers all of them share.
+
+mod check;
+mod demo;
+mod process;
+mod serve;
+mod setup;
+mod site;
+
+use std::process::ExitCode;
+
+/// Every error of an xtask ends as one message to a person, so it is a string from the start.
+pub type Outcome<T = ()> = Result<T, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  setup                 install what is missing: wasm32 target, Vulkan driver, Chromium, npm packages
+  demo                  build the page and serve it on localhost
+      --port N          first port to try (8787)
+      --model DIR       also serve a checkpoint folder of yours and open the page with it
+      --headless        ask the sample question in headless Chromium and print the streamed answer
+      --image FILE      …about another image       --ask TEXT    …another question
+  build                 build the page into www/dist and stop
+  test                  everything CI runs
+      --only STEP,…     of these steps: fmt clippy clippy-wasm doc rust web
+      --filter TEXT     only browser tests whose name contains TEXT
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let result = match args.first().map(String::as_str) {
+        Some("setup") => no_more(&args[1..]).and_then(|()| setup::setup().map(drop)),
+        Some("demo") => demo::demo(&args[1..]),
+        Some("build") => {
+            no_more(&args[1..]).and_then(|()| setup::setup()).and_then(|tools| site::build(&tools).map(drop))
+        }
+        Some("test") => check::check(&args[1..]),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no command `{other}`\n\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nxtask: {}", message.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn no_more(rest: &[String]) -> Outcome {
+    match rest.first() {
+        None => Ok(()),
+        Some(extra) => Err(format!("`{extra}` was not expected\n\n{USAGE}")),
+    }
+}

@@ -1,0 +1,87 @@
+//! Paths and child processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+
+/// The repository's root. Cargo says where this package is; the compiled-in value serves a binary started by hand.
+pub fn root() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// A command of this machine, started in the repository's root.
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// The cargo that started us.
+pub fn cargo() -> Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs to the end with our own output; a failure names the command.
+pub fn run(command: &mut Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("`{}` could not be started: {e}", shown(command)))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", shown(command))) }
+}
+
+/// Runs to the end and gives stdout; `None` if it could not start or failed. For questions, not for work.
+pub fn ask(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The command as a person would type it, without the folder it runs in.
+pub fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| {
+        let word = word.to_string_lossy();
+        if word.contains(' ') { format!("'{word}'") } else { word.into_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Where a program lies, if it is on PATH.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    let names = if cfg!(windows) {
+        ["exe", "cmd"].map(|ext| format!("{program}.{ext}")).to_vec()
+    } else {
+        vec![program.to_owned()]
+    };
+    std::env::split_paths(&paths).flat_map(|dir| names.iter().map(move |n| dir.join(n))).find(|path| path.is_file())
+}
+
+/// npm is a script; on Windows scripts need their full name.
+pub fn npm() -> Command {
+    command(if cfg!(windows) { "npm.cmd" } else { "npm" })
+}
+
+/// Reads a file; the error says which.
+pub fn read(path: &Path) -> Outcome<String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+pub fn write(path: &Path, text: &str) -> Outcome {
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Copies a file or a folder, skipping what `keep` refuses.
+pub fn copy(from: &Path, to: &Path, keep: &dyn Fn(&Path) -> bool) -> Outcome {
+    let failed = |e: std::io::Error| format!("{} → {}: {e}", from.display(), to.display());
+    if from.is_dir() {
+        std::fs::create_dir_all(to).map_err(failed)?;
+        for entry in std::fs::read_dir(from).map_err(failed)? {
+            let entry = entry.map_err(failed)?.path();
+            if let (true, Some(name)) = (keep(&entry), entry.file_name()) {
+                copy(&entry, &to.join(name), keep)?;
+            }
+        }
+        return Ok(());
+    }
+    std::fs::copy(from, to).map(drop).map_err(failed)
+}

@@ -1,0 +1,55 @@
+//! Builds wasm and TypeScript into `www/dist`: one folder that has everything the page needs, and nothing else does.
+
+use std::path::{Path, PathBuf};
+
+use crate::Outcome;
+use crate::process::{cargo, command, copy, root, run};
+use crate::setup::{Tools, WASM};
+
+/// Builds the page; gives the folder to serve.
+pub fn build(tools: &Tools) -> Outcome<PathBuf> {
+    let www = root().join("www");
+    let dist = www.join("dist");
+    let module = compile_wasm(tools)?;
+    // What an earlier build left must not be served; the wasm folder stays, its step knows when it is current.
+    for entry in std::fs::read_dir(&dist).into_iter().flatten().flatten() {
+        if entry.file_name() != "wasm" {
+            let path = entry.path();
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+    }
+    bind(&module, &dist.join("wasm"))?;
+    run(command("node").args(["www/node_modules/typescript/bin/tsc", "--project", "www"]))?;
+    copy(&www, &dist, &|path| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        !["node_modules", "dist", "package.json", "package-lock.json", "tsconfig.json"].contains(&name)
+            && !["ts", "md"].contains(&extension)
+    })?;
+    copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
+    Ok(dist)
+}
+
+/// The library as wasm, as it ships: warnings are errors here, for a toolchain without clippy as well.
+fn compile_wasm(tools: &Tools) -> Outcome<PathBuf> {
+    let (mut cargo, build_std) = tools.wasm.cargo();
+    let folder = root().join("target/wasm");
+    // `rustc --crate-type` leaves the rlib out: with link-time optimisation that halves the work.
+    cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--locked", "--profile", "wasm", "--target", WASM]);
+    cargo.args(build_std).arg("--target-dir").arg(&folder).args(["--", "-D", "warnings"]);
+    run(&mut cargo)?;
+    Ok(folder.join(WASM).join("wasm/fanlight.wasm"))
+}
+
+/// The JavaScript side of the module, unless what is there is newer than the module.
+fn bind(module: &Path, out: &Path) -> Outcome {
+    let time = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
+    let (source, product) = (time(module), time(&out.join("fanlight_bg.wasm")));
+    if source.is_some() && product > source {
+        return Ok(());
+    }
+    let mut bindgen = cargo();
+    bindgen.args(["run", "--quiet", "--locked", "--profile", "tools", "--package", "xtask", "--features", "bindgen"]);
+    run(bindgen.args(["--bin", "bindgen", "--"]).arg(module).arg(out))
+}
