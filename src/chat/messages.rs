@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::image::ImageOptions;
 
-/// A message whose pictures are still names: paths, or indices of what the caller hands over.
+/// A message whose pictures are still names: paths, or the indices of what the caller hands over, as text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawMessage {
     /// Who speaks.
@@ -73,7 +73,9 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
             .map(RawPart::Text)
             .ok_or_else(|| Error::invalid(format!("{at}.text"), "a string", kind(part))),
         "image" => {
-            let name = string("image").or_else(|| string("path")).or_else(|| string("url"));
+            // A number is the index of a picture that the caller hands over beside the messages.
+            let index = part.get("image").and_then(Value::as_u64).map(|i| i.to_string());
+            let name = string("image").or_else(|| string("path")).or_else(|| string("url")).or(index);
             let name = name.ok_or_else(|| Error::invalid(format!("{at}.image"), "a path", kind(part)))?;
             let number = |snake: &str, camel: &str| match part.get(snake).or_else(|| part.get(camel)) {
                 None | Some(Value::Null) => Ok(None),
@@ -135,6 +137,8 @@ mod tests {
             resized_width: Some(420),
         };
         assert_eq!(messages[1].parts, [RawPart::Image("a.png".into(), options), RawPart::Text("What?".into())]);
+        let messages = parse(br#"[{"role":"user","content":[{"type":"image","image":3}]}]"#).unwrap();
+        assert_eq!(messages[0].parts, [RawPart::Image("3".into(), ImageOptions::default())]);
     }
 
     #[test]

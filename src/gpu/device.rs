@@ -194,6 +194,18 @@ impl Gpu {
         self.read_u32(&probe, 0, 1).await.map(|_| ())
     }
 
+    /// Hands pending writes to the device, and natively waits until their staging memory is free again.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or as [`Gpu::check`].
+    pub fn flush(&self) -> Result<()> {
+        self.inner.queue.submit([]);
+        // In a browser this returns at once; there the implementation bounds the staging memory.
+        let waited = self.inner.device.poll(wgpu::PollType::wait_indefinitely());
+        waited.map_err(|e| Error::DeviceLost { message: format!("waiting for the device: {e}") })?;
+        self.check()
+    }
+
     /// Drops all cached bind groups, and with them their hold on buffers that are gone otherwise.
     pub fn forget_bind_groups(&self) {
         self.inner.bind_groups.borrow_mut().clear();

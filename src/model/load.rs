@@ -20,7 +20,7 @@ impl Loaded {
     /// # Errors
     /// Any error of the source; [`Error::OutOfMemory`] if the device cannot hold it (all of it is freed then).
     pub async fn load(gpu: &Gpu, plan: &Plan, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
-        let mut sink = Device { gpu, plan, matrices: Vec::new(), vectors: Vec::new() };
+        let mut sink = Device { gpu, plan, matrices: Vec::new(), vectors: Vec::new(), written: 0 };
         for matrix in &plan.matrices {
             let words = matrix.stride * matrix.dtype.bytes() as usize / 4; // per row
             let shards = matrix
@@ -79,13 +79,24 @@ struct Device<'a> {
     plan: &'a Plan,
     matrices: Vec<Weight>,
     vectors: Vec<Tensor>,
+    /// Bytes written since the last flush.
+    written: usize,
 }
+
+/// Writes wait in staging memory until something is submitted; this much may wait.
+const FLUSH_BYTES: usize = 32 << 20;
 
 impl Sink for Device<'_> {
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         let weight = self.matrices.get(matrix).and_then(|m| m.shards.get(shard));
         let shard = weight.ok_or_else(|| Error::missing("a shard", "the plan"))?;
-        self.gpu.write(&shard.tensor, offset, bytes)
+        self.gpu.write(&shard.tensor, offset, bytes)?;
+        self.written += bytes.len();
+        if self.written >= FLUSH_BYTES {
+            self.written = 0;
+            self.gpu.flush()?;
+        }
+        Ok(())
     }
 
     fn vector(&mut self, index: usize, values: &[f32]) -> Result<()> {

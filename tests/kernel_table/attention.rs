@@ -27,7 +27,7 @@ enum Scores {
     Deep,
 }
 
-/// A problem. Rows of k and v that no query may read are NaN.
+/// A problem. Rows of k and v that no query may read are NaN or would take all the weight.
 #[derive(Debug, Clone, Copy)]
 struct Problem {
     n: usize,
@@ -74,7 +74,9 @@ impl Problem {
         let mut v = bench.values(words, self.values);
         for head in 0..self.kv_heads {
             let unused = (head * self.capacity() + self.keys) * self.dim..(head + 1) * self.capacity() * self.dim;
-            k[unused.clone()].fill(f32::NAN);
+            for (row, poison) in k[unused.clone()].chunks_mut(self.dim).zip([1e6, -1e6, f32::NAN]) {
+                row.fill(poison);
+            }
             v[unused].fill(f32::NAN);
         }
         [q, k, v]

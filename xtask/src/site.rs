@@ -24,7 +24,8 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     copy(&www, &dist, &|path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        !["node_modules", "dist", "package.json", "package-lock.json", "tsconfig.json"].contains(&name)
+        !name.starts_with('.')
+            && !["node_modules", "dist", "package.json", "package-lock.json", "tsconfig.json"].contains(&name)
             && !["ts", "md"].contains(&extension)
     })?;
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
