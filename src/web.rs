@@ -240,8 +240,7 @@ impl Session {
                     RawPart::Text(text) => Ok(Part::Text(text)),
                     RawPart::Image(name, own) => {
                         let picture = name.parse::<usize>().ok().and_then(|i| pictures.get(i));
-                        let picture =
-                            picture.ok_or_else(|| Error::invalid("image", "the index of a picture", name))?;
+                        let picture = picture.ok_or_else(|| Error::invalid("image", "the index of a picture", name))?;
                         let options = ImageOptions {
                             min_pixels: own.min_pixels.or(self.pixels.min_pixels),
                             max_pixels: own.max_pixels.or(self.pixels.max_pixels),
@@ -324,63 +323,4 @@ fn to_js_error(error: &Error) -> JsValue {
 
 fn text_of(object: &JsValue, field: &str) -> Option<String> {
     Reflect::get(object, &JsValue::from_str(field)).ok()?.as_string()
-}
-
-/// What only the browser tests call.
-#[cfg(feature = "kernel-tests")]
-mod kernel_tests {
-    use super::{json, to_js, to_js_error};
-    use crate as engine;
-    use crate::gpu::shader::assemble;
-    use crate::gpu::{Gpu, GpuOptions, WeightFormat};
-    use wasm_bindgen::prelude::*;
-
-    #[path = "../../tests/kernel_table/mod.rs"]
-    mod kernel_table;
-
-    /// Runs the kernel table on the browser's device: `[{name, values, worst, failures}]`.
-    ///
-    /// # Errors
-    /// When there is no device or a case could not run.
-    #[wasm_bindgen]
-    pub async fn kernel_tests() -> Result<JsValue, JsValue> {
-        let gpu = Gpu::open(&GpuOptions::default()).await.map_err(|e| to_js_error(&e))?;
-        let mut reports = Vec::new();
-        for case in kernel_table::TABLE {
-            let report = case.run(&gpu).await.map_err(|e| to_js_error(&e))?;
-            reports.push(json!({
-                "name": case.name, "values": report.values, "worst": report.worst, "failures": report.failures,
-            }));
-        }
-        Ok(to_js(&json!(reports)))
-    }
-
-    /// Every module as a device gets it, with the constants of each variant: `[{name, entry, source, variants}]`.
-    #[wasm_bindgen]
-    pub fn shader_sources() -> JsValue {
-        let mut modules = Vec::new();
-        for kernel in engine::ops::KERNELS {
-            let formats: &[Option<WeightFormat>] = if kernel.weight {
-                &WeightFormat::ALL.map(Some)
-            } else {
-                &[None]
-            };
-            for format in formats {
-                let variants: Vec<_> = kernel
-                    .variants
-                    .iter()
-                    .map(|v| v.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
-                    .map(|map: serde_json::Map<_, _>| map)
-                    .collect();
-                modules.push(json!({
-                    "name": format!("{} {format:?}", kernel.name),
-                    "entry": kernel.entry,
-                    "f16": *format == Some(WeightFormat::F16),
-                    "source": assemble(kernel, *format),
-                    "variants": variants,
-                }));
-            }
-        }
-        to_js(&json!(modules))
-    }
 }

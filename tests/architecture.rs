@@ -42,7 +42,11 @@ fn files() -> Vec<File> {
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let inside = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
                 let room = inside.split(['/', '.']).next().unwrap().to_owned();
-                found.push(File { room, code: code(&fs::read_to_string(&path).unwrap()), path: format!("src/{inside}") });
+                found.push(File {
+                    room,
+                    code: code(&fs::read_to_string(&path).unwrap()),
+                    path: format!("src/{inside}"),
+                });
             }
         }
     }
@@ -120,7 +124,10 @@ fn imports(code: &str) -> BTreeSet<String> {
         }
         names.extend(words(&item).next().map(str::to_owned));
     }
-    names.into_iter().map(|name| if ["Error", "Result"].contains(&&*name) { "error".to_owned() } else { name }).collect()
+    names
+        .into_iter()
+        .map(|name| if ["Error", "Result"].contains(&&*name) { "error".to_owned() } else { name })
+        .collect()
 }
 
 /// Modules between the crate and what is in this file: 1 for `src/gpu/mod.rs`, 2 for `src/gpu/device.rs`.
@@ -156,7 +163,8 @@ fn rooms_import_only_what_stands_left_of_them() {
 /// No file outside the places says the word.
 fn only_in(word: &str, places: &[&str]) {
     let inside = |path: &str| places.iter().any(|place| path.starts_with(place));
-    let wrong: Vec<_> = files().into_iter().filter(|f| !inside(&f.path) && says(&f.code, word)).map(|f| f.path).collect();
+    let wrong: Vec<_> =
+        files().into_iter().filter(|f| !inside(&f.path) && says(&f.code, word)).map(|f| f.path).collect();
     assert!(wrong.is_empty(), "{word} outside {places:?}: {wrong:?}");
 }
 

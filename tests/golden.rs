@@ -1,4 +1,5 @@
 //! The engine against Hugging Face: fixtures of `tests/golden/models/*`, made by `tests/golden/make_golden.py`.
+#![expect(clippy::disallowed_methods, reason = "a test harness blocks")]
 
 mod golden_fixture;
 

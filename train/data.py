@@ -125,6 +125,31 @@ def dense_targets(items: list[dict], w: int, h: int) -> dict[str, np.ndarray]:
     return {"glyph": glyph, "bins": bins, "kind": kind, "color": color, "edge": edge}
 
 
+DIGITS = (5, 10, 10)  # hundreds, tens and ones of a pixel coordinate
+INDEX, ORDER = 32, 10
+
+
+def map_targets(items: list[dict], w: int, h: int) -> dict[str, np.ndarray]:
+    """Per cell, what the decoder needs to walk the screen (-100: nothing to say): which character of its text the first one
+    in the cell is, which element in reading order it belongs to, and the decimal digits of the edges that run in it."""
+    rows, cols = h // CELL, w // CELL
+    index = np.full((rows, cols), -100, np.int64)
+    order = np.full((rows, cols), -100, np.int64)
+    digits = np.full((rows, cols, 4, 3), -100, np.int64)
+    for n, item in enumerate(items):
+        for i, (_, x, y) in enumerate(item["chars"]):
+            r, c = int(y // CELL), int(x // CELL)
+            if 0 <= r < rows and 0 <= c < cols and index[r, c] < 0:
+                index[r, c] = min(i, INDEX - 1)
+        x1, y1, x2, y2 = item["box"]
+        r1, c1, r2, c2 = y1 // CELL, x1 // CELL, min(rows - 1, (y2 - 1) // CELL), min(cols - 1, (x2 - 1) // CELL)
+        order[r1:r2 + 1, c1:c2 + 1] = min(n, ORDER - 1)
+        for k, (v, part) in enumerate(((x1, (slice(r1, r2 + 1), c1)), (y1, (r1, slice(c1, c2 + 1))),
+                                       (x2, (slice(r1, r2 + 1), c2)), (y2, (r2, slice(c1, c2 + 1))))):
+            digits[part + (k,)] = (v // 100, v // 10 % 10, v % 10)
+    return {"index": index, "order": order, "digits": digits}
+
+
 # ---- questions ------------------------------------------------------------------------------------------------------
 
 
@@ -307,20 +332,25 @@ class Source:
                 items.append(got[1])
         return torch.from_numpy(np.stack(pixels)), items
 
-    def batch(self, cells: int, small: float, turns: float, tokens: int) -> dict[str, torch.Tensor]:
-        """About `cells` merged tokens of images; conversations of about `tokens` tokens, `turns` questions per image, on the
-        first of these images (the dense targets are cheap, the decoder is not)."""
-        rng = self.rng
-        w, h = size = rng.choice(SMALL if rng.random() < small else LARGE)
-        grid = h // CELL, w // CELL
-        n = max(2, round(cells / (grid[0] * grid[1])))
-        pixels, items = self.views(size, n)
+    def size(self, small: float) -> tuple[int, int]:
+        return self.rng.choice(SMALL if self.rng.random() < small else LARGE)
+
+    def dense_batch(self, cells: int, small: float) -> dict[str, torch.Tensor]:
+        """About `cells` merged tokens of images, with the tower's targets."""
+        w, h = size = self.size(small)
+        pixels, items = self.views(size, max(2, cells * CELL * CELL // (w * h)))
         targets = [dense_targets(i, w, h) for i in items]
-        out = {"pixels": pixels} | {k: torch.from_numpy(np.stack([t[k] for t in targets])) for k in targets[0]}
-        if not tokens:
-            return out
+        return {"pixels": pixels} | {k: torch.from_numpy(np.stack([t[k] for t in targets])) for k in targets[0]}
+
+    def text_batch(self, tokens: int, small: float, turns: float) -> dict[str, torch.Tensor]:
+        """Conversations of about `tokens` tokens, `turns` questions per image."""
+        rng = self.rng
+        w, h = size = self.size(small)
+        grid = h // CELL, w // CELL
+        n = max(2, round(tokens / (20 + grid[0] * grid[1] + 33 * turns)))
+        pixels, items = self.views(size, n)
         sequences, i = [], 0
-        while i < n and sum(len(s.ids) for s in sequences) < tokens:
+        while i < n:
             ask = lambda j: draw_questions(items[j], max(1, round(turns * rng.uniform(0.7, 1.3))), rng)  # noqa: E731
             style = rng.random()
             if style < 0.72:
@@ -330,7 +360,8 @@ class Source:
             else:
                 sequences.append(chat(grid, [ask(i)[:2], ask(i + 1)[:3]], rng.random() < 0.3, rng.random() < 0.3))
             i += sequences[-1].images
-        return out | collate(sequences)
+        targets = [map_targets(i, w, h) for i in items]
+        return {"pixels": pixels} | {k: torch.from_numpy(np.stack([t[k] for t in targets])) for k in targets[0]} | collate(sequences)
 
 
 def collate(sequences: list[Sequence]) -> dict[str, torch.Tensor]:

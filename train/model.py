@@ -251,12 +251,14 @@ class Decoder(nn.Module):
         self.register_buffer("freq", s.theta ** (-torch.arange(half, dtype=torch.float32) / half), persistent=False)
         self.register_buffer("axis", torch.repeat_interleave(torch.arange(3), torch.tensor(s.sections)), persistent=False)
 
-    def forward(self, x: Tensor, position: Tensor, mask: Tensor, caches: list | None = None) -> Tensor:
-        """x [n, t, c]; position [n, t, 3] (T, H, W); mask [n, 1, t, t] added to the scores."""
+    def forward(self, x: Tensor, position: Tensor, mask: Tensor, caches: list | None = None, taps: list | None = None) -> Tensor:
+        """x [n, t, c]; position [n, t, 3] (T, H, W); mask [n, 1, t, t] added to the scores; taps collects each layer's output."""
         angle = position.float()[..., self.axis] * self.freq
         cos, sin = angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype)
         for i, layer in enumerate(self.layers):
             x = layer(x, cos, sin, mask, caches[i] if caches is not None else None)
+            if taps is not None:
+                taps.append(x)
         return self.norm(x)
 
 

@@ -1,10 +1,13 @@
-"""Trains the screen reader on a CPU within a time budget; stops and resumes at will.
+"""Trains the screen reader on a CPU within a time budget; stops (SIGTERM) and resumes at will.
 
-    python train.py --pages DIR --heldout DIR --work DIR --tower-minutes 22 --minutes 115 [--export FOLDER]
+    python train.py tower   --pages DIR --work DIR
+    python train.py decoder --pages DIR --work DIR --heldout DIR [--export FOLDER]
 
-First the vision tower alone learns, from dense targets, which characters stand in each 28 px cell, then tower and decoder
-learn to answer together. The learning rate follows the wall clock, counted from the first start: a resumed run goes on
-where the clock stands. Every evaluation writes WORK/last.pt and WORK/STATUS.md; the best so far is exported.
+Two processes, one core each, meant to run side by side; neither waits for the other, which matters on a shared machine.
+`tower` teaches the vision tower from dense targets which characters, elements, colours and edges lie in each 28 px cell, and
+publishes a running average of its weights. `decoder` teaches the decoder to answer, on the latest published tower, takes the
+exams, and exports the best. Learning rates follow the wall clock from WORK/begun on, so a resumed run goes on where the clock
+stands. WORK/STATUS.md says how it goes.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import model as model_module
-from data import ALPHABET, BINS, COLORS, KINDS, SLOTS, Source, attention_mask, load, read_pages
+from data import ALPHABET, BINS, COLORS, DIGITS, INDEX, KINDS, ORDER, SLOTS, Source, attention_mask, load, read_pages
 from evaluate import ask_all, pose, score
 from export import export, rounded
 from model import CELL, Reader
@@ -55,10 +58,30 @@ class DenseHead(nn.Module):
         return 2 * losses[0] + 0.5 * losses[1] + 0.5 * losses[2] + 0.4 * losses[3], stats
 
 
-def text_loss(reader: Reader, merged: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
+class MapHead(nn.Module):
+    """Thrown away too: what the decoder's third layer must know at an image token to walk the screen from there."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.out = nn.Linear(width, INDEX + ORDER + 4 * sum(DIGITS))
+
+    def forward(self, hidden: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """hidden [image tokens, width]"""
+        index, order, digits = self.out(F.rms_norm(hidden.float(), hidden.shape[-1:])).split([INDEX, ORDER, 4 * sum(DIGITS)], 1)
+        at, of, number = batch["index"].flatten(), batch["order"].flatten(), batch["digits"].view(-1, 3)
+        loss = F.cross_entropy(index, at, ignore_index=-100) + 0.5 * F.cross_entropy(order, of, ignore_index=-100)
+        places = digits.reshape(-1, sum(DIGITS)).split(DIGITS, 1)
+        loss = loss + sum(F.cross_entropy(p, number[:, i], ignore_index=-100) for i, p in enumerate(places))
+        with torch.no_grad():
+            said = number[:, 1] >= 0
+            stats = {"index": (index.argmax(1) == at)[at >= 0].float().mean().item(), "order": (order.argmax(1) == of)[of >= 0].float().mean().item(),
+                     "tens": (places[1].argmax(1) == number[:, 1])[said].float().mean().item(), "ones": (places[2].argmax(1) == number[:, 2])[said].float().mean().item()}
+        return loss, stats
+
+
+def text_loss(reader: Reader, merged: Tensor, batch: dict[str, Tensor], taps: list | None = None) -> tuple[Tensor, float]:
     ids, answer = batch["ids"], batch["answer"]
-    merged = merged[:int((ids == reader.image_pad).sum()) // merged.shape[1]]
-    hidden = reader.language_model(reader.embed(ids, merged), batch["position"], attention_mask(batch["segment"]))
+    hidden = reader.language_model(reader.embed(ids, merged), batch["position"], attention_mask(batch["segment"]), taps=taps)
     logits = reader.logits(hidden[:, :-1][answer[:, 1:]]).float()
     truth = ids[:, 1:][answer[:, 1:]]
     return F.cross_entropy(logits, truth), (logits.argmax(1) == truth).float().mean().item()
@@ -70,134 +93,188 @@ def compile_small_parts() -> None:
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=True))
 
 
-def main() -> None:
-    p = argparse.ArgumentParser()
-    p.add_argument("--pages", type=Path, required=True)
-    p.add_argument("--heldout", type=Path, required=True)
-    p.add_argument("--work", type=Path, required=True)
-    p.add_argument("--export", type=Path)
-    p.add_argument("--minutes", type=float, default=115)
-    p.add_argument("--tower-minutes", type=float, default=22)
-    p.add_argument("--eval-minutes", type=float, default=12)
-    p.add_argument("--save-minutes", type=float, default=5)
-    p.add_argument("--lr", type=float, default=2e-3)
-    p.add_argument("--cells", type=int, default=1000, help="merged tokens of images per step")
-    p.add_argument("--tokens", type=int, default=2500, help="tokens of conversation per step")
-    p.add_argument("--text-to-tower", type=float, default=0.1, help="share of the answers' gradient that reaches the tower")
-    p.add_argument("--every-step-from", type=float, default=60, help="minute from which every step trains the decoder; before, every other")
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--compile", action="store_true")
-    args = p.parse_args()
+def minutes_since(work: Path) -> float:
+    mark = work / "begun"
+    if not mark.exists():
+        mark.write_text(str(time.time()))
+    return (time.time() - float(mark.read_text())) / 60
 
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    args.work.mkdir(parents=True, exist_ok=True)
-    if args.compile:
-        compile_small_parts()
-    source = Source(load(args.pages), int(time.time()))
-    exam = pose(list(read_pages(args.heldout, 0, 1)), seed=1)
+
+def make_optimizers(named: list[tuple[str, nn.Parameter]], lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside, AdamW for embeddings, heads, norms and biases."""
+    inner = [q for n, q in named if q.dim() == 2 and ("blocks." in n or "layers." in n or "merger" in n)]
+    rest = [q for _, q in named if not any(q is i for i in inner)]
+    return [torch.optim.Muon(inner, lr=2 * lr, weight_decay=0.03, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def store(value: object, path: Path) -> None:
+    torch.save(value, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+class Run:
+    """What both processes share: clock, learning rate, checkpoint, log."""
+
+    def __init__(self, args: argparse.Namespace, module: nn.Module):
+        self.args, self.module = args, module
+        self.named = list(module.named_parameters())
+        self.optimizers = make_optimizers(self.named, args.lr)
+        self.state = {"step": 0, "best": -1.0}
+        self.path = args.work / f"{args.role}-last.pt"
+        self.mean: dict[str, float] = {}
+        self.seen, self.since, self.started = 0, time.time(), time.time()
+        self.stop = False
+        signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "stop", True))
+        if self.path.exists():
+            saved = torch.load(self.path, weights_only=True)
+            module.load_state_dict(saved["model"])
+            for optimizer, was in zip(self.optimizers, saved["optimizers"]):
+                optimizer.load_state_dict(was)
+            self.state = saved["state"]
+
+    def minutes(self) -> float:
+        return minutes_since(self.args.work)
+
+    def over(self) -> bool:
+        return self.stop or self.minutes() >= self.args.minutes
+
+    def step(self, loss: Tensor, stats: dict[str, float], images: int) -> None:
+        rate = self.args.lr * (0.02 + 0.98 * (1 - min(1, self.minutes() / self.args.minutes) ** 2)) * min(1, (self.state["step"] + 1) / 100)
+        loss.backward()
+        nn.utils.clip_grad_norm_([q for _, q in self.named], 1.0)
+        for optimizer, factor in zip(self.optimizers, (2, 1)):
+            optimizer.param_groups[0]["lr"] = factor * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.state["step"] += 1
+        self.seen += images
+        for k, v in (stats | {"loss": loss.item()}).items():
+            if not math.isnan(v):
+                self.mean[k] = v if k not in self.mean else 0.96 * self.mean[k] + 0.04 * v
+        if self.state["step"] % 25 == 0:
+            line = (f"{self.args.role} step {self.state['step']}, {self.minutes():.1f} min, {self.seen / (time.time() - self.since):.1f} images/s, "
+                    f"{time.process_time() / (time.time() - self.started):.2f} cores, lr {rate:.1e}: " + " ".join(f"{k} {v:.3f}" for k, v in self.mean.items()))
+            print(line, flush=True)
+            (self.args.work / f"{self.args.role}.txt").write_text(line + "\n")
+            self.seen, self.since = 0, time.time()
+
+    def save(self) -> None:
+        store({"model": self.module.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers], "state": self.state}, self.path)
+
+
+def write_status(work: Path) -> None:
+    lines = "\n\n".join((work / n).read_text().strip() for n in ("tower.txt", "decoder.txt") if (work / n).exists())
+    exams = (work / "exams.md").read_text() if (work / "exams.md").exists() else "none yet"
+    (work / "STATUS.md").write_text(f"# Screen reader training\n\n{lines}\n\nExams (minute, accuracy on held-out screens, f16 weights):\n\n{exams}")
+
+
+def train_tower(args: argparse.Namespace, source: Source) -> None:
     reader = Reader()
     reader.initialise()
-    head = DenseHead(reader.shape.hidden)
-    named = [*reader.named_parameters(), *head.named_parameters()]
-    inner = [q for n, q in named if q.dim() == 2 and (".blocks." in n or ".layers." in n or "merger" in n)]
-    rest = [q for _, q in named if not any(q is i for i in inner)]
-    optimizers = [torch.optim.Muon(inner, lr=args.lr, weight_decay=0.03, adjust_lr_fn="match_rms_adamw"),
-                  torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0)]
-    state = {"step": 0, "joint": 0, "begun": time.time(), "best": -1.0}
-    last = args.work / "last.pt"
-    if last.exists():
-        saved = torch.load(last, weights_only=True)
-        reader.load_state_dict(saved["model"])
-        head.load_state_dict(saved["head"])
-        for o, was in zip(optimizers, saved["optimizers"]):
-            o.load_state_dict(was)
-        state = saved["state"]
-    print(f"{len(source.screens)} screens, {len(exam)} exam questions, from step {state['step']}", flush=True)
+    whole = nn.ModuleDict({"visual": reader.visual, "head": DenseHead(reader.shape.hidden)})
+    run = Run(args, whole)
+    average = {k: v.clone() for k, v in reader.visual.state_dict().items()}
+    saved = published = 0.0
+    while not run.over():
+        batch = source.dense_batch(args.cells, max(0.4, 0.85 - run.minutes() / 200))
+        with torch.autocast("cpu", torch.bfloat16):
+            merged = reader.visual(batch["pixels"])
+        loss, stats = whole["head"](merged, batch)
+        run.step(loss, stats, len(merged))
+        keep = min(0.98, run.state["step"] / 100)
+        for k, v in reader.visual.state_dict().items():
+            average[k].lerp_(v, 1 - keep)
+        if time.time() - published > 40:
+            store(average, args.work / "tower.pt")
+            published = time.time()
+        if time.time() - saved > 240:
+            run.save()
+            saved = time.time()
+    store(average, args.work / "tower.pt")
+    run.save()
 
-    def save() -> None:
-        torch.save({"model": reader.state_dict(), "head": head.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
-                    "state": state}, last.with_suffix(".tmp"))
-        last.with_suffix(".tmp").replace(last)
+
+def train_decoder(args: argparse.Namespace, source: Source) -> None:
+    reader = Reader()
+    reader.initialise()
+    whole = nn.ModuleDict({"decoder": reader.language_model, "head": MapHead(reader.shape.hidden)})
+    run = Run(args, whole)
+    exam = pose(list(read_pages(args.heldout, 0, 1)), seed=1)
+    tower = args.work / "tower.pt"
+    reader.visual.requires_grad_(False)
 
     def examine() -> None:
         began = time.time()
-        fixed = rounded(reader)
-        table = score(exam, ask_all(fixed, exam))
-        better = table["mean"] > state["best"]
+        table = score(exam, ask_all(rounded(reader), exam))
+        better = table["mean"] > run.state["best"]
         if better:
-            state["best"] = table["mean"]
-            torch.save({"model": reader.state_dict()}, args.work / "best.pt")
+            run.state["best"] = table["mean"]
+            store({"model": reader.state_dict()}, args.work / "best.pt")
             if args.export:
                 export(reader, args.export)
-        line = " ".join(f"{k} {v:.3f}" for k, v in table.items())
-        print(f"exam at step {state['step']} ({time.time() - began:.0f} s){' (best, exported)' if better else ''}: {line}", flush=True)
+        line = f"{run.minutes():.0f}: " + " ".join(f"{k} {v:.3f}" for k, v in table.items())
+        print(f"exam ({time.time() - began:.0f} s){' (best, exported)' if better else ''} {line}", flush=True)
         with (args.work / "exams.md").open("a") as f:
-            f.write(f"| {state['step']} | {minutes():.0f} | " + line + " |\n")
+            f.write(f"- {line}\n")
+        write_status(args.work)
 
-    def status() -> None:
-        exams = (args.work / "exams.md").read_text() if (args.work / "exams.md").exists() else "none yet"
-        (args.work / "STATUS.md").write_text(
-            f"# Screen reader training\n\nstep {state['step']}, {minutes():.0f} of {args.minutes:.0f} minutes; "
-            f"this process has had {time.process_time() / (time.time() - started):.2f} cores so far\n\n{shown}\n\n"
-            f"Exams (step, minute, accuracy on held-out screens, f16 weights):\n\n{exams}")
-
-    minutes = lambda: (time.time() - state["begun"]) / 60  # noqa: E731
-    mean: dict[str, float] = {}
-    shown, images = "", 0
-    looked = spoke = saved_at = time.time()
-    trained = inner + rest
-    started = time.time()
-    stop: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
-    while minutes() < args.minutes and not stop:
-        joint = minutes() >= args.tower_minutes
-        part = minutes() / args.minutes
-        rate = args.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
-        rate *= min(1, (state["step"] + 1) / 100, 0.2 + state["joint"] / 60 if joint else 1)
-        optimizers[0].param_groups[0]["lr"] = 2 * rate
-        optimizers[1].param_groups[0]["lr"] = rate
-        since = max(0.0, minutes() - args.tower_minutes)
-        small = max(0.3, 0.85 - since / 100)  # small views are dense with characters
-        speak = joint and (state["step"] % 2 == 0 or minutes() > args.every_step_from)
-        batch = source.batch(args.cells, small, 4, args.tokens if speak else 0)
+    loaded = 0.0
+    looked = saved = time.time()
+    while not run.over():
+        while not tower.exists():
+            time.sleep(1)
+        if tower.stat().st_mtime > loaded:
+            loaded = tower.stat().st_mtime
+            reader.visual.load_state_dict(torch.load(tower, weights_only=True))
+        part = run.minutes() / args.minutes
+        small = min(0.8, 0.35 + 1.3 * (1 - part))  # small views first: less to search
+        batch = source.text_batch(args.tokens, small, 4)
         with torch.autocast("cpu", torch.bfloat16):
-            merged = reader.visual(batch["pixels"])
-        loss, now = head(merged, batch)
-        if speak:
-            with torch.autocast("cpu", torch.bfloat16):
-                gentle = merged.detach() + args.text_to_tower * (merged - merged.detach())
-                text, right = text_loss(reader, gentle, batch)
-            now |= {"text": text.item(), "tokens": right}
-            loss = text + 0.5 * loss
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        for o in optimizers:
-            o.step()
-            o.zero_grad(set_to_none=True)
-        state["step"] += 1
-        state["joint"] += joint
-        images += len(batch["pixels"])
-        for k, v in (now | {"loss": loss.item()}).items():
-            if not math.isnan(v):
-                mean[k] = v if k not in mean else 0.96 * mean[k] + 0.04 * v
-        if state["step"] % 25 == 0:
-            shown = f"step {state['step']} {minutes():.1f} min, {images / (time.time() - spoke):.1f} images/s, lr {rate:.1e}: " + " ".join(f"{k} {v:.3f}" for k, v in mean.items())
-            print(shown, flush=True)
-            status()
-            spoke, images = time.time(), 0
-        if time.time() - saved_at > 60 * args.save_minutes:
-            save()
-            saved_at = time.time()
-        if joint and time.time() - looked > 60 * args.eval_minutes:
+            with torch.no_grad():
+                merged = reader.visual(batch["pixels"])
+            taps: list[Tensor] = []
+            text, right = text_loss(reader, merged, batch, taps)
+        loss, stats = whole["head"](taps[2][batch["ids"] == reader.image_pad], batch)
+        run.step(text + args.map * loss, stats | {"tokens": right, "text": text.item()}, len(merged))
+        if run.state["step"] % 25 == 0:
+            write_status(args.work)
+        if time.time() - saved > 240:
+            run.save()
+            saved = time.time()
+        if time.time() - looked > 60 * args.exam_minutes:
             examine()
-            status()
-            looked = spoke = time.time()
-            images = 0
-    save()
-    if not stop:
+            looked = time.time()
+    run.save()
+    if not run.stop:
+        reader.visual.load_state_dict(torch.load(tower, weights_only=True))
         examine()
-        status()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser()
+    p.add_argument("role", choices=["tower", "decoder"])
+    p.add_argument("--pages", type=Path, required=True)
+    p.add_argument("--heldout", type=Path)
+    p.add_argument("--work", type=Path, required=True)
+    p.add_argument("--export", type=Path)
+    p.add_argument("--minutes", type=float, default=90, help="from the first start of either process")
+    p.add_argument("--exam-minutes", type=float, default=12)
+    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--cells", type=int, default=1000, help="merged tokens of images per step")
+    p.add_argument("--tokens", type=int, default=3000, help="tokens of conversation per step of the decoder")
+    p.add_argument("--map", type=float, default=0.25, help="weight of the decoder's dense targets")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--no-compile", action="store_true")
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not args.no_compile:
+        compile_small_parts()
+    source = Source(load(args.pages), int(time.time()) + (args.role == "tower"))
+    print(f"{args.role}: {len(source.screens)} screens", flush=True)
+    {"tower": train_tower, "decoder": train_decoder}[args.role](args, source)
 
 
 if __name__ == "__main__":

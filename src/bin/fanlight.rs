@@ -9,6 +9,7 @@ fn main() -> std::process::ExitCode {
 fn main() {}
 
 #[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::disallowed_methods, reason = "a native program: it may block and has a clock")]
 mod native {
     use std::io::{BufRead, IsTerminal, Write};
     use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Invalid`] outside the tensor; any fault of the driver, see [`Gpu::check`].
     pub async fn read_f32(&self, tensor: &Tensor, start: usize, count: usize) -> Result<Vec<f32>> {
-        self.read(tensor, start, count, |bytes| bytemuck::pod_collect_to_vec(bytes)).await
+        self.read(tensor, start, count, bytemuck::pod_collect_to_vec).await
     }
 
     /// Reads `count` u32 words from word `start` of the tensor, after everything submitted so far.
@@ -21,7 +21,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::read_f32`].
     pub async fn read_u32(&self, tensor: &Tensor, start: usize, count: usize) -> Result<Vec<u32>> {
-        self.read(tensor, start, count, |bytes| bytemuck::pod_collect_to_vec(bytes)).await
+        self.read(tensor, start, count, bytemuck::pod_collect_to_vec).await
     }
 
     async fn read<T>(

@@ -54,8 +54,10 @@ pub(super) struct Pool {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(pool) = self.home.upgrade() {
-            pool.free.borrow_mut().entry(self.class).or_default().push((self.raw.clone(), self.id));
+        match self.home.upgrade() {
+            Some(pool) => pool.free.borrow_mut().entry(self.class).or_default().push((self.raw.clone(), self.id)),
+            // Work already submitted still finishes. Without this a browser frees weights when its collector likes.
+            None => self.raw.destroy(),
         }
     }
 }
@@ -187,7 +189,7 @@ mod tests {
     fn size_classes_hold_what_they_are_for_and_waste_at_most_a_quarter() {
         for bytes in [1, 255, 256, 257, 1000, 4097, 123_456, 1 << 20, (1 << 20) + 1, 100_000_001] {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % 256 == 0);
+            assert!(class >= bytes && class.is_multiple_of(256));
             assert!(class <= bytes + bytes / 4 + 512, "{bytes} -> {class}");
         }
     }

@@ -19,6 +19,8 @@ pub static KERNEL: Kernel = Kernel {
         &[("BIAS", 0.0), ("ADD", 1.0), ("ACT", 0.0)],
         &[("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
         &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 1.0)],
+        &[("BIAS", 0.0), ("ADD", 0.0), ("ACT", 1.0)],
+        &[("BIAS", 1.0), ("ADD", 1.0), ("ACT", 1.0)],
     ],
 };
 

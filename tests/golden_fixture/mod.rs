@@ -1,4 +1,5 @@
 //! Reads the fixtures of `tests/golden/`. A fixture that is missing is a failure.
+#![allow(clippy::disallowed_methods, reason = "a test harness blocks")]
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 use std::path::PathBuf;

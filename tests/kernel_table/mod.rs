@@ -23,8 +23,10 @@ pub use bench::{Bench, Report};
 pub struct Case {
     /// Unique: the kernel, a colon, what is special.
     pub name: &'static str,
-    run: for<'a> fn(&'a mut Bench) -> Pin<Box<dyn Future<Output = engine::Result<()>> + 'a>>,
+    run: for<'a> fn(&'a mut Bench) -> Run<'a>,
 }
+
+type Run<'a> = Pin<Box<dyn Future<Output = engine::Result<()>> + 'a>>;
 
 impl Case {
     /// Runs on a device. An error means that the case could not run; a wrong value is a failure in the report.

@@ -114,22 +114,25 @@ pub async fn gather_rows(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// With every workgroup size, over a grid of two rows; the op's own choice is among them.
+/// Rows `x_row .. x_row + n` of x through the op, and with every workgroup size over a grid of two rows.
 async fn check_norm(bench: &mut Bench, x: &[f32], cols: usize, x_row: usize, n: usize, eps: f32) -> Result<()> {
     let gain = bench.values(cols, Data::Plain);
-    let want = rms_norm_twin(&wide(x), &wide(&gain), n, cols, x_row, eps.into());
-    for &overrides in norm::KERNEL.variants {
-        let mut rec = Recorder::new(&bench.gpu);
-        let x_gpu = rec.upload_f32("x", x.len() / cols, x)?;
-        let gain_gpu = rec.upload_f32("gain", 1, &gain)?;
+    let mut rec = Recorder::new(&bench.gpu);
+    let x_gpu = rec.upload_f32("x", x.len() / cols, x)?;
+    let gain_gpu = rec.upload_f32("gain", 1, &gain)?;
+    let mut results = vec![(None, norm::rms_norm(&mut rec, &x_gpu, &gain_gpu, eps, x_row, n)?)];
+    // A software adapter takes a minute for 65,539 workgroups of each size; they differ in width, not in number.
+    for &overrides in norm::KERNEL.variants.iter().filter(|_| n < 1000) {
         let y = bench.gpu.persistent("y", n, cols, Element::F32)?;
         let sizes = [n as u32, cols as u32 / 4, x_row as u32, eps.to_bits()];
         let groups = [n.div_ceil(2) as u32, 2, 1];
         rec.dispatch(&norm::KERNEL, Variant::with(overrides), &sizes, &[&x_gpu, &gain_gpu, &y], groups);
-        let by_op = norm::rms_norm(&mut rec, &x_gpu, &gain_gpu, eps, x_row, n)?;
-        bench.run(rec)?;
+        results.push((Some(overrides), y));
+    }
+    bench.run(rec)?;
+    let want = rms_norm_twin(&wide(x), &wide(&gain), n, cols, x_row, eps.into());
+    for (overrides, y) in results {
         bench.compare(&("rms_norm", overrides, n, cols, x_row, eps), &y, &want, FEW).await?;
-        bench.compare(&("rms_norm op", n, cols, x_row, eps), &by_op, &want, FEW).await?;
     }
     Ok(())
 }

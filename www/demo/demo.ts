@@ -17,9 +17,10 @@ const OWN_MODEL = "models/screen-reader/";
 const SAMPLE = "public-sample/sample-screen.png";
 const SUGGESTIONS = [
   "What does the red button say?",
-  "Read the text.",
-  "How many buttons are there?",
   "Locate the red button.",
+  "What color is the \"Buy now\" button?",
+  "How many buttons are there?",
+  "Read the text.",
 ];
 
 function part<E extends HTMLElement>(id: string, kind: new () => E): E {

@@ -54,7 +54,18 @@ fn one(step: &str, tools: &Tools, filter: &Option<String>, count: &mut Count) ->
         }
         // The profile and folder of the wasm build, so that its build scripts and macros are compiled once.
         "clippy-wasm" => run(cargo()
-            .args(["clippy", "--locked", "--lib", "--profile", "wasm", "--target", WASM, "--target-dir", "target/wasm"])
+            .args([
+                "clippy",
+                "--locked",
+                "--package",
+                "fanlight",
+                "--package",
+                "fanlight-kernel-tests",
+                "--lib",
+                "--profile",
+                "wasm",
+            ])
+            .args(["--target", WASM, "--target-dir", "target/wasm"])
             .args(deny)),
         "doc" => run(cargo().args(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
         "rust" => counted(cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]), count),
@@ -65,7 +76,9 @@ fn one(step: &str, tools: &Tools, filter: &Option<String>, count: &mut Count) ->
 
 /// The tests in a real browser, against the page as it is built and served for people.
 fn web(tools: &Tools, filter: &Option<String>, count: &mut Count) -> Outcome {
-    let server = Server::start(vec![("/".to_owned(), site::build(tools)?)], 8887)?;
+    let kernels = ("/kernel-tests/".to_owned(), site::build_kernel_tests(tools)?);
+    let screens = ("/screens/".to_owned(), crate::process::root().join("tests/screens"));
+    let server = Server::start(vec![("/".to_owned(), site::build(tools)?), kernels, screens], 8887)?;
     let mut node = command("node");
     // One file at a time: they share one software GPU.
     node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]);

@@ -10,7 +10,7 @@ use crate::setup::{Tools, WASM};
 pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     let www = root().join("www");
     let dist = www.join("dist");
-    let module = compile_wasm(tools)?;
+    let module = compile_wasm(tools, "fanlight")?;
     // What an earlier build left must not be served; the wasm folder stays, its step knows when it is current.
     for entry in std::fs::read_dir(&dist).into_iter().flatten().flatten() {
         if entry.file_name() != "wasm" {
@@ -32,21 +32,29 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     Ok(dist)
 }
 
-/// The library as wasm, as it ships: warnings are errors here, for a toolchain without clippy as well.
-fn compile_wasm(tools: &Tools) -> Outcome<PathBuf> {
+/// The kernel table as a wasm module of its own, which never ships; gives the folder to serve.
+pub fn build_kernel_tests(tools: &Tools) -> Outcome<PathBuf> {
+    let out = root().join("target/wasm/kernels");
+    bind(&compile_wasm(tools, "fanlight-kernel-tests")?, &out)?;
+    Ok(out)
+}
+
+/// A package's library as wasm, as it ships: warnings are errors here, for a toolchain without clippy as well.
+fn compile_wasm(tools: &Tools, package: &str) -> Outcome<PathBuf> {
     let (mut cargo, build_std) = tools.wasm.cargo();
     let folder = root().join("target/wasm");
     // `rustc --crate-type` leaves the rlib out: with link-time optimisation that halves the work.
-    cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--locked", "--profile", "wasm", "--target", WASM]);
-    cargo.args(build_std).arg("--target-dir").arg(&folder).args(["--", "-D", "warnings"]);
+    cargo.args(["rustc", "--package", package, "--lib", "--crate-type", "cdylib", "--locked", "--profile", "wasm"]);
+    cargo.args(["--target", WASM]).args(build_std).arg("--target-dir").arg(&folder).args(["--", "-D", "warnings"]);
     run(&mut cargo)?;
-    Ok(folder.join(WASM).join("wasm/fanlight.wasm"))
+    Ok(folder.join(WASM).join("wasm").join(package.replace('-', "_")).with_extension("wasm"))
 }
 
 /// The JavaScript side of the module, unless what is there is newer than the module.
 fn bind(module: &Path, out: &Path) -> Outcome {
     let time = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    let (source, product) = (time(module), time(&out.join("fanlight_bg.wasm")));
+    let bound = format!("{}_bg.wasm", module.file_stem().unwrap_or_default().to_string_lossy());
+    let (source, product) = (time(module), time(&out.join(bound)));
     if source.is_some() && product > source {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `bindgen IN.wasm OUT_DIR`: writes `fanlight.js`, `fanlight.d.ts` and `fanlight_bg.wasm` for the browser.
+//! `bindgen IN.wasm OUT_DIR`: writes `IN.js`, `IN.d.ts` and `IN_bg.wasm` for the browser.
 
 use std::process::ExitCode;
 
@@ -8,10 +8,11 @@ fn main() -> ExitCode {
         eprintln!("usage: bindgen IN.wasm OUT_DIR");
         return ExitCode::FAILURE;
     };
+    let name = std::path::Path::new(&input).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
     let result = bindgen
         .web(true)
-        .map(|b| b.input_path(input).out_name("fanlight").typescript(true).remove_producers_section(true))
+        .map(|b| b.input_path(input).out_name(&name).typescript(true).remove_producers_section(true))
         .and_then(|b| b.generate(out));
     match result {
         Ok(()) => ExitCode::SUCCESS,

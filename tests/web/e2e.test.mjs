@@ -1,0 +1,71 @@
+// The page and the package with the real engine and the embedded model: what the fake engine cannot show.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+
+import { boxes } from "../../www/dist/src/boxes.js";
+import { open, withBrowser, withPackage } from "./helpers.mjs";
+
+withBrowser();
+
+test("the page loads the embedded model, answers about the sample and draws the boxes of the answer", async (t) => {
+  const page = await open(t, { path: "" });
+  page.setDefaultTimeout(0);
+  await page.getByText("Ready.").waitFor();
+  await page.getByRole("button", { name: "Use the sample" }).click();
+  await page.evaluate(() => {
+    globalThis.lengths = new Set();
+    const tell = () => globalThis.lengths.add(document.querySelector("#log .answer")?.textContent.length);
+    new MutationObserver(tell).observe(document.getElementById("log"), { childList: true, characterData: true, subtree: true });
+  });
+  await page.getByRole("button", { name: "Locate the red button." }).click();
+  await page.locator("#log article[aria-busy=false]").waitFor();
+  const text = await page.locator("#log .answer").textContent();
+  assert.ok(text.trim().length > 0);
+  assert.ok((await page.evaluate(() => globalThis.lengths.size)) > 2, "the answer grew in pieces");
+  const unit = { width: 1, height: 1 };
+  assert.equal(await page.locator("#boxes > div").count(), boxes(text, { original: unit, resized: unit }).length);
+  assert.match(await page.locator("#log .facts").textContent(), /image tokens/);
+});
+
+test("a conversation goes on after a cancelled answer and a broken picture, without looking again", async (t) => {
+  const page = await open(t);
+  page.setDefaultTimeout(0);
+  const sample = (await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64");
+  const seen = await withPackage(
+    page,
+    async ({ load }, sample, caught) => {
+      const picture = Uint8Array.from(atob(sample), (c) => c.charCodeAt(0));
+      const model = await load("/models/screen-reader/");
+      const session = await model.session();
+      const about = (text, ...images) => [
+        { role: "user", content: [...images.map((image) => ({ type: "image", image })), { type: "text", text }] },
+      ];
+      const stop = new AbortController();
+      const first = session.promptStreaming(about("Read the text.", picture), { signal: stop.signal, maxTokens: 200 });
+      for await (const _ of first) stop.abort();
+      const broken = await caught(session.prompt(about("What is this?", picture.slice(0, 900))));
+      const second = await session.prompt("What does the red button say?", { maxTokens: 16 });
+
+      const pair = await model.session({ addVisionId: true });
+      const two = await pair.prompt(about("What are these?", picture, picture), { maxTokens: 4 });
+      const options = { maxTokens: 8 };
+      const [fresh, again] = [await model.session(), await model.session()];
+      const same = [
+        await fresh.prompt(about("What does the red button say?", picture), options),
+        await again.prompt(about("What does the red button say?", picture), options),
+      ];
+      return { first: await first.result, broken, second, two, same };
+    },
+    sample,
+  );
+  assert.equal(seen.first.finishReason, "abort");
+  assert.equal(seen.broken.code, "bad_image");
+  assert.equal(seen.second.images.length, 0);
+  assert.equal(seen.second.usage.imageTokens, seen.first.usage.imageTokens, "the picture is part of the conversation");
+  assert.ok(seen.second.usage.cachedTokens >= seen.first.usage.promptTokens, "and is not looked at again");
+  assert.equal(seen.two.images.length, 2);
+  assert.equal(seen.two.usage.imageTokens, 2 * seen.first.usage.imageTokens);
+  assert.deepEqual(seen.same[0].tokenIds, seen.same[1].tokenIds);
+});

@@ -1,0 +1,52 @@
+//! The kernel table and the assembled shaders, for a browser to run and to compile. Empty natively.
+#![cfg(target_arch = "wasm32")]
+
+use fanlight as engine;
+use fanlight::gpu::shader::assemble;
+use fanlight::gpu::{Gpu, GpuOptions, WeightFormat};
+use serde_json::{Value, json};
+use wasm_bindgen::prelude::*;
+
+#[path = "../../../kernel_table/mod.rs"]
+#[allow(missing_docs, dead_code, reason = "a table for tests")]
+mod kernel_table;
+
+/// Runs the table on the browser's device; gives `[{name, ok, detail}]` as JSON.
+///
+/// # Errors
+/// What went wrong, where there is no device or a case could not run.
+#[wasm_bindgen]
+pub async fn kernel_tests() -> Result<String, JsError> {
+    let gpu = Gpu::open(&GpuOptions::default()).await?;
+    let mut reports = Vec::new();
+    for case in kernel_table::TABLE {
+        let report = case.run(&gpu).await.map_err(|e| JsError::new(&format!("{}: {e}", case.name)))?;
+        let ok = report.failures.is_empty() && report.values > 0;
+        let detail = format!("{} values, worst {:.3}; {}", report.values, report.worst, report.failures.join("; "));
+        reports.push(json!({ "name": case.name, "ok": ok, "detail": detail }));
+    }
+    Ok(Value::from(reports).to_string())
+}
+
+/// Every module as a device gets it, once for each set of constants: `[{name, entry, source, constants, f16}]` as JSON.
+#[wasm_bindgen]
+pub fn shader_sources() -> String {
+    let mut modules = Vec::new();
+    for kernel in engine::ops::KERNELS {
+        let formats = if kernel.weight { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
+        for format in formats {
+            for variant in kernel.variants {
+                let constants: serde_json::Map<String, Value> =
+                    variant.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+                modules.push(json!({
+                    "name": format!("{} {format:?} {variant:?}", kernel.name),
+                    "entry": kernel.entry,
+                    "source": assemble(kernel, format),
+                    "constants": constants,
+                    "f16": format == Some(WeightFormat::F16),
+                }));
+            }
+        }
+    }
+    Value::from(modules).to_string()
+}
