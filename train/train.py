@@ -245,10 +245,10 @@ def train_decoder(args: argparse.Namespace, source: Source) -> None:
         if time.time() - looked > 60 * args.exam_minutes:
             examine()
             looked = time.time()
-    run.save()
     if not run.stop:
         reader.visual.load_state_dict(torch.load(tower, weights_only=True))
         examine()
+    run.save()  # after the exam: it holds the best score so far
 
 
 def main() -> None:
