@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import model as model_module
@@ -169,9 +170,18 @@ def write_status(work: Path) -> None:
     (work / "STATUS.md").write_text(f"# Screen reader training\n\n{lines}\n\nExams (minute, accuracy on held-out screens, f16 weights):\n\n{exams}")
 
 
-def train_tower(args: argparse.Namespace, source: Source) -> None:
+def begin(args: argparse.Namespace) -> Reader:
+    """A fresh model, or the one of an exported folder; a checkpoint in the work folder replaces either."""
     reader = Reader()
     reader.initialise()
+    if args.start:
+        weights = load_file(args.start / "model.safetensors")
+        reader.load_state_dict({k.removeprefix("model."): v.float() for k, v in weights.items()})
+    return reader
+
+
+def train_tower(args: argparse.Namespace, source: Source) -> None:
+    reader = begin(args)
     whole = nn.ModuleDict({"visual": reader.visual, "head": DenseHead(reader.shape.hidden)})
     run = Run(args, whole)
     average = {k: v.clone() for k, v in reader.visual.state_dict().items()}
@@ -196,12 +206,13 @@ def train_tower(args: argparse.Namespace, source: Source) -> None:
 
 
 def train_decoder(args: argparse.Namespace, source: Source) -> None:
-    reader = Reader()
-    reader.initialise()
+    reader = begin(args)
     whole = nn.ModuleDict({"decoder": reader.language_model, "head": MapHead(reader.shape.hidden)})
     run = Run(args, whole)
     exam = pose(list(read_pages(args.heldout, 0, 1)), seed=1)
     tower = args.work / "tower.pt"
+    if args.start and not tower.exists():
+        store(reader.visual.state_dict(), tower)
     reader.visual.requires_grad_(False)
 
     def examine() -> None:
@@ -258,6 +269,7 @@ def main() -> None:
     p.add_argument("--heldout", type=Path)
     p.add_argument("--work", type=Path, required=True)
     p.add_argument("--export", type=Path)
+    p.add_argument("--start", type=Path, help="begin from this exported folder where the work folder has no checkpoint")
     p.add_argument("--minutes", type=float, default=90, help="from the first start of either process")
     p.add_argument("--exam-minutes", type=float, default=12)
     p.add_argument("--lr", type=float, default=2e-3)
