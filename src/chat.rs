@@ -21,10 +21,8 @@ use crate::model::{Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, StopMatcher, StreamDecoder, Tokenizer};
 use crate::weights::source::Source;
 
-/// Largest tokenizer.json that is read: Qwen2.5's has 7 MB, Qwen3.5's 20.
-const MAX_TOKENIZER: u64 = 64 << 20;
-/// Largest of the other small JSON files that is read.
-const MAX_JSON: u64 = 4 << 20;
+/// Largest file beside the weights that is read: Qwen2.5's tokenizer.json has 7 MB, Qwen3.5's 20.
+const MAX_SMALL_FILE: u64 = 64 << 20;
 /// Longest context unless the caller asks for another: bounds the KV cache.
 pub const DEFAULT_CONTEXT: usize = 32768;
 /// Most new tokens unless the caller or the checkpoint says otherwise.
@@ -202,7 +200,7 @@ impl Engine {
     pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
         registry::read_config(source).await?;
-        let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_TOKENIZER).await?)?;
+        let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
         let tokenizer_config = optional(source, "tokenizer_config.json").await?;
         let chat_json = optional(source, "chat_template.json").await?;
         let chat_jinja = optional(source, "chat_template.jinja").await?;
@@ -279,7 +277,7 @@ impl Engine {
 
         let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
         let max_new_tokens = options.max_tokens.or(self.generation.max_new_tokens).unwrap_or(DEFAULT_MAX_TOKENS);
-        let options_down = GenerateOptions {
+        let generation = GenerateOptions {
             sampling,
             max_new_tokens,
             stop_ids: self.stop_ids(),
@@ -313,8 +311,7 @@ impl Engine {
             }
         };
         let session = &mut conversation.session;
-        let finish = generate(session, &prompt, &options_down, &|| !cancelled(), &mut on_token).await?;
-        let mut finish = finish;
+        let mut finish = generate(session, &prompt, &generation, &|| !cancelled(), &mut on_token).await?;
         if !stopped {
             let (piece, hit) = stops.push(&decoder.finish());
             emit(&piece);
@@ -512,7 +509,7 @@ fn key(picture: &Picture, options: &ImageOptions) -> u64 {
 
 async fn optional(source: &dyn Source, file: &str) -> Result<Option<Vec<u8>>> {
     match source.size(file).await? {
-        Some(_) => source.read_all(file, MAX_JSON.max(MAX_TOKENIZER)).await.map(Some),
+        Some(_) => source.read_all(file, MAX_SMALL_FILE).await.map(Some),
         None => Ok(None),
     }
 }

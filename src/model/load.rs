@@ -45,10 +45,9 @@ impl Loaded {
         gpu.settle().await?;
         stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
         gpu.settle().await?;
-        let names = |name: &String| name.clone();
         Ok(Loaded {
-            matrices: plan.matrices.iter().map(|m| names(&m.name)).zip(sink.matrices).collect(),
-            vectors: plan.vectors.iter().map(|v| names(&v.name)).zip(sink.vectors).collect(),
+            matrices: plan.matrices.iter().map(|m| m.name.clone()).zip(sink.matrices).collect(),
+            vectors: plan.vectors.iter().map(|v| v.name.clone()).zip(sink.vectors).collect(),
         })
     }
 
