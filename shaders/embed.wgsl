@@ -2,19 +2,19 @@
 //
 // y[i, :] = W[ids[i] - row_start, :]  where row_start <= ids[i] < row_start + rows; other rows of y stay as they are.
 //
-// W: shard of [rows, stride] (weight fragment)    ids: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
+// W: shard of [rows, cols] (weight fragment)    ids: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
 // dispatch: linear, a thread per (i, 4 columns). overrides: WG threads.
 override WG: u32 = 64u;
 
 struct Params {
     n: u32,
     cols4: u32,
-    stride4: u32,
+    stride: u32,
+    groups: u32,
     row_start: u32,
     rows: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,7 +33,7 @@ fn embed(
     if (i < params.n) {
         let id = ids[i];
         if (id >= params.row_start && id < params.row_start + params.rows) {
-            y[i * params.cols4 + c] = weight4((id - params.row_start) * params.stride4 + c);
+            y[i * params.cols4 + c] = weight4(id - params.row_start, c);
         }
     }
 }

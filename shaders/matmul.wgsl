@@ -2,7 +2,7 @@
 //
 // y[y_row + i, row_start + o] (+)= act( sum_k x[x_row + i, k] * W[o, k] + bias[row_start + o] )   i < n, o < rows
 //
-// W: shard of [rows, stride] (weight fragment; stride >= k, zero padded)    x: [.., k] f32    bias: [m] f32
+// W: shard of [rows, k] (weight fragment: rows of `stride` words, `groups` of 16 elements)    x: [.., k] f32    bias: [m] f32
 // y: [.., m] f32. One shard holds outputs row_start .. row_start + rows of all m.
 // dispatch: x = ceil(rows / 64), y = ceil(n / 64); a workgroup makes a 64 x 64 tile, a thread 8 rows x 8 outputs.
 // overrides: BIAS adds the bias, ADD accumulates into y (residual), ACT 1 = exact GELU.
@@ -14,11 +14,15 @@ struct Params {
     n: u32,
     m: u32,
     k4: u32,
-    stride4: u32,
+    stride: u32,
+    groups: u32,
     row_start: u32,
     rows: u32,
     x_row: u32,
     y_row: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -39,7 +43,7 @@ fn load_x(row: u32, k: u32) -> vec4<f32> {
 
 fn load_w(row: u32, k: u32) -> vec4<f32> {
     if (row < params.rows && k < params.k4) {
-        return weight4(row * params.stride4 + k);
+        return weight4(row, k);
     }
     return vec4<f32>();
 }

@@ -3,7 +3,7 @@
 // y[y_row + i, row_start + o] (+)= act( sum_k x[x_row + i, k] * W[o, k] + bias[row_start + o] )   i < n, o < rows
 //
 // The same formula, bindings and overrides as matmul, for few rows: W is read once per row of x.
-// W: shard of [rows, stride]    x: [.., k] f32    bias: [m] f32    y: [.., m] f32
+// W: shard of [rows, k]    x: [.., k] f32    bias: [m] f32    y: [.., m] f32
 // dispatch: linear over ceil(rows / 4) workgroups (x and y), z = n; a workgroup makes 4 outputs of one row.
 // overrides: WG threads (a power of two), BIAS, ADD, ACT 1 = exact GELU.
 override WG: u32 = 64u;
@@ -15,11 +15,15 @@ struct Params {
     n: u32,
     m: u32,
     k4: u32,
-    stride4: u32,
+    stride: u32,
+    groups: u32,
     row_start: u32,
     rows: u32,
     x_row: u32,
     y_row: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,15 +42,15 @@ fn matvec(
     let o = linear_group(group, groups) * 4u;
     // Past the last output the loads are clamped to a real row and the store is guarded.
     let last = params.rows - 1u;
-    let w0 = min(o, last) * params.stride4;
-    let w1 = min(o + 1u, last) * params.stride4;
-    let w2 = min(o + 2u, last) * params.stride4;
-    let w3 = min(o + 3u, last) * params.stride4;
+    let r0 = min(o, last);
+    let r1 = min(o + 1u, last);
+    let r2 = min(o + 2u, last);
+    let r3 = min(o + 3u, last);
     let x0 = (params.x_row + group.z) * params.k4;
     var sum = vec4<f32>();
     for (var k = lane; k < params.k4; k += WG) {
         let v = x[x0 + k];
-        sum += vec4<f32>(dot(v, weight4(w0 + k)), dot(v, weight4(w1 + k)), dot(v, weight4(w2 + k)), dot(v, weight4(w3 + k)));
+        sum += vec4<f32>(dot(v, weight4(r0, k)), dot(v, weight4(r1, k)), dot(v, weight4(r2, k)), dot(v, weight4(r3, k)));
     }
     lanes[lane] = sum;
     for (var half = WG / 2u; half > 0u; half /= 2u) {

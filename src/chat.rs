@@ -395,8 +395,11 @@ impl Engine {
         add_vision_id: bool,
     ) -> Result<(Prompt, Vec<ImageInfo>)> {
         let media = self.model.media;
+        if self.model.vision.is_none() && messages.iter().any(|message| message.pictures().next().is_some()) {
+            return Err(Error::invalid("messages", "texts alone: this checkpoint has no vision tower", "a picture"));
+        }
         let rendered = self.template.render(
-            &messages.iter().map(Message::for_template).collect::<Vec<_>>(),
+            &messages.iter().map(|message| message.for_template(self.model.vision.is_none())).collect::<Vec<_>>(),
             &RenderOptions {
                 add_generation_prompt: true,
                 add_vision_id,
@@ -444,10 +447,10 @@ impl Engine {
         // Pictures that are no longer part of the conversation give their memory back.
         conversation.encoded.retain(|key, _| keys.contains(key));
         for image in images {
-            let Image::New(key, patches) = image else { continue };
+            let (Image::New(key, patches), Some(vision)) = (image, &self.model.vision) else { continue };
             let [t, h, w] = patches.grid_thw;
             let grid = Grid::new(t, h, w);
-            let embeds = self.model.vision.encode(&self.gpu, &patches.pixel_values, grid)?;
+            let embeds = vision.encode(&self.gpu, &patches.pixel_values, grid)?;
             self.gpu.settle().await?;
             let info = ImageInfo {
                 original: [patches.original.0, patches.original.1],
@@ -462,9 +465,13 @@ impl Engine {
 }
 
 impl Message {
-    fn for_template(&self) -> text::Message {
+    /// Templates of text models know strings alone, so `flat` joins the texts of a message.
+    fn for_template(&self, flat: bool) -> text::Message {
         let content = match &self.content {
             Content::Text(text) => text::Content::Text(text.clone()),
+            Content::Parts(parts) if flat => text::Content::Text(
+                parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect(),
+            ),
             Content::Parts(parts) => text::Content::Parts(
                 parts
                     .iter()

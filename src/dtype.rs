@@ -1,4 +1,4 @@
-//! Element types: what a checkpoint stores, how many bytes it takes, which WGSL fragment loads it.
+//! Element types: what a checkpoint stores, how many bytes it takes, how it lies on the device.
 
 use std::fmt;
 
@@ -6,9 +6,11 @@ use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 
-/// An element type that weights can have on the device.
+/// An element type that the weights of a checkpoint can have: a float, or a block of quantized numbers as GGUF defines it
+/// (`ggml-common.h`; `gguf/quants.py` of the Python package).
 ///
-/// The device keeps the checkpoint's own type: bf16 stays bf16, so loading never rounds.
+/// The device keeps the checkpoint's own precision: bf16 stays bf16 and a quantized block keeps its codes and scales, so
+/// loading never rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
     /// IEEE 754 binary32.
@@ -17,54 +19,163 @@ pub enum Dtype {
     F16,
     /// The upper half of a binary32.
     BF16,
+    /// 32 signed bytes and a scale.
+    Q8_0,
+    /// 32 nibbles and a scale.
+    Q4_0,
+    /// 32 nibbles, a scale and a minimum.
+    Q4_1,
+    /// 32 numbers of 5 bits and a scale.
+    Q5_0,
+    /// 32 numbers of 5 bits, a scale and a minimum.
+    Q5_1,
+    /// 256 numbers of 2 bits, 4-bit scales and minima for 16 of them.
+    Q2K,
+    /// 256 numbers of 3 bits, 6-bit scales for 16 of them.
+    Q3K,
+    /// 256 nibbles, 6-bit scales and minima for 32 of them.
+    Q4K,
+    /// 256 numbers of 5 bits, 6-bit scales and minima for 32 of them.
+    Q5K,
+    /// 256 numbers of 6 bits, 8-bit scales for 16 of them.
+    Q6K,
+    /// 32 nibbles that point into a table, and a scale.
+    Iq4Nl,
+    /// 256 nibbles that point into a table, 6-bit scales for 32 of them.
+    Iq4Xs,
 }
 
 impl Dtype {
     /// All of them, for test tables.
-    pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
+    pub const ALL: [Dtype; 15] = [
+        Dtype::F32,
+        Dtype::F16,
+        Dtype::BF16,
+        Dtype::Q8_0,
+        Dtype::Q4_0,
+        Dtype::Q4_1,
+        Dtype::Q5_0,
+        Dtype::Q5_1,
+        Dtype::Q2K,
+        Dtype::Q3K,
+        Dtype::Q4K,
+        Dtype::Q5K,
+        Dtype::Q6K,
+        Dtype::Iq4Nl,
+        Dtype::Iq4Xs,
+    ];
 
-    /// The name in a safetensors header: `F32`, `F16`, `BF16`.
+    /// The floats: what a safetensors file can hold of these.
+    pub const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
+
+    /// The name in a safetensors header (`F32`, `F16`, `BF16`) or that GGML gives it (`Q4_K`).
     pub fn name(self) -> &'static str {
         match self {
             Dtype::F32 => "F32",
             Dtype::F16 => "F16",
             Dtype::BF16 => "BF16",
+            Dtype::Q8_0 => "Q8_0",
+            Dtype::Q4_0 => "Q4_0",
+            Dtype::Q4_1 => "Q4_1",
+            Dtype::Q5_0 => "Q5_0",
+            Dtype::Q5_1 => "Q5_1",
+            Dtype::Q2K => "Q2_K",
+            Dtype::Q3K => "Q3_K",
+            Dtype::Q4K => "Q4_K",
+            Dtype::Q5K => "Q5_K",
+            Dtype::Q6K => "Q6_K",
+            Dtype::Iq4Nl => "IQ4_NL",
+            Dtype::Iq4Xs => "IQ4_XS",
         }
     }
 
-    /// The type with this safetensors name, if it is one of ours.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Dtype::ALL.into_iter().find(|d| d.name() == name)
+    /// The number that stands for it in a GGUF file (`enum ggml_type`).
+    pub fn ggml_type(self) -> u32 {
+        match self {
+            Dtype::F32 => 0,
+            Dtype::F16 => 1,
+            Dtype::Q4_0 => 2,
+            Dtype::Q4_1 => 3,
+            Dtype::Q5_0 => 6,
+            Dtype::Q5_1 => 7,
+            Dtype::Q8_0 => 8,
+            Dtype::Q2K => 10,
+            Dtype::Q3K => 11,
+            Dtype::Q4K => 12,
+            Dtype::Q5K => 13,
+            Dtype::Q6K => 14,
+            Dtype::Iq4Nl => 20,
+            Dtype::Iq4Xs => 23,
+            Dtype::BF16 => 30,
+        }
     }
 
-    /// Bytes of one element.
-    pub fn bytes(self) -> u64 {
+    /// The type with this number in a GGUF file, if it is one of ours.
+    pub fn from_ggml_type(number: u32) -> Option<Self> {
+        Dtype::ALL.into_iter().find(|d| d.ggml_type() == number)
+    }
+
+    /// Elements that are stored together: 1 for floats, else 32 or 256. A row is a whole number of blocks.
+    pub fn block(self) -> u64 {
+        match self {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => 1,
+            Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Iq4Nl => 32,
+            Dtype::Q2K | Dtype::Q3K | Dtype::Q4K | Dtype::Q5K | Dtype::Q6K | Dtype::Iq4Xs => 256,
+        }
+    }
+
+    /// Bytes of one block in a file.
+    pub fn block_bytes(self) -> u64 {
         match self {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::BF16 => 2,
+            Dtype::Q8_0 => 34,
+            Dtype::Q4_0 | Dtype::Iq4Nl => 18,
+            Dtype::Q4_1 => 20,
+            Dtype::Q5_0 => 22,
+            Dtype::Q5_1 => 24,
+            Dtype::Q2K => 84,
+            Dtype::Q3K => 110,
+            Dtype::Q4K => 144,
+            Dtype::Q5K => 176,
+            Dtype::Q6K => 210,
+            Dtype::Iq4Xs => 136,
         }
     }
 
-    /// Elements in 16 bytes (one `vec4<u32>`): the padding unit of a row on the device.
-    pub fn lanes(self) -> u64 {
-        16 / self.bytes()
+    /// Bytes of `elements` elements in a file; `None` if they are not a whole number of blocks or overflow.
+    pub fn bytes_of(self, elements: u64) -> Option<u64> {
+        if !elements.is_multiple_of(self.block()) {
+            return None;
+        }
+        (elements / self.block()).checked_mul(self.block_bytes())
     }
 
-    /// Base name of the fragment under `shaders/weight/` that loads this type.
-    pub fn fragment(self) -> &'static str {
+    /// How it lies on the device.
+    pub fn layout(self) -> Layout {
         match self {
-            Dtype::F32 => "f32",
-            Dtype::F16 => "f16",
-            Dtype::BF16 => "bf16",
+            Dtype::F32 => Layout::F32,
+            Dtype::F16 => Layout::F16,
+            Dtype::BF16 => Layout::Bf16,
+            Dtype::Q8_0 => Layout::Q8,
+            Dtype::Q4_0 | Dtype::Q4_1 => Layout::Q4,
+            Dtype::Q5_0 | Dtype::Q5_1 => Layout::Q5,
+            Dtype::Q2K => Layout::Q2K,
+            Dtype::Q3K => Layout::Q3K,
+            Dtype::Q4K => Layout::Q4K,
+            Dtype::Q5K => Layout::Q5K,
+            Dtype::Q6K => Layout::Q6K,
+            Dtype::Iq4Nl => Layout::Iq4Nl,
+            Dtype::Iq4Xs => Layout::Iq4Xs,
         }
     }
 
-    /// Widens little-endian `bytes` to f32; exact for all three types.
+    /// Widens little-endian floats to f32; exact for all three types. Quantized blocks: [`crate::weights::repack`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `bytes` is not a whole number of elements.
+    /// [`Error::Invalid`] if `bytes` is not a whole number of elements, or the type is no float.
     pub fn to_f32(self, bytes: &[u8]) -> Result<Vec<f32>> {
-        let size = self.bytes() as usize;
+        let size = self.block_bytes() as usize;
         if !bytes.len().is_multiple_of(size) {
             let expected = format!("a multiple of {size} bytes");
             return Err(Error::invalid(format!("{self} data"), expected, format!("{} bytes", bytes.len())));
@@ -73,6 +184,7 @@ impl Dtype {
             Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
             Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            _ => return Err(Error::invalid("elements to widen", "F32, F16 or BF16", self.name())),
         })
     }
 }
@@ -83,38 +195,167 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Rounds to f16 (nearest, ties to even; beyond ±65504 gives ±inf) as little-endian bytes.
-pub fn f32_to_f16_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
+/// How a row of a weight matrix lies on the device: planes of equal things one after the other, in whole words, so that
+/// a kernel finds each with a shift. `shaders/weight/` has one fragment for each, which states its planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layout {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// The upper halves of 32-bit floats.
+    Bf16,
+    /// Signed bytes, a scale for 32.
+    Q8,
+    /// Nibbles, scale and minimum for 32.
+    Q4,
+    /// 5 bits, scale and minimum for 32.
+    Q5,
+    /// 2 bits, scales and minima for 16 within those for 256.
+    Q2K,
+    /// 3 bits, scales for 16 within one for 256.
+    Q3K,
+    /// Nibbles, scales and minima for 32 within those for 256.
+    Q4K,
+    /// 5 bits, scales and minima for 32 within those for 256.
+    Q5K,
+    /// 6 bits, scales for 16 within one for 256.
+    Q6K,
+    /// Nibbles into a table, a scale for 32.
+    Iq4Nl,
+    /// Nibbles into a table, scales for 32 within one for 256.
+    Iq4Xs,
 }
 
-/// The element type that a safetensors header names: one of ours, or anything else.
+/// Bytes that 16 elements take in each plane of a row; see [`Layout::planes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planes {
+    /// The elements, or their low bits.
+    pub low: u64,
+    /// Their high bits.
+    pub high: u64,
+    /// Scales of sub-blocks, in halves of a byte: 32 elements may share one byte.
+    pub sub_halves: u64,
+    /// Whether 256 elements have a word of their own.
+    pub super_block: bool,
+}
+
+impl Layout {
+    /// All of them, for test tables.
+    pub const ALL: [Layout; 13] = [
+        Layout::F32,
+        Layout::F16,
+        Layout::Bf16,
+        Layout::Q8,
+        Layout::Q4,
+        Layout::Q5,
+        Layout::Q2K,
+        Layout::Q3K,
+        Layout::Q4K,
+        Layout::Q5K,
+        Layout::Q6K,
+        Layout::Iq4Nl,
+        Layout::Iq4Xs,
+    ];
+
+    /// The planes of a row.
+    pub fn planes(self) -> Planes {
+        let planes = |low, high, sub_halves, super_block| Planes { low, high, sub_halves, super_block };
+        match self {
+            Layout::F32 => planes(64, 0, 0, false),
+            Layout::F16 | Layout::Bf16 => planes(32, 0, 0, false),
+            Layout::Q8 => planes(16, 0, 2, false),
+            Layout::Q4 => planes(8, 0, 4, false),
+            Layout::Q5 => planes(8, 2, 4, false),
+            Layout::Q2K => planes(4, 0, 2, true),
+            Layout::Q3K => planes(4, 2, 2, true),
+            Layout::Q4K => planes(8, 0, 2, true),
+            Layout::Q5K => planes(8, 2, 2, true),
+            Layout::Q6K => planes(8, 4, 2, true),
+            Layout::Iq4Nl => planes(8, 0, 2, false),
+            Layout::Iq4Xs => planes(8, 0, 1, true),
+        }
+    }
+
+    /// A row's columns are padded to a multiple of this many elements.
+    pub fn unit(self) -> u64 {
+        match self {
+            Layout::F32 | Layout::F16 | Layout::Bf16 => 16,
+            _ if self.planes().super_block => 256,
+            _ => 32,
+        }
+    }
+
+    /// Groups of 16 elements in a row of `cols`, padding included; `None` on overflow.
+    pub fn groups(self, cols: u64) -> Option<u64> {
+        Some(cols.checked_next_multiple_of(self.unit())? / 16)
+    }
+
+    /// Words of a row of `cols` elements: a multiple of 4, so that every row starts at 16 bytes; `None` on overflow.
+    pub fn row_words(self, cols: u64) -> Option<u64> {
+        let groups = self.groups(cols)?;
+        let p = self.planes();
+        let per_group = p.low + p.high;
+        let bytes = groups.checked_mul(per_group)?;
+        let bytes = bytes.checked_add((groups * p.sub_halves / 2).next_multiple_of(4))?;
+        let bytes = bytes.checked_add(if p.super_block { groups / 4 } else { 0 })?;
+        Some(bytes.checked_next_multiple_of(16)? / 4)
+    }
+
+    /// The name in messages and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::F32 => "f32",
+            Layout::F16 => "f16",
+            Layout::Bf16 => "bf16",
+            Layout::Q8 => "q8",
+            Layout::Q4 => "q4",
+            Layout::Q5 => "q5",
+            Layout::Q2K => "q2_k",
+            Layout::Q3K => "q3_k",
+            Layout::Q4K => "q4_k",
+            Layout::Q5K => "q5_k",
+            Layout::Q6K => "q6_k",
+            Layout::Iq4Nl => "iq4_nl",
+            Layout::Iq4Xs => "iq4_xs",
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The element type that a checkpoint's header names: one of ours, or anything else.
 ///
 /// A checkpoint may hold tensors that nobody asks for (masks, packed integers), so a foreign type is an error only
 /// when a plan uses the tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Element {
     /// A type that weights can have.
-    Float(Dtype),
+    Known(Dtype),
     /// Another type, by its name in the header.
     Other(String),
 }
 
 impl Element {
-    /// Reads a header's name; never fails.
+    /// Reads the name in a safetensors header; never fails.
     pub fn parse(name: &str) -> Self {
-        Dtype::from_name(name).map_or_else(|| Element::Other(name.to_owned()), Element::Float)
+        let float = Dtype::FLOATS.into_iter().find(|d| d.name() == name);
+        float.map_or_else(|| Element::Other(name.to_owned()), Element::Known)
     }
 
     /// The name in the header.
     pub fn name(&self) -> &str {
         match self {
-            Element::Float(dtype) => dtype.name(),
+            Element::Known(dtype) => dtype.name(),
             Element::Other(name) => name,
         }
     }
 
-    /// Bits of one element (safetensors 0.8, `Dtype::bitsize`), or `None` for a name that this list lacks.
+    /// Bits of one element (safetensors 0.8, `Dtype::bitsize`), or `None` for a name that this list lacks or a block.
     pub fn bits(&self) -> Option<u64> {
         Some(match self.name() {
             "F4" => 4,
@@ -130,13 +371,13 @@ impl Element {
     /// The weight type, or [`Error::Dtype`] naming `tensor`.
     ///
     /// # Errors
-    /// [`Error::Dtype`] for every type that is not F32, F16 or BF16.
-    pub fn float(&self, tensor: &str) -> Result<Dtype> {
+    /// [`Error::Dtype`] for every type that is not a [`Dtype`].
+    pub fn known(&self, tensor: &str) -> Result<Dtype> {
         match self {
-            Element::Float(dtype) => Ok(*dtype),
+            Element::Known(dtype) => Ok(*dtype),
             Element::Other(name) => Err(Error::Dtype {
                 what: tensor.to_owned(),
-                expected: "F32, F16 or BF16".to_owned(),
+                expected: Dtype::ALL.map(Dtype::name).join(", "),
                 found: name.clone(),
             }),
         }
@@ -149,16 +390,36 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_foreign_ones_survive() {
+        for d in Dtype::FLOATS {
+            assert_eq!(Element::parse(d.name()), Element::Known(d));
+            assert_eq!(Element::Known(d).bits(), Some(d.block_bytes() * 8));
+        }
         for d in Dtype::ALL {
-            assert_eq!(Dtype::from_name(d.name()), Some(d));
-            assert_eq!(Element::parse(d.name()), Element::Float(d));
-            assert_eq!(Element::Float(d).bits(), Some(d.bytes() * 8));
-            assert_eq!(d.lanes() * d.bytes(), 16);
+            assert_eq!(Dtype::from_ggml_type(d.ggml_type()), Some(d));
         }
         let i4 = Element::parse("I4");
         assert_eq!((i4.name(), i4.bits()), ("I4", None));
+        assert_eq!(Element::parse("Q4_0"), Element::Other("Q4_0".into()), "no such type in safetensors");
         assert_eq!(Element::parse("I64").bits(), Some(64));
-        assert!(matches!(Element::parse("I32").float("x"), Err(Error::Dtype { found, .. }) if found == "I32"));
+        assert!(matches!(Element::parse("I32").known("x"), Err(Error::Dtype { found, .. }) if found == "I32"));
+        assert_eq!(Dtype::from_ggml_type(9), None, "Q8_1 is for activations");
+    }
+
+    // Bits for each weight of a long row: a file's block, and at most 6 % more on the device except for the pairs of f16
+    // that Q4_0 and Q5_0 get for one.
+    #[test]
+    fn layouts_are_tight() {
+        for d in Dtype::ALL {
+            let file = d.bytes_of(8192).unwrap() as f64;
+            let device = 4.0 * d.layout().row_words(8192).unwrap() as f64;
+            let limit = if matches!(d, Dtype::Q4_0 | Dtype::Q5_0) { 1.12 } else { 1.06 };
+            assert!(device >= file && device <= limit * file, "{d}: {file} bytes in the file, {device} on the device");
+            assert_eq!(d.layout().unit() % d.block(), 0);
+        }
+        assert_eq!(Layout::Q4.row_words(32), Some(8), "4 words of nibbles, one of scale and minimum, padding");
+        assert_eq!(Layout::Q6K.row_words(256), Some(32 + 16 + 4 + 4), "with 3 words of padding");
+        assert_eq!(Layout::F16.row_words(1), Some(8));
+        assert_eq!(Layout::F32.row_words(u64::MAX), None);
     }
 
     #[test]
@@ -170,13 +431,5 @@ mod tests {
         assert_eq!(Dtype::BF16.to_f32(&[0x80, 0x3f, 0x20, 0xc0]).unwrap(), [1.0, -2.5]);
         assert!(Dtype::BF16.to_f32(&[0x7f, 0x80, 0]).is_err());
         assert!(Dtype::F16.to_f32(&[]).unwrap().is_empty());
-    }
-
-    #[test]
-    fn f16_rounds_to_nearest_even() {
-        // 2049 lies between 2048 and 2050 (both f16): even mantissa wins; 65520 is the first value that overflows.
-        let bytes = f32_to_f16_bytes(&[1.0, 2049.0, 2051.0, 65519.0, 65520.0]);
-        let back = Dtype::F16.to_f32(&bytes).unwrap();
-        assert_eq!(back, [1.0, 2048.0, 2052.0, 65504.0, f32::INFINITY]);
     }
 }

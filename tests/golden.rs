@@ -16,7 +16,13 @@ fn prompt(engine: &Engine, case: &Case) -> Prompt {
         .iter()
         .enumerate()
         .map(|(key, patches)| {
-            let embeds = engine.model.vision.encode(&engine.gpu, &patches.pixel_values, patches.grid()).unwrap();
+            let embeds = engine
+                .model
+                .vision
+                .as_ref()
+                .unwrap()
+                .encode(&engine.gpu, &patches.pixel_values, patches.grid())
+                .unwrap();
             Media { key: key as u64, grid: patches.grid(), embeds }
         })
         .collect();

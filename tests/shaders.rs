@@ -19,13 +19,13 @@ fn text(path: &str) -> String {
 }
 
 fn formats(kernel: &Kernel) -> Vec<Option<WeightFormat>> {
-    if kernel.weight { WeightFormat::ALL.into_iter().map(Some).collect() } else { vec![None] }
+    if kernel.weight { WeightFormat::all().map(Some).collect() } else { vec![None] }
 }
 
 /// A module of `kernel` as naga sees it. Nothing beyond WebGPU's core is enabled, and f16 only where asked for.
 fn module(kernel: &Kernel, weight: Option<WeightFormat>) -> (Module, ModuleInfo) {
     let source = assemble(kernel, weight);
-    let f16 = weight == Some(WeightFormat::F16);
+    let f16 = weight == Some(WeightFormat::NativeF16);
     assert_eq!(source.starts_with("enable f16;"), f16, "{} {weight:?}", kernel.name);
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|e| panic!("{} {weight:?}: {}", kernel.name, e.emit_to_string(&source)));
@@ -207,7 +207,7 @@ fn every_kernel_has_an_op_and_a_twin() {
     assert_eq!(but(names("src/ops", "rs"), &["mod"]), kernels);
     assert_eq!(but(names("tests/reference", "rs"), &["mod", "weights"]), kernels);
     // Formats and fragments are the same set too.
-    assert_eq!(names("shaders/weight", "wgsl").len(), WeightFormat::ALL.len());
+    assert_eq!(names("shaders/weight", "wgsl").len(), WeightFormat::all().count());
 }
 
 /// Twins define what is right, so they know nothing of the crate.

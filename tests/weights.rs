@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use fanlight::Error;
-use fanlight::dtype::{Dtype, Element};
+use fanlight::dtype::{Dtype, Element, Layout};
 use fanlight::model::qwen2_5_vl::{config, names};
 use fanlight::weights::index::{INDEX, SINGLE};
 use fanlight::weights::plan::{CHUNK_BYTES, plan, stream};
@@ -369,7 +369,7 @@ struct Buffers {
 impl Buffers {
     fn new(plan: &Plan) -> Self {
         let shards =
-            |m: &fanlight::weights::plan::MatrixPlan| m.shards.iter().map(|s| vec![0; s.bytes as usize]).collect();
+            |m: &fanlight::weights::plan::MatrixPlan| m.shards.iter().map(|s| vec![0; s.bytes() as usize]).collect();
         let matrices = plan.matrices.iter().map(shards).collect();
         Buffers { matrices, vectors: vec![None; plan.vectors.len()], patience: usize::MAX }
     }
@@ -401,30 +401,26 @@ fn run(plan: &Plan, source: &dyn Source, chunk: u64) -> Buffers {
     buffers
 }
 
-/// The rows of one piece in the device's layout, straight from the definition.
-fn twin_rows(file: &[u8], info: &TensorInfo, piece: &Piece, dtype: Dtype, stride: usize) -> Vec<u8> {
+/// The rows of one piece in the device's layout, straight from the definition: floats in the file's type, each row filled
+/// with zeros up to 16 elements.
+fn twin_rows(file: &[u8], info: &TensorInfo, piece: &Piece) -> Vec<u8> {
     let data = &file[info.range.start as usize..info.range.end as usize];
-    let Element::Float(from) = info.dtype else { panic!("{info:?}") };
+    let Element::Known(dtype) = info.dtype else { panic!("{info:?}") };
+    let size = if dtype == Dtype::F32 { 4 } else { 2 };
     let mut out = Vec::new();
     for row in 0..piece.padded_rows {
-        for col in 0..stride {
-            let bytes = from.bytes() as usize;
-            let at = (row * piece.cols + col) * bytes;
-            if row >= piece.rows || col >= piece.cols {
-                out.extend(vec![0; dtype.bytes() as usize]);
-            } else if from == dtype {
-                out.extend_from_slice(&data[at..at + bytes]);
-            } else {
-                out.extend_from_slice(&from.to_f32(&data[at..at + bytes]).unwrap()[0].to_le_bytes());
-            }
+        let start = out.len();
+        if row < piece.rows {
+            out.extend_from_slice(&data[row * piece.cols * size..][..piece.cols * size]);
         }
+        out.resize(start + piece.cols.next_multiple_of(16) * size, 0);
     }
     out
 }
 
 fn twin_vector(file: &[u8], info: &TensorInfo, piece: &Piece) -> Vec<f32> {
     let data = &file[info.range.start as usize..info.range.end as usize];
-    let Element::Float(from) = info.dtype else { panic!("{info:?}") };
+    let Element::Known(from) = info.dtype else { panic!("{info:?}") };
     let mut values = from.to_f32(data).unwrap();
     values.resize(piece.padded_rows, 0.0);
     values
@@ -445,7 +441,7 @@ fn check(
             .iter()
             .flat_map(|piece| {
                 let info = checkpoint.get(&piece.tensor).unwrap();
-                twin_rows(&files[&info.file], info, piece, m.dtype, m.stride)
+                twin_rows(&files[&info.file], info, piece)
             })
             .collect();
         assert!(shards.concat() == expected, "{}", m.name);
@@ -512,24 +508,24 @@ fn random_plans_stream_to_what_the_definition_says() {
         let checkpoint = Checkpoint::new(infos).unwrap();
         let source = Noting::new(source);
 
-        // Four rows of 70 f32 take 1152 bytes.
-        let max_binding = 1152 + random.below(6000) as u64;
+        // Four rows of 70 f32 take 1280 bytes.
+        let max_binding = 1280 + random.below(6000) as u64;
         let limits = Limits { max_binding, max_buffer: max_binding + random.below(9) as u64 };
         let plan = plan(&checkpoint, &matrices, &vectors, limits).unwrap();
         for (m, spec) in plan.matrices.iter().zip(&matrices) {
-            assert!(m.stride % m.dtype.lanes() as usize == 0 && m.stride >= m.cols && m.stride < m.cols + 8);
             let mut row = 0;
             for (i, shard) in m.shards.iter().enumerate() {
                 assert_eq!(shard.row_start, row);
-                assert!(shard.bytes <= max_binding && shard.rows > 0);
-                assert_eq!(shard.bytes, shard.rows as u64 * m.stride as u64 * m.dtype.bytes());
-                assert!(shard.rows % 4 == 0 || i + 1 == m.shards.len());
+                assert!(shard.bytes() <= max_binding && shard.rows > 0);
+                assert_eq!(shard.row_words, shard.layout.row_words(m.cols as u64).unwrap());
+                let ends = m.shards.get(i + 1).is_none_or(|next| next.layout != shard.layout);
+                assert!(shard.rows % 4 == 0 || ends);
                 row += shard.rows;
             }
             assert_eq!((row, m.cols), (spec.rows, spec.cols));
         }
         let device: u64 = plan.device_bytes().values().sum();
-        let shards: u64 = plan.matrices.iter().flat_map(|m| &m.shards).map(|s| s.bytes).sum();
+        let shards: u64 = plan.matrices.iter().flat_map(|m| &m.shards).map(|s| s.bytes()).sum();
         assert_eq!(device, shards + plan.vectors.iter().map(|v| v.len as u64 * 4).sum::<u64>());
 
         let chunk = [1, 4096, 5000, CHUNK_BYTES][round % 4];
@@ -545,27 +541,31 @@ fn random_plans_stream_to_what_the_definition_says() {
 }
 
 #[test]
-fn pieces_of_several_types_become_f32() {
+fn pieces_of_several_types_keep_them() {
     let file = ours::write(&[
         ("a", "BF16", &[1, 2], &[0x80, 0x3f, 0x20, 0xc0]),
-        ("b", "F16", &[1, 2], &[0, 0x3c, 0xff, 0x7b]),
+        ("b", "BF16", &[1, 2], &[0, 0, 0x80, 0xbf]),
+        ("c", "F16", &[1, 2], &[0, 0x3c, 0xff, 0x7b]),
     ]);
     let source = memory(&[(SINGLE, &file.unwrap())]);
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
-    let spec = MatrixSpec::new("m", vec![Piece::matrix("a", 1, 2), Piece::matrix("b", 1, 2)]);
+    let spec = MatrixSpec::new("m", ["a", "b", "c"].map(|name| Piece::matrix(name, 1, 2)).to_vec());
     let plan = plan(&checkpoint, &[spec], &[], ROOMY).unwrap();
-    assert_eq!((plan.matrices[0].dtype, plan.matrices[0].stride), (Dtype::F32, 4));
+    let shards: Vec<_> = plan.matrices[0].shards.iter().map(|s| (s.row_start, s.rows, s.layout)).collect();
+    assert_eq!(shards, [(0, 2, Layout::Bf16), (2, 1, Layout::F16)]);
     let buffers = run(&plan, &source, CHUNK_BYTES);
-    let values = Dtype::F32.to_f32(&buffers.matrices[0][0]).unwrap();
-    assert_eq!(values, [1.0, -2.5, 0.0, 0.0, 1.0, 65504.0, 0.0, 0.0]);
+    let read = |dtype: Dtype, bytes: &[u8]| dtype.to_f32(bytes).unwrap();
+    let bf16 = read(Dtype::BF16, &buffers.matrices[0][0]);
+    assert_eq!((bf16.len(), &bf16[..3], &bf16[16..19]), (32, &[1.0, -2.5, 0.0][..], &[0.0, -1.0, 0.0][..]));
+    assert_eq!(read(Dtype::F16, &buffers.matrices[0][1])[..3], [1.0, 65504.0, 0.0]);
 }
 
 #[test]
 fn one_tensor_can_serve_twice() {
-    let values: Vec<u8> = (0..24u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
-    let source = memory(&[(SINGLE, &ours::write(&[("w", "F32", &[6, 4], &values)]).unwrap())]);
+    let values: Vec<u8> = (0..96u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+    let source = memory(&[(SINGLE, &ours::write(&[("w", "F32", &[6, 16], &values)]).unwrap())]);
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
-    let piece = || Piece::matrix("w", 6, 4);
+    let piece = || Piece::matrix("w", 6, 16);
     let specs = [MatrixSpec::new("a", vec![piece()]), MatrixSpec::new("b", vec![piece(), piece()])];
     let plan = plan(&checkpoint, &specs, &[], ROOMY).unwrap();
     let buffers = run(&plan, &source, CHUNK_BYTES);
@@ -584,7 +584,7 @@ fn nothing_is_planned_that_does_not_fit() {
     let vector = |v: VectorSpec| plan(&checkpoint, &[], &[v], ROOMY);
 
     let fine = plan(&checkpoint, &[w(6, 5)], &[v("b", 6)], ROOMY).unwrap();
-    assert_eq!(fine.device_bytes(), BTreeMap::from([("text", 6 * 32 + 24)]));
+    assert_eq!(fine.device_bytes(), BTreeMap::from([("text", 6 * 64 + 24)]));
     assert_eq!(fine.source_bytes(), 144);
 
     let error = plan_one(w(5, 6), ROOMY).unwrap_err();
@@ -594,15 +594,15 @@ fn nothing_is_planned_that_does_not_fit() {
     assert!(matches!(&missing, Error::Missing { what, .. } if what == "nobody"), "{missing}");
     assert!(matches!(vector(v("i", 6)), Err(Error::Dtype { found, .. }) if found == "I32"));
 
-    // Rows of 32 bytes: four fit 128, all six 192.
+    // Rows of 64 bytes: four fit 256, all six 384.
     let limits = |max_binding, max_buffer| Limits { max_binding, max_buffer };
     let rows = |l| plan_one(w(6, 5), l).map(|p| p.matrices[0].shards.iter().map(|s| s.rows).collect::<Vec<_>>());
-    assert_eq!(rows(limits(192, 192)).unwrap(), [6]);
-    assert_eq!(rows(limits(191, 1000)).unwrap(), [4, 2]);
-    assert_eq!(rows(limits(1000, 128)).unwrap(), [4, 2]);
-    let error = rows(limits(127, 1000)).unwrap_err();
+    assert_eq!(rows(limits(384, 384)).unwrap(), [6]);
+    assert_eq!(rows(limits(383, 1000)).unwrap(), [4, 2]);
+    assert_eq!(rows(limits(1000, 256)).unwrap(), [4, 2]);
+    let error = rows(limits(255, 1000)).unwrap_err();
     assert!(
-        matches!(&error, Error::DeviceTooSmall { limit, needed: 128, available: 127, .. }
+        matches!(&error, Error::DeviceTooSmall { limit, needed: 256, available: 255, .. }
             if limit == "maxStorageBufferBindingSize"),
         "{error}"
     );
@@ -678,10 +678,10 @@ fn the_golden_checkpoints_load() {
                 let buffers = run(&plan, &source, chunk);
                 check(&plan, &buffers, &matrices, &vectors, &checkpoint, &files);
             }
-            seen.push((plan.matrices[1].dtype, files.len() > 1));
+            seen.push((plan.matrices[1].shards[0].layout, files.len() > 1));
         }
     }
-    for wanted in [(Dtype::F32, false), (Dtype::F32, true), (Dtype::F16, false), (Dtype::BF16, false)] {
+    for wanted in [(Layout::F32, false), (Layout::F32, true), (Layout::F16, false), (Layout::Bf16, false)] {
         assert!(seen.contains(&wanted), "{wanted:?} in {seen:?}");
     }
 }

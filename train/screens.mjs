@@ -120,7 +120,7 @@ function element(kind, look, fixed) {
   const style = [];
   let color;
   const size = kind === 'heading' ? int(19, 26) : look.size + (chance(0.3) ? int(-1, 3) : 0);
-  style.push(`font-size:${Math.max(15, Math.min(26, size))}px`, `font-weight:${kind === 'heading' ? pick([600, 700]) : kind === 'button' ? pick([400, 500, 600, 700]) : chance(0.2) ? 700 : 400}`);
+  style.push(`font-size:${Math.max(16, Math.min(26, size))}px`, `font-weight:${kind === 'heading' ? pick([600, 700]) : kind === 'button' ? pick([400, 500, 600, 700]) : chance(0.2) ? 700 : 400}`);
   if (kind === 'button') {
     color = weighted(look.dark
       ? { red: 3, orange: 2, yellow: 2, green: 3, teal: 2, blue: 3, purple: 2, pink: 2, gray: 2, white: 1.5 }
@@ -154,7 +154,7 @@ const SIZES = [[168, 112], [196, 112], [224, 112], [224, 168], [252, 140], [280,
 function screen(x, y) {
   const [w, h] = pick(SIZES);
   const dark = chance(0.28);
-  const look = { dark, size: int(15, 20) };
+  const look = { dark, size: int(16, 22) };
   const page = jitter(dark ? pick(['#121212', '#1e1e2e', '#202124', '#0f172a', '#263238', '#1b1b1b']) : pick(['#ffffff', '#ffffff', '#f5f5f5', '#fafafa', '#eef2f7', '#fff8e7', '#f0f7f0', '#e8eaf0']), 3);
   const rows = [];
   const maxRows = Math.max(1, Math.round(h / int(44, 60)));

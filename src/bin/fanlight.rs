@@ -24,6 +24,7 @@ mod native {
     use fanlight::generate::sampler::SamplingParams;
     use fanlight::gpu::{Gpu, GpuOptions};
     use fanlight::image::{ImageOptions, Picture, decode};
+    use fanlight::model::gguf::GgufModel;
     use fanlight::model::registry;
     use fanlight::weights::plan::Limits;
     use fanlight::weights::safetensors;
@@ -53,8 +54,8 @@ mod native {
 
     #[derive(Args)]
     struct ModelArgs {
-        /// Checkpoint folder in Hugging Face layout.
-        #[arg(long, value_name = "DIR")]
+        /// Checkpoint folder in Hugging Face layout, or a .gguf file.
+        #[arg(long, value_name = "DIR|FILE.gguf")]
         model: PathBuf,
         /// Take a software adapter even where there is a hardware one.
         #[arg(long)]
@@ -215,10 +216,25 @@ mod native {
         }
     }
 
-    async fn load(args: &ModelArgs) -> Result<Engine> {
-        if !args.model.is_dir() {
-            return Err(Error::missing(args.model.display().to_string(), "the file system (a folder was expected)"));
+    /// The folder, and the file in it that was named instead of the folder.
+    fn place(model: &Path) -> Result<(Directory, Option<String>)> {
+        if model.is_dir() {
+            return Ok((Directory::new(model), None));
         }
+        match (model.parent(), model.file_name().and_then(|name| name.to_str())) {
+            (Some(folder), Some(name)) if model.is_file() && name.ends_with(".gguf") => {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                Ok((Directory::new(folder), Some(name.to_owned())))
+            }
+            _ => {
+                let place = "the file system (a folder or a .gguf file was expected)";
+                Err(Error::missing(model.display().to_string(), place))
+            }
+        }
+    }
+
+    async fn load(args: &ModelArgs) -> Result<Engine> {
+        let (files, gguf) = place(&args.model)?;
         let gpu = Gpu::open(&GpuOptions { software: args.software, ..GpuOptions::default() }).await?;
         let show = std::io::stderr().is_terminal();
         let mut percent = 0;
@@ -229,7 +245,10 @@ mod native {
                 eprint!("\rloading {now} %{}", if now == 100 { "\n" } else { "" });
             }
         };
-        Engine::load(&gpu, &Directory::new(&args.model), &mut progress).await
+        match gguf {
+            Some(file) => Engine::load(&gpu, &GgufModel::open(&files, &file).await?, &mut progress).await,
+            None => Engine::load(&gpu, &files, &mut progress).await,
+        }
     }
 
     fn read(path: &Path) -> Result<Vec<u8>> {
@@ -411,12 +430,16 @@ mod native {
     }
 
     async fn inspect(args: Inspect) -> Result<()> {
-        let source = Directory::new(&args.model.model);
+        let (files, gguf) = place(&args.model.model)?;
         let gpu = Gpu::open(&GpuOptions { software: args.model.software, ..GpuOptions::default() }).await;
         // Without a device: WebGPU's guaranteed limits.
         let (max_binding, max_buffer) =
             gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
-        let d = registry::describe(&source, Limits { max_binding, max_buffer }).await?;
+        let limits = Limits { max_binding, max_buffer };
+        let d = match gguf {
+            Some(file) => registry::describe(&GgufModel::open(&files, &file).await?, limits).await?,
+            None => registry::describe(&files, limits).await?,
+        };
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
         println!("model          {}", d.family);
         println!("parameters     {}", d.parameters);
@@ -430,7 +453,10 @@ mod native {
             d.decoder.vocab,
             d.max_positions
         );
-        println!("vision         {} blocks, hidden {}", d.vision.0, d.vision.1);
+        match d.vision {
+            Some((blocks, hidden)) => println!("vision         {blocks} blocks, hidden {hidden}"),
+            None => println!("vision         none: texts alone"),
+        }
         match &gpu {
             Ok(gpu) => {
                 let caps = gpu.caps();
@@ -450,14 +476,18 @@ mod native {
         for (part, bytes) in &parts {
             println!("  {part:<12} {}", mib(*bytes));
         }
-        let largest = d.plan.matrices.iter().flat_map(|m| &m.shards).map(|s| s.bytes).max().unwrap_or(0);
+        let largest = d.plan.matrices.iter().flat_map(|m| &m.shards).map(|s| s.bytes()).max().unwrap_or(0);
         println!("largest buffer {}", mib(largest));
         println!("KV cache       {} per 1024 tokens", mib(d.cache_bytes(1024)));
-        println!("largest image  {} patches of one image fit a binding", d.max_patches(max_binding));
+        if let Some(patches) = d.max_patches(max_binding) {
+            println!("largest image  {patches} patches of one image fit a binding");
+        }
         if args.tensors {
             for m in &d.plan.matrices {
                 let cut = if m.shards.len() > 1 { format!(" in {} shards", m.shards.len()) } else { String::new() };
-                println!("{:<40} {} [{}, {}]{cut}", m.name, m.dtype.name(), m.rows, m.cols);
+                let mut layouts: Vec<&str> = m.shards.iter().map(|s| s.layout.name()).collect();
+                layouts.dedup();
+                println!("{:<40} {} [{}, {}]{cut}", m.name, layouts.join("+"), m.rows, m.cols);
             }
             for v in &d.plan.vectors {
                 println!("{:<40} F32 [{}]", v.name, v.len);

@@ -3,7 +3,7 @@
 //! enable lines · weight fragment · shared helpers · kernel. There is no template language; what varies is an
 //! `override` constant or the choice of a fragment.
 
-use crate::dtype::Dtype;
+use crate::dtype::Layout;
 
 /// How a kernel uses a storage buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,40 +14,55 @@ pub enum Access {
     Write,
 }
 
-/// How a weight matrix lies in device memory, and so which fragment reads it.
+/// How the elements of a weight matrix are read from device memory: which fragment of `shaders/weight/` a kernel gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeightFormat {
-    /// 32-bit floats.
-    F32,
-    /// Half floats, two in a word, unpacked with `unpack2x16float`: works on every device.
-    F16Packed,
     /// Half floats read as WGSL `f16`: needs the shader-f16 feature.
-    F16,
-    /// bfloat16, two in a word: a shift makes each an exact f32.
-    Bf16,
+    NativeF16,
+    /// A layout that every device reads; half floats are unpacked with `unpack2x16float`.
+    Plain(Layout),
 }
 
 impl WeightFormat {
-    /// All of them, for tests.
-    pub const ALL: [WeightFormat; 4] =
-        [WeightFormat::F32, WeightFormat::F16Packed, WeightFormat::F16, WeightFormat::Bf16];
+    /// How this device reads a layout.
+    pub fn of(layout: Layout, shader_f16: bool) -> Self {
+        match layout {
+            Layout::F16 if shader_f16 => WeightFormat::NativeF16,
+            other => WeightFormat::Plain(other),
+        }
+    }
 
-    /// The format in which a checkpoint's elements are kept on a device.
-    pub fn of(dtype: Dtype, shader_f16: bool) -> Self {
-        match dtype {
-            Dtype::F32 => WeightFormat::F32,
-            Dtype::F16 if shader_f16 => WeightFormat::F16,
-            Dtype::F16 => WeightFormat::F16Packed,
-            Dtype::BF16 => WeightFormat::Bf16,
+    /// All of them, for tests.
+    pub fn all() -> impl Iterator<Item = WeightFormat> {
+        std::iter::once(WeightFormat::NativeF16).chain(Layout::ALL.into_iter().map(WeightFormat::Plain))
+    }
+
+    /// The layout that it reads.
+    pub fn layout(self) -> Layout {
+        match self {
+            WeightFormat::NativeF16 => Layout::F16,
+            WeightFormat::Plain(layout) => layout,
         }
     }
 
     fn fragment(self) -> &'static str {
         match self {
-            WeightFormat::F32 => include_str!("../../shaders/weight/f32.wgsl"),
-            WeightFormat::F16Packed => include_str!("../../shaders/weight/f16_packed.wgsl"),
-            WeightFormat::F16 => include_str!("../../shaders/weight/f16.wgsl"),
-            WeightFormat::Bf16 => include_str!("../../shaders/weight/bf16.wgsl"),
+            WeightFormat::NativeF16 => include_str!("../../shaders/weight/f16.wgsl"),
+            WeightFormat::Plain(layout) => match layout {
+                Layout::F32 => include_str!("../../shaders/weight/f32.wgsl"),
+                Layout::F16 => include_str!("../../shaders/weight/f16_packed.wgsl"),
+                Layout::Bf16 => include_str!("../../shaders/weight/bf16.wgsl"),
+                Layout::Q8 => include_str!("../../shaders/weight/q8.wgsl"),
+                Layout::Q4 => include_str!("../../shaders/weight/q4.wgsl"),
+                Layout::Q5 => include_str!("../../shaders/weight/q5.wgsl"),
+                Layout::Q2K => include_str!("../../shaders/weight/q2_k.wgsl"),
+                Layout::Q3K => include_str!("../../shaders/weight/q3_k.wgsl"),
+                Layout::Q4K => include_str!("../../shaders/weight/q4_k.wgsl"),
+                Layout::Q5K => include_str!("../../shaders/weight/q5_k.wgsl"),
+                Layout::Q6K => include_str!("../../shaders/weight/q6_k.wgsl"),
+                Layout::Iq4Nl => include_str!("../../shaders/weight/iq4_nl.wgsl"),
+                Layout::Iq4Xs => include_str!("../../shaders/weight/iq4_xs.wgsl"),
+            },
         }
     }
 }
@@ -116,11 +131,11 @@ impl std::hash::Hash for PipelineKey {
 /// The WGSL module of a kernel with a weight fragment, exactly as the device gets it.
 pub fn assemble(kernel: &Kernel, weight: Option<WeightFormat>) -> String {
     let mut text = String::new();
-    if weight == Some(WeightFormat::F16) {
+    if weight == Some(WeightFormat::NativeF16) {
         text.push_str("enable f16;\n");
     }
     if kernel.weight {
-        text.push_str(weight.unwrap_or(WeightFormat::F32).fragment());
+        text.push_str(weight.unwrap_or(WeightFormat::Plain(Layout::F32)).fragment());
     }
     for part in kernel.shared {
         text.push_str(part);

@@ -22,22 +22,23 @@ impl Loaded {
     pub async fn load(gpu: &Gpu, plan: &Plan, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let mut sink = Device { gpu, plan, matrices: Vec::new(), vectors: Vec::new(), written: 0 };
         for matrix in &plan.matrices {
-            let words = matrix.stride * matrix.dtype.bytes() as usize / 4; // per row
             let shards = matrix
                 .shards
                 .iter()
                 .map(|shard| {
-                    let tensor = gpu.persistent(&matrix.name, shard.rows, words, Element::U32)?;
-                    Ok(WeightShard { tensor, row_start: shard.row_start, rows: shard.rows })
+                    // Fits: the plan has checked both against the device's limits.
+                    let stride = shard.row_words as usize;
+                    Ok(WeightShard {
+                        tensor: gpu.persistent(&matrix.name, shard.rows, stride, Element::U32)?,
+                        row_start: shard.row_start,
+                        rows: shard.rows,
+                        stride,
+                        groups: shard.layout.groups(matrix.cols as u64).unwrap_or(0) as usize,
+                        format: WeightFormat::of(shard.layout, gpu.caps().shader_f16),
+                    })
                 })
                 .collect::<Result<_>>()?;
-            sink.matrices.push(Weight {
-                shards,
-                rows: matrix.rows,
-                cols: matrix.cols,
-                stride: matrix.stride,
-                format: WeightFormat::of(matrix.dtype, gpu.caps().shader_f16),
-            });
+            sink.matrices.push(Weight { shards, rows: matrix.rows, cols: matrix.cols });
         }
         for vector in &plan.vectors {
             sink.vectors.push(gpu.persistent(&vector.name, 1, vector.len, Element::F32)?);

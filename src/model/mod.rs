@@ -2,8 +2,10 @@
 
 pub mod cache;
 pub mod decoder;
+pub mod gguf;
 pub mod load;
 pub mod positions;
+pub mod qwen2;
 pub mod qwen2_5_vl;
 pub mod registry;
 
@@ -36,14 +38,19 @@ pub struct MediaTokens {
     pub tokens_per_second: f32,
 }
 
+impl MediaTokens {
+    /// For a model that takes no media: ids that no vocabulary has.
+    pub const NONE: MediaTokens = MediaTokens { image: u32::MAX, video: u32::MAX, merge: 1, tokens_per_second: 1.0 };
+}
+
 /// A model on the device, whatever its family.
 pub struct Model {
     /// Which family, by its `model_type`.
     pub family: &'static str,
     /// The text decoder.
     pub decoder: Decoder,
-    /// The vision tower.
-    pub vision: Box<dyn VisionTower>,
+    /// The vision tower; a text model has none.
+    pub vision: Option<Box<dyn VisionTower>>,
     /// The decoder's rotary embedding.
     pub rope: Rope,
     /// How media stand in a prompt.

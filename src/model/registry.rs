@@ -4,12 +4,12 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::cache::KvCache;
 use crate::model::decoder::DecoderConfig;
-use crate::model::{Model, qwen2_5_vl};
+use crate::model::{Model, qwen2, qwen2_5_vl};
 use crate::weights::plan::{Limits, Plan};
 use crate::weights::source::Source;
 
 /// The `model_type`s that can be loaded.
-pub const FAMILIES: [&str; 1] = [qwen2_5_vl::config::MODEL_TYPE];
+pub const FAMILIES: [&str; 2] = [qwen2_5_vl::config::MODEL_TYPE, qwen2::MODEL_TYPE];
 
 /// Largest config.json that is read.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -39,6 +39,7 @@ pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, 
     let (family, config) = read_config(source).await?;
     match family {
         qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::load(gpu, source, &config, progress).await,
+        qwen2::MODEL_TYPE => qwen2::load(gpu, source, &config, progress).await,
         other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
     }
 }
@@ -56,8 +57,8 @@ pub struct Description {
     pub decoder: DecoderConfig,
     /// Longest context that the checkpoint is made for.
     pub max_positions: usize,
-    /// Blocks and width of the vision tower.
-    pub vision: (usize, usize),
+    /// Blocks and width of the vision tower, if there is one.
+    pub vision: Option<(usize, usize)>,
 }
 
 impl Description {
@@ -67,8 +68,8 @@ impl Description {
     }
 
     /// Most patches of one picture whose widest intermediate `[patches, vision width]` in f32 fits one binding.
-    pub fn max_patches(&self, max_binding: u64) -> u64 {
-        max_binding / (4 * self.vision.1 as u64).max(1)
+    pub fn max_patches(&self, max_binding: u64) -> Option<u64> {
+        self.vision.map(|(_, width)| max_binding / (4 * width as u64).max(1))
     }
 }
 
@@ -86,7 +87,18 @@ pub async fn describe(source: &dyn Source, limits: Limits) -> Result<Description
                 parameters: plan.parameters(),
                 decoder: qwen2_5_vl::decoder_config(&config.text),
                 max_positions: config.text.max_position_embeddings,
-                vision: (config.vision.depth, config.vision.hidden_size),
+                vision: Some((config.vision.depth, config.vision.hidden_size)),
+                plan,
+            })
+        }
+        qwen2::MODEL_TYPE => {
+            let (text, _, plan) = qwen2::plan(source, &config, limits).await?;
+            Ok(Description {
+                family,
+                parameters: plan.parameters(),
+                decoder: qwen2_5_vl::decoder_config(&text),
+                max_positions: text.max_position_embeddings,
+                vision: None,
                 plan,
             })
         }

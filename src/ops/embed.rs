@@ -22,10 +22,11 @@ pub static KERNEL: Kernel = Kernel {
 struct Params {
     n: u32,
     cols4: u32,
-    stride4: u32,
+    stride: u32,
+    groups: u32,
     row_start: u32,
     rows: u32,
-    pad: [u32; 3],
+    pad: [u32; 2],
 }
 
 /// Embeddings `[n, cols]` of the token ids `ids` `[1, n]` or `[n, 1]`. Every id must be below `weight.rows`.
@@ -40,13 +41,14 @@ pub fn embed(rec: &mut Recorder, ids: &Tensor, weight: &Weight) -> Result<Tensor
         let params = Params {
             n: n as u32,
             cols4: weight.cols as u32 / 4,
-            stride4: weight.stride as u32 / 4,
+            stride: shard.stride as u32,
+            groups: shard.groups as u32,
             row_start: shard.row_start as u32,
             rows: shard.rows as u32,
-            pad: [0; 3],
+            pad: [0; 2],
         };
         let groups = rec.grid((n * weight.cols / 4).div_ceil(64));
-        let variant = Variant::weighted(weight.format, &[("WG", 64.0)]);
+        let variant = Variant::weighted(shard.format, &[("WG", 64.0)]);
         rec.dispatch(&KERNEL, variant, &params, &[&shard.tensor, ids, &y], groups);
     }
     Ok(y)

@@ -39,7 +39,7 @@ pub(super) fn record(
     options: LinearOptions,
 ) {
     let variant = Variant::weighted(
-        weight.format,
+        shard.format,
         &[("BIAS", bias.is_some().into()), ("ADD", options.add.into()), ("ACT", if options.gelu { 1.0 } else { 0.0 })],
     );
     let groups = [shard.rows.div_ceil(TILE) as u32, rows.n.div_ceil(TILE) as u32, 1];

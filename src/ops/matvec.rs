@@ -41,7 +41,7 @@ pub(super) fn record(
     options: LinearOptions,
 ) {
     let variant = Variant::weighted(
-        weight.format,
+        shard.format,
         &[
             ("WG", 64.0),
             ("BIAS", bias.is_some().into()),

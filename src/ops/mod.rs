@@ -36,7 +36,7 @@ pub static KERNELS: [&Kernel; 12] = [
 ];
 
 /// A weight matrix `[rows, cols]` (out features, in features) on the device, cut by rows into shards that each fit one
-/// storage binding.
+/// storage binding and are each of one format.
 #[derive(Clone)]
 pub struct Weight {
     /// The pieces in row order.
@@ -45,21 +45,23 @@ pub struct Weight {
     pub rows: usize,
     /// In features.
     pub cols: usize,
-    /// Elements from one row to the next: `cols` padded with zeros.
-    pub stride: usize,
-    /// How the elements are stored.
-    pub format: WeightFormat,
 }
 
 /// Rows `row_start .. row_start + rows` of a [`Weight`].
 #[derive(Clone)]
 pub struct WeightShard {
-    /// The memory.
+    /// The memory: `rows` rows of `stride` words.
     pub tensor: Tensor,
     /// First row.
     pub row_start: usize,
     /// Number of rows.
     pub rows: usize,
+    /// Words from one row to the next: a multiple of 4.
+    pub stride: usize,
+    /// Groups of 16 elements in a row, those that only pad it included.
+    pub groups: usize,
+    /// How the elements are stored.
+    pub format: WeightFormat,
 }
 
 /// What a linear layer does besides multiplying.
@@ -107,7 +109,7 @@ pub fn linear(
 ) -> Result<()> {
     // A width that is no multiple of 4 is padded with zeros on both sides.
     let cols = weight.cols.next_multiple_of(4);
-    check("linear x", &[rows.x_row + rows.n, cols], &[x.rows, x.cols], x.cols == cols && cols <= weight.stride)?;
+    check("linear x", &[rows.x_row + rows.n, cols], &[x.rows, x.cols], x.cols == cols)?;
     check("linear y", &[rows.y_row + rows.n, weight.rows], &[y.rows, y.cols], y.cols == weight.rows)?;
     if let Some(bias) = bias {
         check("linear bias", &[weight.rows], &[bias.len()], bias.len() >= weight.rows)?;
@@ -136,11 +138,13 @@ struct LinearParams {
     n: u32,
     m: u32,
     k4: u32,
-    stride4: u32,
+    stride: u32,
+    groups: u32,
     row_start: u32,
     rows: u32,
     x_row: u32,
     y_row: u32,
+    pad: [u32; 3],
 }
 
 impl LinearParams {
@@ -149,11 +153,13 @@ impl LinearParams {
             n: rows.n as u32,
             m: weight.rows as u32,
             k4: weight.cols.div_ceil(4) as u32,
-            stride4: weight.stride as u32 / 4,
+            stride: shard.stride as u32,
+            groups: shard.groups as u32,
             row_start: shard.row_start as u32,
             rows: shard.rows as u32,
             x_row: rows.x_row as u32,
             y_row: rows.y_row as u32,
+            pad: [0; 3],
         }
     }
 }

@@ -31,13 +31,16 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// Reads the headers: of `model.safetensors` if it exists (as transformers prefers it), else of every shard.
+    /// The source's own table, or else reads the headers: of `model.safetensors` if it exists (as transformers prefers it), else of every shard.
     ///
     /// # Errors
     /// [`Error::Missing`] if there is neither file, or if a shard is not there; [`Error::Malformed`] for a header that
     /// [`super::safetensors::parse`] refuses, a shard name that [`check_name`] refuses, an index that names a tensor
     /// its shard does not hold, or a tensor that two shards hold.
     pub async fn open(source: &dyn Source) -> Result<Self> {
+        if let Some(checkpoint) = source.tensors() {
+            return Ok(checkpoint.clone());
+        }
         if source.size(SINGLE).await?.is_some() {
             return Self::new(read_header(source, SINGLE).await?);
         }

@@ -3,8 +3,10 @@
 //! [`source`] reads byte ranges, [`safetensors`] reads headers, [`index`] joins shards into one table of tensors,
 //! [`plan`] decides which bytes go to which buffer and streams them there. Nothing here names wgpu.
 
+pub mod gguf;
 pub mod index;
 pub mod plan;
+pub mod repack;
 pub mod safetensors;
 pub mod source;
 

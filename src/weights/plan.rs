@@ -1,20 +1,20 @@
 //! Which bytes of which file go to which device buffer: decided purely, from what the model wants, what the checkpoint
 //! holds and what the device allows. Then [`stream`] follows the plan in file order, a few MiB at a time.
 //!
-//! **Matrices** keep the checkpoint's element type bit for bit (bf16 stays bf16). If the tensors that one matrix stacks
-//! differ in type, the matrix becomes f32, which holds every f16 and bf16 exactly. A row of `cols` elements takes
-//! `stride` elements: `cols` rounded up to 16 bytes, filled with zeros, so that a kernel can load whole `vec4<u32>`.
-//! **Vectors** (norm weights, biases) are small and always become f32.
+//! **Matrices** keep the checkpoint's precision bit for bit (bf16 stays bf16, a quantized block keeps codes and scales); a
+//! row becomes planes as [`super::repack`] says. **Vectors** (norm weights, biases) are small and always become f32.
 //!
-//! A matrix larger than one binding is cut into shards of whole rows. Rows that only pad a piece are not written:
-//! a sink's buffers start as zeros, as WebGPU guarantees for a new `GPUBuffer`.
+//! A matrix larger than one binding is cut into shards of whole rows, and where the tensors that it stacks differ in layout
+//! (a GGUF's q and k in 4 bits, its v in 6), it is cut there too. Rows that only pad a piece are not written: a sink's
+//! buffers start as zeros, as WebGPU guarantees for a new `GPUBuffer`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::index::Checkpoint;
+use super::repack::repack_row;
 use super::source::{Source, read_exact};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
 
 /// How many bytes [`stream`] reads at a time unless told otherwise: 8 MiB.
@@ -122,10 +122,19 @@ pub struct Limits {
 pub struct Shard {
     /// Its first row in the matrix.
     pub row_start: usize,
-    /// Its rows: a multiple of 4, except in the last shard.
+    /// Its rows.
     pub rows: usize,
-    /// The buffer's size: `rows` × stride × element size, a multiple of 16.
-    pub bytes: u64,
+    /// How they lie there.
+    pub layout: Layout,
+    /// Words from one row to the next: [`Layout::row_words`].
+    pub row_words: u64,
+}
+
+impl Shard {
+    /// The buffer's size, a multiple of 16.
+    pub fn bytes(&self) -> u64 {
+        self.rows as u64 * self.row_words * 4
+    }
 }
 
 /// Rows of one tensor that move from a file to one shard (or to one vector, where a "row" is an element).
@@ -139,6 +148,8 @@ pub struct RowCopy {
     pub dtype: Dtype,
     /// Rows.
     pub rows: u64,
+    /// Elements of a row.
+    pub cols: usize,
     /// Bytes of a row in the file.
     pub row_bytes: u64,
     /// The shard; 0 for a vector.
@@ -154,14 +165,10 @@ pub struct RowCopy {
 pub struct MatrixPlan {
     /// The model's name for it.
     pub name: String,
-    /// Element type on the device.
-    pub dtype: Dtype,
     /// Output features.
     pub rows: usize,
     /// Input features.
     pub cols: usize,
-    /// Elements from one row to the next: `cols` up to a multiple of [`Dtype::lanes`], the rest zeros.
-    pub stride: usize,
     /// Its buffers, in row order.
     pub shards: Vec<Shard>,
     /// What fills them.
@@ -219,7 +226,7 @@ fn find<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Found<'a>> {
             found: tensor.shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
         });
     }
-    let dtype = tensor.dtype.float(&piece.tensor)?;
+    let dtype = tensor.dtype.known(&piece.tensor)?;
     Ok(Found { piece, dtype, file: &tensor.file, range: tensor.range.clone() })
 }
 
@@ -248,45 +255,61 @@ fn plan_matrix(checkpoint: &Checkpoint, spec: &MatrixSpec, limits: Limits) -> Re
     }
     spec.sources.iter().try_for_each(|piece| check_piece(&spec.name, piece, spec.cols))?;
     let found: Vec<Found> = spec.sources.iter().map(|piece| find(checkpoint, piece)).collect::<Result<_>>()?;
-    let first = found[0].dtype; // a spec without pieces has no rows and was refused above
-    let dtype = if found.iter().all(|f| f.dtype == first) { first } else { Dtype::F32 };
-
-    let stride = (spec.cols as u64).checked_next_multiple_of(dtype.lanes());
-    let row_bytes = stride.and_then(|n| n.checked_mul(dtype.bytes()));
-    let total = row_bytes.and_then(|n| n.checked_mul(spec.rows as u64));
-    let (Some(stride), Some(row_bytes), Some(_)) = (stride, row_bytes, total) else {
-        return Err(contradiction(&spec.name, "a size below 2^64 bytes"));
-    };
-    let stride = usize::try_from(stride).map_err(|_| contradiction(&spec.name, "rows that can be addressed"))?;
-    let shards = cut(&spec.name, spec.rows, row_bytes, limits)?;
-
+    let mut shards: Vec<Shard> = Vec::new();
     let mut copies = Vec::new();
     let mut top = 0; // the piece's first row in the matrix
-    for f in &found {
-        let src_row_bytes = f.piece.cols as u64 * f.dtype.bytes(); // ≤ row_bytes × 2, which fits
-        for (shard, s) in shards.iter().enumerate() {
-            let begin = top.max(s.row_start);
-            let end = (top + f.piece.rows).min(s.row_start + s.rows);
-            if begin < end {
-                copies.push(RowCopy {
-                    file: f.file.to_owned(),
-                    start: f.range.start + (begin - top) as u64 * src_row_bytes,
-                    dtype: f.dtype,
-                    rows: (end - begin) as u64,
-                    row_bytes: src_row_bytes,
-                    shard,
-                    offset: (begin - s.row_start) as u64 * row_bytes,
-                    dst_row_bytes: row_bytes,
-                });
+    let mut found = found.as_slice();
+    while let Some(first) = found.first() {
+        // A run of pieces of one layout shares its shards.
+        let layout = first.dtype.layout();
+        let run = found.iter().take_while(|f| f.dtype.layout() == layout).count();
+        let (pieces, rest) = found.split_at(run);
+        found = rest;
+        let rows = pieces.iter().map(|f| f.piece.padded_rows).sum();
+        let row_words = layout.row_words(spec.cols as u64);
+        let row_bytes = row_words.and_then(|n| n.checked_mul(4));
+        let total = row_bytes.and_then(|n| n.checked_mul(spec.rows as u64));
+        let (Some(row_words), Some(row_bytes), Some(_)) = (row_words, row_bytes, total) else {
+            return Err(contradiction(&spec.name, "a size below 2^64 bytes"));
+        };
+        let first_shard = shards.len();
+        shards.extend(cut(&spec.name, rows, row_bytes, limits)?.map(|(row_start, rows)| Shard {
+            row_start: top + row_start,
+            rows,
+            layout,
+            row_words,
+        }));
+        for f in pieces {
+            let src_row_bytes = f.dtype.bytes_of(f.piece.cols as u64).ok_or_else(|| {
+                let expected = format!("rows of a multiple of {} elements, as {} needs", f.dtype.block(), f.dtype);
+                Error::malformed(&f.piece.tensor, expected, f.piece.cols.to_string())
+            })?;
+            for (shard, s) in shards.iter().enumerate().skip(first_shard) {
+                let begin = top.max(s.row_start);
+                let end = (top + f.piece.rows).min(s.row_start + s.rows);
+                if begin < end {
+                    copies.push(RowCopy {
+                        file: f.file.to_owned(),
+                        start: f.range.start + (begin - top) as u64 * src_row_bytes,
+                        dtype: f.dtype,
+                        rows: (end - begin) as u64,
+                        cols: f.piece.cols,
+                        row_bytes: src_row_bytes,
+                        shard,
+                        offset: (begin - s.row_start) as u64 * row_bytes,
+                        dst_row_bytes: row_bytes,
+                    });
+                }
             }
+            top += f.piece.padded_rows;
         }
-        top += f.piece.padded_rows;
     }
-    Ok(MatrixPlan { name: spec.name.clone(), dtype, rows: spec.rows, cols: spec.cols, stride, shards, copies })
+    Ok(MatrixPlan { name: spec.name.clone(), rows: spec.rows, cols: spec.cols, shards, copies })
 }
 
-/// Cuts `rows` rows of `row_bytes` into shards that fit a binding and a buffer.
-fn cut(name: &str, rows: usize, row_bytes: u64, limits: Limits) -> Result<Vec<Shard>> {
+/// Cuts `rows` rows of `row_bytes` into runs (first row, rows) that fit a binding and a buffer: multiples of 4 rows,
+/// except for the last.
+fn cut(name: &str, rows: usize, row_bytes: u64, limits: Limits) -> Result<impl Iterator<Item = (usize, usize)>> {
     let (limit, available) = if limits.max_binding <= limits.max_buffer {
         ("maxStorageBufferBindingSize", limits.max_binding)
     } else {
@@ -299,11 +322,7 @@ fn cut(name: &str, rows: usize, row_bytes: u64, limits: Limits) -> Result<Vec<Sh
         let needed = row_bytes * rows.min(4) as u64;
         return Err(Error::DeviceTooSmall { limit: limit.to_owned(), needed, available, what: name.to_owned() });
     }
-    let shards = (0..rows).step_by(most).map(|row_start| {
-        let rows = most.min(rows - row_start);
-        Shard { row_start, rows, bytes: rows as u64 * row_bytes }
-    });
-    Ok(shards.collect())
+    Ok((0..rows).step_by(most).map(move |row_start| (row_start, most.min(rows - row_start))))
 }
 
 fn plan_vector(checkpoint: &Checkpoint, spec: &VectorSpec) -> Result<VectorPlan> {
@@ -315,12 +334,20 @@ fn plan_vector(checkpoint: &Checkpoint, spec: &VectorSpec) -> Result<VectorPlan>
     let mut at = 0u64;
     for piece in &spec.sources {
         let f = find(checkpoint, piece)?;
+        if f.dtype.block() != 1 {
+            return Err(Error::Dtype {
+                what: piece.tensor.clone(),
+                expected: Dtype::FLOATS.map(Dtype::name).join(", "),
+                found: f.dtype.name().to_owned(),
+            });
+        }
         copies.push(RowCopy {
             file: f.file.to_owned(),
             start: f.range.start,
             dtype: f.dtype,
             rows: piece.rows as u64,
-            row_bytes: f.dtype.bytes(),
+            cols: 1,
+            row_bytes: f.dtype.block_bytes(),
             shard: 0,
             offset: at * 4,
             dst_row_bytes: 4,
@@ -366,13 +393,13 @@ pub struct Read {
 impl Plan {
     /// Parameters in the tensors that the plan reads.
     pub fn parameters(&self) -> u64 {
-        self.copies().map(|(_, _, c)| c.rows * (c.row_bytes / c.dtype.bytes())).fold(0, u64::saturating_add)
+        self.copies().map(|(_, _, c)| c.rows.saturating_mul(c.cols as u64)).fold(0, u64::saturating_add)
     }
 
     /// Bytes on the device, by the part of the model that a name starts with (`vision`, `text`, `lm_head`).
     pub fn device_bytes(&self) -> BTreeMap<&str, u64> {
         let mut parts = BTreeMap::new();
-        let matrices = self.matrices.iter().map(|m| (&m.name, m.shards.iter().map(|s| s.bytes).sum()));
+        let matrices = self.matrices.iter().map(|m| (&m.name, m.shards.iter().map(Shard::bytes).sum()));
         let vectors = self.vectors.iter().map(|v| (&v.name, v.len as u64 * 4));
         for (name, bytes) in matrices.chain(vectors) {
             let part = name.split('.').next().unwrap_or(name);
@@ -469,11 +496,13 @@ pub async fn stream(
             match part.target {
                 Target::Matrix(i) => {
                     let offset = copy.offset + part.rows.start * copy.dst_row_bytes;
-                    let dtype = plan.matrices[i].dtype;
-                    if copy.dtype == dtype && copy.row_bytes == copy.dst_row_bytes {
+                    if copy.dtype.block() == 1 && copy.row_bytes == copy.dst_row_bytes {
                         sink.write(i, copy.shard, offset, src)?;
                     } else {
-                        pad_rows(copy, dtype, src, &mut rows_out)?;
+                        rows_out.clear();
+                        for row in src.chunks_exact(copy.row_bytes as usize) {
+                            repack_row(copy.dtype, row, copy.cols, &mut rows_out)?;
+                        }
                         sink.write(i, copy.shard, offset, &rows_out)?;
                     }
                 }
@@ -494,23 +523,6 @@ pub async fn stream(
             done += src.len() as u64;
         }
         progress(done, total);
-    }
-    Ok(())
-}
-
-/// Lays the rows of `src` out in `out` as they lie on the device: widened to f32 if `dtype` asks for it, zeros behind.
-fn pad_rows(copy: &RowCopy, dtype: Dtype, src: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    out.clear();
-    // Both are below the chunk's few MiB or one row that the device can hold.
-    let (row, dst_row) = (copy.row_bytes as usize, copy.dst_row_bytes as usize);
-    for row in src.chunks_exact(row) {
-        let end = out.len() + dst_row;
-        if copy.dtype == dtype {
-            out.extend_from_slice(row);
-        } else {
-            copy.dtype.to_f32(row)?.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
-        }
-        out.resize(end, 0);
     }
     Ok(())
 }

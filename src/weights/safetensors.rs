@@ -383,7 +383,7 @@ mod tests {
         let header = r#"{"a":{"dtype":"F3","shape":[5],"data_offsets":[0,2]}}"#;
         let tensors = parse("f", header.as_bytes(), 8 + header.len() as u64 + 2).unwrap();
         assert_eq!(tensors[0].dtype, Element::Other("F3".into()));
-        assert!(tensors[0].dtype.float("a").is_err());
+        assert!(tensors[0].dtype.known("a").is_err());
     }
 
     #[test]

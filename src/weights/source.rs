@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use super::brief;
+use super::index::Checkpoint;
 use crate::error::{Error, Result};
 
 /// A boxed future without a `Send` bound: in the browser everything lives on one thread.
@@ -32,6 +33,11 @@ pub trait Source {
     /// The bytes `range` of `file`, all of them. [`Error::Missing`] if the file does not exist, [`Error::Malformed`] if
     /// it ends before `range.end`.
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> Pending<'a, Vec<u8>>;
+
+    /// The table of tensors, for a source that knows it already; others leave it to [`Checkpoint::open`].
+    fn tensors(&self) -> Option<&Checkpoint> {
+        None
+    }
 
     /// The whole of a small file. [`Error::Missing`] if it does not exist, [`Error::Malformed`] if it is longer than
     /// `max` bytes.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::engine::Result;
+use super::engine::dtype::Layout;
 use super::engine::gpu::{Gpu, Kernel, Recorder, Tensor, Variant, WeightFormat};
 use super::engine::ops::{Weight, WeightShard};
 use super::reference::weights;
@@ -59,9 +60,16 @@ impl Bench {
     }
 
     /// The formats that this device reads.
-    pub fn formats(&self) -> Vec<WeightFormat> {
+    pub fn all_formats(&self) -> Vec<WeightFormat> {
         let native = self.gpu.caps().shader_f16;
-        WeightFormat::ALL.into_iter().filter(|f| native || *f != WeightFormat::F16).collect()
+        WeightFormat::all().filter(|f| native || *f != WeightFormat::NativeF16).collect()
+    }
+
+    /// The floats and one quantized format, for cases that turn many other things.
+    pub fn formats(&self) -> Vec<WeightFormat> {
+        let mut formats = self.all_formats();
+        formats.retain(|f| matches!(f.layout(), Layout::F32 | Layout::F16 | Layout::Bf16 | Layout::Q4));
+        formats
     }
 
     fn next(&mut self) -> u64 {
@@ -96,40 +104,106 @@ impl Bench {
         }
     }
 
-    /// A weight `[rows, cols]` in `format` with `stride` elements from row to row, in shards of at most
-    /// `shard_rows` rows and of what one binding holds. Padding is zero up to a multiple of 4
-    /// columns, which kernels may read, and NaN beyond.
+    /// A weight `[rows, cols]` in `format`, in shards of at most `shard_rows` rows and of what one binding holds. Floats
+    /// are zero up to a multiple of 4 columns, which kernels may read, and NaN beyond; codes of quantized formats are
+    /// anything. Behind each row lie `slack` times 16 bytes that nobody may read.
     pub fn weight(&mut self, format: WeightFormat, shape: Shape, data: Data) -> Matrix {
-        let Shape { rows, cols, stride, shard_rows } = shape;
-        let bytes = if format == WeightFormat::F32 { 4 } else { 2 };
-        let room = self.gpu.caps().max_binding as usize / (stride * bytes);
-        let mut bits = Vec::with_capacity(rows * stride);
-        let mut exact = Vec::with_capacity(rows * stride);
-        for i in 0..rows * stride {
-            let mut value = match i % stride {
-                column if column < cols => self.value(data),
-                column if column < cols.next_multiple_of(4) => 0.0,
+        let Shape { rows, cols, slack, shard_rows } = shape;
+        let layout = format.layout();
+        let groups = layout.groups(cols as u64).unwrap() as usize;
+        let used = layout.row_words(cols as u64).unwrap() as usize;
+        let stride = used + 4 * slack;
+        let room = self.gpu.caps().max_binding as usize / (4 * stride);
+        let mut words = Vec::with_capacity(rows * stride);
+        let mut exact = Vec::with_capacity(rows * 16 * groups);
+        for row in 0..rows {
+            let start = words.len();
+            match layout {
+                Layout::F32 | Layout::F16 | Layout::Bf16 => {
+                    self.float_row(layout, row, cols, 16 * groups, data, &mut words, &mut exact)
+                }
+                _ => {
+                    self.quantized_row(layout, groups, data, &mut words);
+                    exact.extend(weights::decode(layout.name(), &words[start..], groups));
+                }
+            }
+            assert_eq!(words.len(), start + used);
+            words.resize(start + stride, u32::MAX);
+        }
+        let (values, sizes) = exact.into_iter().unzip();
+        let shape = Shape { shard_rows: shard_rows.min(room), ..shape };
+        Matrix { shape, format, groups, stride, words, values, sizes }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one row of `weight`")]
+    fn float_row(
+        &mut self,
+        layout: Layout,
+        row: usize,
+        cols: usize,
+        width: usize,
+        data: Data,
+        words: &mut Vec<u32>,
+        exact: &mut Vec<(f64, f64)>,
+    ) {
+        let mut codes = Vec::with_capacity(width);
+        for column in 0..width {
+            let mut value = match column {
+                _ if column < cols => self.value(data),
+                _ if column < cols.next_multiple_of(4) => 0.0,
                 _ => f32::NAN,
             };
-            if bytes == 2 && data == Data::Plain && i % 97 == 0 {
+            if layout != Layout::F32 && data == Data::Plain && (row * width + column) % 97 == 0 {
                 // A subnormal binary16 (and an ordinary bfloat16).
                 value *= 2e-5;
             }
-            let (code, worth) = match format {
-                WeightFormat::F32 => (value.to_bits(), f64::from(value)),
-                WeightFormat::Bf16 => {
+            let (code, worth) = match layout {
+                Layout::F32 => (value.to_bits(), f64::from(value)),
+                Layout::Bf16 => {
                     let code = half::bf16::from_f32(value).to_bits();
                     (code.into(), weights::bf16(code))
                 }
-                WeightFormat::F16 | WeightFormat::F16Packed => {
+                _ => {
                     let code = half::f16::from_f32(value).to_bits();
                     (code.into(), weights::f16(code))
                 }
             };
-            bits.push(code);
-            exact.push(worth);
+            codes.push(code);
+            exact.push((worth, worth.abs()));
         }
-        Matrix { shape: Shape { shard_rows: shard_rows.min(room), ..shape }, format, bits, exact }
+        match layout {
+            Layout::F32 => words.extend(codes),
+            _ => words.extend(codes.chunks(2).map(|pair| pair[0] | pair[1] << 16)),
+        }
+    }
+
+    /// Any codes and sub-scales with scales that give values of the size that `data` asks for.
+    fn quantized_row(&mut self, layout: Layout, groups: usize, data: Data, words: &mut Vec<u32>) {
+        let planes = layout.planes();
+        let start = words.len();
+        let used = layout.row_words(16 * groups as u64).unwrap() as usize;
+        words.extend((0..used).map(|_| self.state_word()));
+        // Where the f16 are: behind everything for super-blocks, else in place of the sub-scales.
+        let codes = groups * (planes.low + planes.high) as usize / 4;
+        let subs = (groups * planes.sub_halves as usize / 2).div_ceil(4);
+        let floats = if planes.super_block { codes + subs..codes + subs + groups / 16 } else { codes..codes + subs };
+        // Largest code times largest sub-scale, so that values stay near 1 (or the outlier).
+        let largest = match layout {
+            Layout::Q8 | Layout::Iq4Nl => 128.0,
+            Layout::Q4 | Layout::Q5 => 16.0,
+            Layout::Q2K => 45.0,
+            Layout::Q3K => 500.0,
+            Layout::Iq4Xs | Layout::Q6K | Layout::Q4K => 4000.0,
+            _ => 8000.0,
+        };
+        for word in &mut words[start..][floats] {
+            let [low, high] = [0, 1].map(|_| u32::from(half::f16::from_f32(self.value(data) / largest).to_bits()));
+            *word = low | high << 16;
+        }
+    }
+
+    fn state_word(&mut self) -> u32 {
+        (self.next() >> 32) as u32
     }
 
     /// Runs a recording and notes what it launched.
@@ -210,22 +284,38 @@ impl Bench {
 pub struct Shape {
     pub rows: usize,
     pub cols: usize,
-    pub stride: usize,
+    /// 16-byte units behind each row.
+    pub slack: usize,
     pub shard_rows: usize,
 }
 
-/// A weight on the host: the bits that go to the device and what they are worth.
+/// A weight on the host: the words that go to the device and what they are worth.
 pub struct Matrix {
     pub shape: Shape,
     pub format: WeightFormat,
-    bits: Vec<u32>,
-    exact: Vec<f64>,
+    /// Groups of 16 elements in a row: [`Matrix::values`] has rows of 16 times this.
+    pub groups: usize,
+    /// Words of a row.
+    pub stride: usize,
+    words: Vec<u32>,
+    values: Vec<f64>,
+    sizes: Vec<f64>,
 }
 
 impl Matrix {
-    /// The values of a shard, `[rows, stride]`.
+    /// Elements from one row of [`Matrix::values`] to the next.
+    pub fn width(&self) -> usize {
+        16 * self.groups
+    }
+
+    /// The values of a shard.
     pub fn values(&self, row_start: usize, rows: usize) -> &[f64] {
-        &self.exact[row_start * self.shape.stride..][..rows * self.shape.stride]
+        &self.values[row_start * self.width()..][..rows * self.width()]
+    }
+
+    /// The sums of the absolute terms of [`Matrix::values`].
+    pub fn sizes(&self, row_start: usize, rows: usize) -> &[f64] {
+        &self.sizes[row_start * self.width()..][..rows * self.width()]
     }
 
     /// First row and number of rows of each shard.
@@ -236,29 +326,26 @@ impl Matrix {
 
     /// Rows `row_start ..` of it, as a matrix of its own.
     pub fn slice(&self, row_start: usize, rows: usize) -> Matrix {
-        let words = row_start * self.shape.stride..(row_start + rows) * self.shape.stride;
-        let shape = Shape { rows, shard_rows: rows, ..self.shape };
         Matrix {
-            shape,
-            format: self.format,
-            bits: self.bits[words.clone()].to_vec(),
-            exact: self.exact[words].to_vec(),
+            shape: Shape { rows, shard_rows: rows, ..self.shape },
+            words: self.words[row_start * self.stride..][..rows * self.stride].to_vec(),
+            values: self.values(row_start, rows).to_vec(),
+            sizes: self.sizes(row_start, rows).to_vec(),
+            ..*self
         }
     }
 
     /// Puts it on the device.
     pub fn upload(&self, rec: &mut Recorder) -> Result<Weight> {
-        let Shape { rows, cols, stride, .. } = self.shape;
+        let Shape { rows, cols, .. } = self.shape;
+        let Matrix { format, groups, stride, .. } = *self;
         let mut shards = Vec::new();
         for (row_start, rows) in self.shards() {
-            let bits = &self.bits[row_start * stride..][..rows * stride];
-            let words: Vec<u32> = match self.format {
-                WeightFormat::F32 => bits.to_vec(),
-                _ => bits.chunks(2).map(|pair| pair[0] | pair[1] << 16).collect(),
-            };
-            shards.push(WeightShard { tensor: rec.upload_u32("weight", rows, &words)?, row_start, rows });
+            let words = &self.words[row_start * stride..][..rows * stride];
+            let tensor = rec.upload_u32("weight", rows, words)?;
+            shards.push(WeightShard { tensor, row_start, rows, stride, groups, format });
         }
-        Ok(Weight { shards, rows, cols, stride, format: self.format })
+        Ok(Weight { shards, rows, cols })
     }
 }
 

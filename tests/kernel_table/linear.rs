@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, Data, Shape, Tolerance, absolute, constant, variants, wide};
 use super::engine::Result;
+use super::engine::dtype::Layout;
 use super::engine::gpu::{Kernel, Recorder, Variant, WeightFormat};
 use super::engine::ops::{self, LinearOptions, Rows};
 use super::reference::matmul::Linear;
@@ -18,7 +19,7 @@ struct Product {
     y_row: usize,
     rows: usize,
     cols: usize,
-    stride: usize,
+    slack: usize,
     shard_rows: usize,
     bias: bool,
     options: LinearOptions,
@@ -28,10 +29,8 @@ struct Product {
 
 impl Product {
     fn new(n: usize, rows: usize, cols: usize, format: WeightFormat) -> Self {
-        // Rows are padded to 16 bytes, as the loader does.
-        let stride = cols.next_multiple_of(if format == WeightFormat::F32 { 4 } else { 8 });
         let (shard_rows, options, data) = (usize::MAX, LinearOptions::default(), Data::Plain);
-        Product { n, x_row: 0, y_row: 0, rows, cols, stride, shard_rows, bias: false, options, format, data }
+        Product { n, x_row: 0, y_row: 0, rows, cols, slack: 0, shard_rows, bias: false, options, format, data }
     }
 }
 
@@ -55,7 +54,7 @@ impl Route {
 
 async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
     let mut rec = Recorder::new(&bench.gpu);
-    let shape = Shape { rows: p.rows, cols: p.cols, stride: p.stride, shard_rows: p.shard_rows };
+    let shape = Shape { rows: p.rows, cols: p.cols, slack: p.slack, shard_rows: p.shard_rows };
     let matrix = bench.weight(p.format, shape, p.data);
     let weight = matrix.upload(&mut rec)?;
     // Rows of x around those in use are NaN; rows of y around those written must stay.
@@ -78,7 +77,9 @@ async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
         }
         Route::Direct(kernel, overrides) => {
             for shard in &weight.shards {
-                let sizes = [p.n, p.rows, width / 4, p.stride / 4, shard.row_start, shard.rows, p.x_row, p.y_row];
+                let (k4, place) = (width / 4, [shard.row_start, shard.rows, p.x_row, p.y_row]);
+                let [row_start, rows, x_row, y_row] = place;
+                let sizes = [p.n, p.rows, k4, shard.stride, shard.groups, row_start, rows, x_row, y_row, 0, 0, 0];
                 let params = sizes.map(|size| size as u32);
                 let bindings = [&shard.tensor, &x_gpu, &bias_gpu, &y_gpu];
                 let groups = if kernel.name == "matvec" {
@@ -105,7 +106,7 @@ async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
             n: p.n,
             m: p.rows,
             k: width,
-            stride: p.stride,
+            stride: matrix.width(),
             row_start,
             rows,
             x_row: p.x_row,
@@ -120,7 +121,7 @@ async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
         } else {
             matmul(w, &x, &bias, &mut want, &linear);
         }
-        matmul(&absolute(w), &absolute(&x), &absolute(&bias), &mut size, &linear);
+        matmul(matrix.sizes(row_start, rows), &absolute(&x), &absolute(&bias), &mut size, &linear);
     }
     bench.compare_sums(&(direct, constants, p), &y_gpu, &want, &size, SUM).await
 }
@@ -139,7 +140,7 @@ async fn kernel_variants(bench: &mut Bench, kernel: &'static Kernel, max_n: usiz
             }
             // Offsets, wider padding and uneven shards at once.
             let product = Product::new(7, 67, 28, format);
-            let product = Product { x_row: 3, y_row: 2, stride: 48, shard_rows: 29, ..product };
+            let product = Product { x_row: 3, y_row: 2, slack: 3, shard_rows: 29, ..product };
             check(bench, route, route.apply(product)).await?;
         }
     }
@@ -179,6 +180,23 @@ pub async fn sizes(bench: &mut Bench) -> Result<()> {
                 let product = Product { x_row: turn % 3, y_row: turn % 4, bias, options, ..product };
                 check(bench, Route::Linear, product).await?;
                 turn += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every format through both kernels: offsets, uneven shards, rows of one and of several blocks, outliers.
+pub async fn formats(bench: &mut Bench) -> Result<()> {
+    for format in bench.all_formats() {
+        for (n, rows, cols, shard_rows, slack) in
+            [(1, 61, 256, 29, 0), (3, 130, 1024, 64, 1), (5, 67, 256, 67, 2), (66, 129, 768, 100, 0), (2, 9, 96, 4, 0)]
+        {
+            for data in [Data::Plain, Data::Outliers] {
+                let options = LinearOptions { gelu: false, add: true };
+                let product =
+                    Product { x_row: 2, y_row: 1, bias: true, options, ..Product::new(n, rows, cols, format) };
+                check(bench, Route::Linear, Product { slack, shard_rows, data, ..product }).await?;
             }
         }
     }
@@ -225,5 +243,5 @@ pub async fn shards(bench: &mut Bench) -> Result<()> {
 
 /// More workgroups than one dimension of a dispatch holds.
 pub async fn many_outputs(bench: &mut Bench) -> Result<()> {
-    check(bench, Route::Linear, Product::new(1, 4 * 65535 + 7, 4, WeightFormat::Bf16)).await
+    check(bench, Route::Linear, Product::new(1, 4 * 65535 + 7, 4, WeightFormat::Plain(Layout::Bf16))).await
 }

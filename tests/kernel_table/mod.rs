@@ -59,6 +59,7 @@ pub static TABLE: &[Case] = cases![
     "matmul: variants and formats" => linear::matmul_variants,
     "matvec: variants and formats" => linear::matvec_variants,
     "linear: sizes" => linear::sizes,
+    "linear: every format" => linear::formats,
     "linear: outliers" => linear::outliers,
     "linear: shards" => linear::shards,
     "linear: more outputs than one grid row" => linear::many_outputs,

@@ -153,10 +153,7 @@ impl Config {
         if model_type != MODEL_TYPE {
             return Err(unsupported(format!("model_type {model_type}"), MODEL_TYPE));
         }
-        if let Some(q) = root.get("quantization_config") {
-            let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-            return Err(unsupported(format!("{} weights", clip(method)), "weights in f32, f16 or bf16"));
-        }
+        refuse_quantization(&root)?;
         // As in transformers: with a text_config, decoder fields at the top level mean nothing.
         let text = root.section("text_config")?;
         let tie = root.flag("tie_word_embeddings", false)?
@@ -189,6 +186,22 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// The decoder's part of a file that describes nothing else, and whether its embedding also serves as `lm_head`.
+///
+/// # Errors
+/// As [`Config::parse`], for the fields of the decoder.
+pub fn parse_text(json: &Value) -> Result<(TextConfig, bool)> {
+    let root = Section::new("", json)?;
+    refuse_quantization(&root)?;
+    Ok((TextConfig::read(&root)?, root.flag("tie_word_embeddings", false)?))
+}
+
+fn refuse_quantization(root: &Section) -> Result<()> {
+    let Some(q) = root.get("quantization_config") else { return Ok(()) };
+    let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+    Err(unsupported(format!("{} weights", clip(method)), "weights in f32, f16 or bf16, or a GGUF file"))
 }
 
 impl TextConfig {

@@ -27,8 +27,19 @@ impl VisionTower for vision::Vision {
 /// Any error of the source or of the checkpoint's files.
 pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<(config::Config, Plan)> {
     let config = config::Config::parse(config)?;
-    // The kernels read four values at a time.
-    for (what, size) in [("hidden_size", config.text.hidden_size), ("head_dim", config.text.head_dim)] {
+    check_sizes(&config.text)?;
+    let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+    let (matrices, vectors) = names::specs(&config);
+    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits)?;
+    Ok((config, plan))
+}
+
+/// The kernels read four values at a time.
+///
+/// # Errors
+/// [`Error::UnsupportedModel`] for a width that is no multiple of that.
+pub fn check_sizes(text: &config::TextConfig) -> Result<()> {
+    for (what, size) in [("hidden_size", text.hidden_size), ("head_dim", text.head_dim)] {
         if !size.is_multiple_of(4) || (what == "head_dim" && size > 256) {
             return Err(Error::UnsupportedModel {
                 found: format!("{what} {size}"),
@@ -36,10 +47,7 @@ pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<
             });
         }
     }
-    let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
-    let (matrices, vectors) = names::specs(&config);
-    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits)?;
-    Ok((config, plan))
+    Ok(())
 }
 
 /// What the shared decoder needs of this family's configuration.
@@ -67,7 +75,7 @@ pub async fn load(gpu: &Gpu, source: &dyn Source, config: &[u8], progress: &mut 
     Ok(Model {
         family: config::MODEL_TYPE,
         decoder: Decoder::new(decoder_config(text), config.tie_word_embeddings, &mut loaded)?,
-        vision: Box::new(vision::Vision::new(config.vision.clone(), &mut loaded)?),
+        vision: Some(Box::new(vision::Vision::new(config.vision.clone(), &mut loaded)?)),
         rope: text.rope(),
         media: MediaTokens {
             image: config.image_token_id,

@@ -1,6 +1,6 @@
 //! The checkpoint's tensor names and what the model makes of them: the only place that knows either.
 
-use super::config::Config;
+use super::config::{Config, TextConfig};
 use crate::weights::plan::{MatrixSpec, Piece, VectorSpec};
 
 /// A tensor's canonical name: the one that transformers ≥ 4.52 saves. Idempotent.
@@ -65,26 +65,14 @@ pub fn specs(config: &Config) -> (Vec<MatrixSpec>, Vec<VectorSpec>) {
     all.linear("vision.merger.fc1", &merger("mlp.0"), &[unit], unit, 1, true);
     all.linear("vision.merger.fc2", &merger("mlp.2"), &[v.out_hidden_size], unit, 1, true);
 
-    let t = &config.text;
-    let (hidden, inter) = (t.hidden_size, t.intermediate_size);
-    let (q, kv) = (t.num_attention_heads * t.head_dim, t.num_key_value_heads * t.head_dim);
-    let embed = "model.language_model.embed_tokens.weight";
-    all.matrix("text.embed", vec![Piece::matrix(embed, t.vocab_size, hidden)]);
-    for n in 0..t.num_hidden_layers {
-        let (name, from) = (format!("text.layers.{n}"), format!("model.language_model.layers.{n}"));
-        let attn = |part: &str| format!("{from}.self_attn.{part}_proj");
-        let mlp = |part: &str| format!("{from}.mlp.{part}_proj");
-        all.vector(format!("{name}.input_norm"), &[(format!("{from}.input_layernorm.weight"), hidden)], 1);
-        all.linear(format!("{name}.qkv"), &[attn("q"), attn("k"), attn("v")], &[q, kv, kv], hidden, 1, true);
-        all.linear(format!("{name}.o"), &[attn("o")], &[hidden], q, 1, false);
-        all.vector(format!("{name}.post_norm"), &[(format!("{from}.post_attention_layernorm.weight"), hidden)], 1);
-        all.linear(format!("{name}.gate_up"), &[mlp("gate"), mlp("up")], &[inter; 2], hidden, 4, false);
-        all.linear(format!("{name}.down"), &[mlp("down")], &[hidden], inter, 1, false);
-    }
-    all.vector("text.norm", &[("model.language_model.norm.weight".to_owned(), hidden)], 1);
-    if !config.tie_word_embeddings {
-        all.matrix("lm_head", vec![Piece::matrix("lm_head.weight", t.vocab_size, hidden)]);
-    }
+    all.text(&config.text, config.tie_word_embeddings);
+    (all.matrices, all.vectors)
+}
+
+/// The decoder's part of [`specs`].
+pub fn text_specs(text: &TextConfig, tied: bool) -> (Vec<MatrixSpec>, Vec<VectorSpec>) {
+    let mut all = Specs::default();
+    all.text(text, tied);
     (all.matrices, all.vectors)
 }
 
@@ -95,6 +83,28 @@ struct Specs {
 }
 
 impl Specs {
+    fn text(&mut self, t: &TextConfig, tied: bool) {
+        let (hidden, inter) = (t.hidden_size, t.intermediate_size);
+        let (q, kv) = (t.num_attention_heads * t.head_dim, t.num_key_value_heads * t.head_dim);
+        let embed = "model.language_model.embed_tokens.weight";
+        self.matrix("text.embed", vec![Piece::matrix(embed, t.vocab_size, hidden)]);
+        for n in 0..t.num_hidden_layers {
+            let (name, from) = (format!("text.layers.{n}"), format!("model.language_model.layers.{n}"));
+            let attn = |part: &str| format!("{from}.self_attn.{part}_proj");
+            let mlp = |part: &str| format!("{from}.mlp.{part}_proj");
+            self.vector(format!("{name}.input_norm"), &[(format!("{from}.input_layernorm.weight"), hidden)], 1);
+            self.linear(format!("{name}.qkv"), &[attn("q"), attn("k"), attn("v")], &[q, kv, kv], hidden, 1, true);
+            self.linear(format!("{name}.o"), &[attn("o")], &[hidden], q, 1, false);
+            self.vector(format!("{name}.post_norm"), &[(format!("{from}.post_attention_layernorm.weight"), hidden)], 1);
+            self.linear(format!("{name}.gate_up"), &[mlp("gate"), mlp("up")], &[inter; 2], hidden, 4, false);
+            self.linear(format!("{name}.down"), &[mlp("down")], &[hidden], inter, 1, false);
+        }
+        self.vector("text.norm", &[("model.language_model.norm.weight".to_owned(), hidden)], 1);
+        if !tied {
+            self.matrix("lm_head", vec![Piece::matrix("lm_head.weight", t.vocab_size, hidden)]);
+        }
+    }
+
     fn matrix(&mut self, name: impl Into<String>, sources: Vec<Piece>) {
         self.matrices.push(MatrixSpec::new(name, sources));
     }
@@ -172,7 +182,7 @@ mod tests {
         let mut b7 = b3.clone();
         b7.tie_word_embeddings = false;
         b7.vision.out_hidden_size = 3584;
-        b7.text = crate::model::qwen2_5_vl::config::TextConfig {
+        b7.text = TextConfig {
             vocab_size: 152_064,
             hidden_size: 3584,
             intermediate_size: 18944,

@@ -28,14 +28,15 @@ pub async fn kernel_tests() -> Result<String, JsError> {
     Ok(Value::from(reports).to_string())
 }
 
-/// Every module as a device gets it, once for each set of constants: `[{name, entry, source, constants, f16}]` as JSON.
+/// Every module as a device gets it, with every format and every set of constants: `[{name, entry, source, constants, f16}]` as JSON.
 #[wasm_bindgen]
 pub fn shader_sources() -> String {
     let mut modules = Vec::new();
     for kernel in engine::ops::KERNELS {
-        let formats = if kernel.weight { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
-        for format in formats {
-            for variant in kernel.variants {
+        let formats = if kernel.weight { WeightFormat::all().map(Some).collect() } else { vec![None] };
+        for (n, format) in formats.into_iter().enumerate() {
+            // The constants have nothing to do with the format: all of them with the first, one with the others.
+            for variant in if n == 0 { kernel.variants } else { &kernel.variants[..1] } {
                 let constants: serde_json::Map<String, Value> =
                     variant.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
                 modules.push(json!({
@@ -43,7 +44,7 @@ pub fn shader_sources() -> String {
                     "entry": kernel.entry,
                     "source": assemble(kernel, format),
                     "constants": constants,
-                    "f16": format == Some(WeightFormat::F16),
+                    "f16": format == Some(WeightFormat::NativeF16),
                 }));
             }
         }
