@@ -153,7 +153,7 @@ impl Bench {
                 _ if column < cols.next_multiple_of(4) => 0.0,
                 _ => f32::NAN,
             };
-            if layout != Layout::F32 && data == Data::Plain && (row * width + column) % 97 == 0 {
+            if layout != Layout::F32 && data == Data::Plain && (row * width + column).is_multiple_of(97) {
                 // A subnormal binary16 (and an ordinary bfloat16).
                 value *= 2e-5;
             }
