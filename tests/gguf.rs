@@ -273,7 +273,7 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
 fn answers_as_transformers(options: &GpuOptions) {
     let gpu = block_on(Gpu::open(options)).expect("an adapter");
     let files = Directory::new(folder());
-    let source = block_on(GgufModel::open(&files, FILE)).unwrap();
+    let source = block_on(GgufModel::open(&files, FILE, None)).unwrap();
     let model = Rc::new(block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap());
     let prompt = Prompt { ids: expected_ids("input_ids"), images: Vec::new() };
     let mut session = Session::new(&gpu, &model, 512).unwrap();
@@ -315,7 +315,7 @@ fn and_so_in_small_bindings() {
 fn conversations_are_written_as_the_template_says() {
     let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
     let files = Directory::new(folder());
-    let source = block_on(GgufModel::open(&files, FILE)).unwrap();
+    let source = block_on(GgufModel::open(&files, FILE, None)).unwrap();
     let engine = block_on(Engine::load(&gpu, &source, &mut |_, _| {})).unwrap();
     let text = std::fs::read(folder().join("every_type.messages.json")).unwrap();
     let raw = serde_json::from_slice::<Vec<BTreeMap<String, String>>>(&text).unwrap();
@@ -337,7 +337,7 @@ fn conversations_are_written_as_the_template_says() {
 #[test]
 fn the_tokenizer_is_the_same() {
     let files = Directory::new(folder());
-    let source = block_on(GgufModel::open(&files, FILE)).unwrap();
+    let source = block_on(GgufModel::open(&files, FILE, None)).unwrap();
     let ours = block_on(tokenizer(&source));
     let base = Directory::new(folder().join("../models/base"));
     let theirs = block_on(tokenizer(&base));
@@ -356,7 +356,7 @@ fn the_tokenizer_is_the_same() {
 #[test]
 fn a_checkpoint_folder_is_what_others_see() {
     let files = Directory::new(folder());
-    let source = block_on(GgufModel::open(&files, FILE)).unwrap();
+    let source = block_on(GgufModel::open(&files, FILE, None)).unwrap();
     assert!(block_on(source.size("config.json")).unwrap().is_some());
     assert_eq!(block_on(source.size("every_type.safetensors")), Ok(None), "what lies beside it is not part of it");
     assert!(block_on(source.size(FILE)).unwrap().is_some());
@@ -364,5 +364,5 @@ fn a_checkpoint_folder_is_what_others_see() {
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
     assert!(checkpoint.tensors().all(|t| canonical(&t.name) == t.name));
     assert!(checkpoint.get("model.language_model.layers.1.mlp.down_proj.weight").is_some());
-    assert_eq!(block_on(GgufModel::open(&files, "nobody.gguf")).map(|_| ()).unwrap_err().code(), "not_found");
+    assert_eq!(block_on(GgufModel::open(&files, "nobody.gguf", None)).map(|_| ()).unwrap_err().code(), "not_found");
 }

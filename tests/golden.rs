@@ -30,9 +30,12 @@ fn prompt(engine: &Engine, case: &Case) -> Prompt {
 }
 
 fn check(model: &str, case: &str, tolerance: f64) {
-    let engine = Engine::open(model);
+    check_engine(&Engine::open(model), model, case, tolerance);
+}
+
+fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
     let case = Case::open(model, case);
-    let prompt = prompt(&engine, &case);
+    let prompt = prompt(engine, &case);
     // Image embeddings.
     let mut embeds = Vec::new();
     for media in &prompt.images {
@@ -70,6 +73,15 @@ fn greedy(session: &mut Session, prompt: &Prompt, vocab: usize, count: usize) ->
             return ids;
         }
         next = block_on(session.step(id, choose())).unwrap();
+    }
+}
+
+/// The same checkpoint as llama.cpp's converter would write it: decoder and vision tower in two files.
+#[test]
+fn base_from_gguf() {
+    let engine = Engine::open_gguf();
+    for case in ["text", "image", "image_tall", "windows", "two_images", "multi_turn", "resize"] {
+        check_engine(&engine, "base", case, TOLERANCE);
     }
 }
 

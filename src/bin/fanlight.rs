@@ -57,6 +57,9 @@ mod native {
         /// Checkpoint folder in Hugging Face layout, or a .gguf file.
         #[arg(long, value_name = "DIR|FILE.gguf")]
         model: PathBuf,
+        /// The vision tower of a .gguf file; found by itself if it is the only mmproj*.gguf beside it.
+        #[arg(long, value_name = "FILE.gguf")]
+        mmproj: Option<PathBuf>,
         /// Take a software adapter even where there is a hardware one.
         #[arg(long)]
         software: bool,
@@ -216,25 +219,62 @@ mod native {
         }
     }
 
-    /// The folder, and the file in it that was named instead of the folder.
-    fn place(model: &Path) -> Result<(Directory, Option<String>)> {
-        if model.is_dir() {
-            return Ok((Directory::new(model), None));
-        }
-        match (model.parent(), model.file_name().and_then(|name| name.to_str())) {
-            (Some(folder), Some(name)) if model.is_file() && name.ends_with(".gguf") => {
-                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-                Ok((Directory::new(folder), Some(name.to_owned())))
+    /// Where a model is: a folder, or files of GGUF.
+    struct Place {
+        files: Directory,
+        gguf: Option<(String, Option<String>)>,
+    }
+
+    impl Place {
+        fn of(args: &ModelArgs) -> Result<Self> {
+            let model = &args.model;
+            if model.is_dir() && args.mmproj.is_none() {
+                return Ok(Place { files: Directory::new(model), gguf: None });
             }
-            _ => {
+            let name = model.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".gguf"));
+            let Some(name) = name.filter(|_| model.is_file()) else {
                 let place = "the file system (a folder or a .gguf file was expected)";
-                Err(Error::missing(model.display().to_string(), place))
+                return Err(Error::missing(model.display().to_string(), place));
+            };
+            let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut files = Directory::new(folder);
+            let mmproj = match &args.mmproj {
+                Some(path) => {
+                    files.alias("mmproj.gguf", path);
+                    Some("mmproj.gguf".to_owned())
+                }
+                None => beside(folder, name)?,
+            };
+            Ok(Place { files, gguf: Some((name.to_owned(), mmproj)) })
+        }
+
+        /// The GGUF files as a checkpoint folder, if that is what there is.
+        async fn open(&self) -> Result<Option<GgufModel<'_>>> {
+            match &self.gguf {
+                Some((file, mmproj)) => GgufModel::open(&self.files, file, mmproj.as_deref()).await.map(Some),
+                None => Ok(None),
+            }
+        }
+    }
+
+    /// The only vision tower in the folder, unless the file is a tower itself.
+    fn beside(folder: &Path, name: &str) -> Result<Option<String>> {
+        let entries = std::fs::read_dir(folder)
+            .map_err(|e| Error::Io { path: folder.display().to_string(), message: e.to_string() })?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let towers: Vec<String> = names.filter(|n| n != name && n.contains("mmproj") && n.ends_with(".gguf")).collect();
+        match &towers[..] {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            several => {
+                let found = several.join(", ");
+                Err(Error::invalid("vision tower", "one mmproj*.gguf beside the model, or --mmproj FILE", found))
             }
         }
     }
 
     async fn load(args: &ModelArgs) -> Result<Engine> {
-        let (files, gguf) = place(&args.model)?;
+        let place = Place::of(args)?;
         let gpu = Gpu::open(&GpuOptions { software: args.software, ..GpuOptions::default() }).await?;
         let show = std::io::stderr().is_terminal();
         let mut percent = 0;
@@ -245,9 +285,9 @@ mod native {
                 eprint!("\rloading {now} %{}", if now == 100 { "\n" } else { "" });
             }
         };
-        match gguf {
-            Some(file) => Engine::load(&gpu, &GgufModel::open(&files, &file).await?, &mut progress).await,
-            None => Engine::load(&gpu, &files, &mut progress).await,
+        match place.open().await? {
+            Some(gguf) => Engine::load(&gpu, &gguf, &mut progress).await,
+            None => Engine::load(&gpu, &place.files, &mut progress).await,
         }
     }
 
@@ -430,15 +470,15 @@ mod native {
     }
 
     async fn inspect(args: Inspect) -> Result<()> {
-        let (files, gguf) = place(&args.model.model)?;
+        let place = Place::of(&args.model)?;
         let gpu = Gpu::open(&GpuOptions { software: args.model.software, ..GpuOptions::default() }).await;
         // Without a device: WebGPU's guaranteed limits.
         let (max_binding, max_buffer) =
             gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
         let limits = Limits { max_binding, max_buffer };
-        let d = match gguf {
-            Some(file) => registry::describe(&GgufModel::open(&files, &file).await?, limits).await?,
-            None => registry::describe(&files, limits).await?,
+        let d = match place.open().await? {
+            Some(gguf) => registry::describe(&gguf, limits).await?,
+            None => registry::describe(&place.files, limits).await?,
         };
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
         println!("model          {}", d.family);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::model::qwen2;
+use crate::model::{qwen2, qwen2_5_vl};
 use crate::weights::gguf::{Gguf, Value};
 use crate::weights::index::Checkpoint;
 use crate::weights::safetensors::TensorInfo;
@@ -26,22 +26,37 @@ pub struct GgufModel<'a> {
 }
 
 impl<'a> GgufModel<'a> {
-    /// Reads the headers of `file` in `files`, and of the other parts if it is the first of several.
+    /// Reads the headers of `file` in `files`, of the other parts if it is the first of several, and of the file of its
+    /// vision tower, `mmproj`. Without one it is a text model.
     ///
     /// # Errors
     /// Any error of the source; [`Error::Malformed`] for headers that are none or lack what a model needs;
     /// [`Error::UnsupportedModel`] for another architecture or kind of tokenizer.
-    pub async fn open(files: &'a dyn Source, file: &str) -> Result<Self> {
+    pub async fn open(files: &'a dyn Source, file: &str, mmproj: Option<&str>) -> Result<Self> {
         let gguf = Gguf::read(files, file).await?;
         let mut tensors = gguf.tensors.clone();
         for part in parts(&gguf, file)? {
             tensors.extend(Gguf::read(files, &part).await?.tensors);
         }
+        let vision = match mmproj {
+            Some(mmproj) => Some(Gguf::read(files, mmproj).await?),
+            None => None,
+        };
+        tensors.extend(vision.iter().flat_map(unswapped));
         let tensors: Vec<TensorInfo> =
             tensors.into_iter().map(|t| TensorInfo { name: canonical(&t.name), ..t }).collect();
         let checkpoint = Checkpoint::new(tensors)?;
-        let small = BTreeMap::from([
-            ("config.json", to_bytes(&config(&gguf, &checkpoint)?)),
+        let text = config(&gguf, &checkpoint)?;
+        let mut small = BTreeMap::new();
+        let config = match &vision {
+            None => text,
+            Some(vision) => {
+                small.insert("preprocessor_config.json", to_bytes(&preprocessor(vision)?));
+                with_vision(&gguf, text, vision)?
+            }
+        };
+        small.extend([
+            ("config.json", to_bytes(&config)),
             ("generation_config.json", to_bytes(&generation(&gguf)?)),
             ("tokenizer.json", to_bytes(&tokenizer(&gguf)?)),
             ("tokenizer_config.json", to_bytes(&tokenizer_config(&gguf)?)),
@@ -85,6 +100,21 @@ fn to_bytes(json: &Json) -> Vec<u8> {
     json.to_string().into_bytes()
 }
 
+/// The tensors of a vision tower. Early converters wrote `ffn_up` for `ffn_down` and the reverse; shapes tell.
+fn unswapped(vision: &Gguf) -> Vec<TensorInfo> {
+    let shape = |name: &str| vision.tensors.iter().find(|t| t.name == name).map(|t| &t.shape);
+    let (gate, up) = (shape("v.blk.0.ffn_gate.weight"), shape("v.blk.0.ffn_up.weight"));
+    let swapped = gate.is_some() && gate != up;
+    let mut tensors = vision.tensors.clone();
+    for tensor in tensors.iter_mut().filter(|_| swapped) {
+        let swap = |from: &str, to: &str| tensor.name.contains(from).then(|| tensor.name.replace(from, to));
+        if let Some(name) = swap(".ffn_up.", ".ffn_down.").or_else(|| swap(".ffn_down.", ".ffn_up.")) {
+            tensor.name = name;
+        }
+    }
+    tensors
+}
+
 /// The names of the second and further parts (`…-00001-of-00003.gguf`).
 fn parts(gguf: &Gguf, file: &str) -> Result<Vec<String>> {
     let count = if gguf.metadata.contains_key("split.count") { gguf.count("split.count")? } else { 1 };
@@ -103,31 +133,49 @@ fn parts(gguf: &Gguf, file: &str) -> Result<Vec<String>> {
 /// The name that transformers gives a tensor; others keep theirs. Idempotent.
 pub fn canonical(name: &str) -> String {
     let plain = match name {
-        "token_embd.weight" => Some("model.language_model.embed_tokens.weight"),
-        "output_norm.weight" => Some("model.language_model.norm.weight"),
-        "output.weight" => Some("lm_head.weight"),
-        _ => None,
+        "token_embd.weight" => "model.language_model.embed_tokens.weight",
+        "output_norm.weight" => "model.language_model.norm.weight",
+        "output.weight" => "lm_head.weight",
+        "v.patch_embd.weight" => "model.visual.patch_embed.proj.weight",
+        "v.patch_embd.weight.1" => "model.visual.patch_embed.proj.weight.1",
+        "v.post_ln.weight" => "model.visual.merger.ln_q.weight",
+        "mm.0.weight" => "model.visual.merger.mlp.0.weight",
+        "mm.0.bias" => "model.visual.merger.mlp.0.bias",
+        "mm.2.weight" => "model.visual.merger.mlp.2.weight",
+        "mm.2.bias" => "model.visual.merger.mlp.2.bias",
+        _ => return canonical_in_block(name).unwrap_or_else(|| name.to_owned()),
     };
-    if let Some(plain) = plain {
-        return plain.to_owned();
-    }
-    let block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    let Some((number, (part, kind))) = block.and_then(|(n, rest)| Some((n, rest.rsplit_once('.')?))) else {
-        return name.to_owned();
+    plain.to_owned()
+}
+
+fn canonical_in_block(name: &str) -> Option<String> {
+    let (vision, rest) = match name.strip_prefix("v.blk.") {
+        Some(rest) => (true, rest),
+        None => (false, name.strip_prefix("blk.")?),
     };
-    let part = match part {
-        "attn_norm" => "input_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "ffn_norm" => "post_attention_layernorm",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return name.to_owned(),
+    let (number, rest) = rest.split_once('.')?;
+    let (part, kind) = rest.rsplit_once('.')?;
+    let part = match (vision, part) {
+        (false, "attn_norm") => "input_layernorm",
+        (false, "attn_q") => "self_attn.q_proj",
+        (false, "attn_k") => "self_attn.k_proj",
+        (false, "attn_v") => "self_attn.v_proj",
+        (false, "attn_output") => "self_attn.o_proj",
+        (false, "ffn_norm") => "post_attention_layernorm",
+        (true, "ln1") => "norm1",
+        (true, "attn_q") => "attn.q",
+        (true, "attn_k") => "attn.k",
+        (true, "attn_v") => "attn.v",
+        (true, "attn_qkv") => "attn.qkv",
+        (true, "attn_out") => "attn.proj",
+        (true, "ln2") => "norm2",
+        (_, "ffn_gate") => "mlp.gate_proj",
+        (_, "ffn_up") => "mlp.up_proj",
+        (_, "ffn_down") => "mlp.down_proj",
+        _ => return None,
     };
-    format!("model.language_model.layers.{number}.{part}.{kind}")
+    let tower = if vision { "model.visual.blocks" } else { "model.language_model.layers" };
+    Some(format!("{tower}.{number}.{part}.{kind}"))
 }
 
 /// `config.json` of the decoder.
@@ -182,6 +230,75 @@ fn config(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<Json> {
         Some(other) => {
             let (found, expected) = (format!("rotary scaling {other}"), "none or yarn".to_owned());
             return Err(Error::UnsupportedModel { found, expected });
+        }
+    }
+    Ok(config)
+}
+
+/// `config.json` of decoder and vision tower, from the decoder's and the tower's own metadata.
+fn with_vision(gguf: &Gguf, mut text: Json, vision: &Gguf) -> Result<Json> {
+    let projector = vision.text("clip.projector_type")?.or(vision.text("clip.vision.projector_type")?);
+    if projector != Some("qwen2.5vl_merger") {
+        let found = format!("vision projector {:?}", projector.unwrap_or("none"));
+        return Err(Error::UnsupportedModel { found, expected: "projector qwen2.5vl_merger".to_owned() });
+    }
+    let count = |name: &str| vision.count(&format!("clip.vision.{name}"));
+    let optional = |name: &str, default: u64| {
+        if vision.metadata.contains_key(&format!("clip.vision.{name}")) { count(name) } else { Ok(default) }
+    };
+    let (depth, pattern) = (count("block_count")?, count("n_wa_pattern")?);
+    // Every block of the pattern but its last one attends in windows; 0 means that none does.
+    let full: Vec<u64> = (0..depth.min(1 << 16)).filter(|n| pattern == 0 || (n + 1) % pattern == 0).collect();
+    let tokens = gguf.texts("tokenizer.ggml.tokens")?;
+    let id = |text: &str| {
+        let id = tokens.iter().position(|token| token == text);
+        id.ok_or_else(|| Error::missing(format!("token {text}"), "the GGUF file's vocabulary"))
+    };
+    let mut config = json!({
+        "model_type": qwen2_5_vl::config::MODEL_TYPE,
+        "tie_word_embeddings": text["tie_word_embeddings"],
+        "image_token_id": id("<|image_pad|>")?,
+        "video_token_id": id("<|video_pad|>")?,
+        "vision_start_token_id": id("<|vision_start|>")?,
+        "vision_end_token_id": id("<|vision_end|>")?,
+        "vision_config": {
+            "depth": depth,
+            "hidden_size": count("embedding_length")?,
+            "intermediate_size": count("feed_forward_length")?,
+            "num_heads": count("attention.head_count")?,
+            "patch_size": count("patch_size")?,
+            "spatial_merge_size": optional("spatial_merge_size", 2)?,
+            "window_size": optional("window_size", 112)?,
+            "fullatt_block_indexes": full,
+            "out_hidden_size": count("projection_dim")?,
+            // Not in the file; the same in every released checkpoint.
+            "in_channels": 3,
+            "temporal_patch_size": 2,
+            "tokens_per_second": 2,
+        },
+    });
+    if let Some(sections) = gguf.ints("qwen2vl.rope.dimension_sections")? {
+        let rope = if text["rope_scaling"].is_object() { "rope_scaling" } else { "rope_parameters" };
+        text[rope]["mrope_section"] = json!(sections.iter().take(3).collect::<Vec<_>>());
+    }
+    config["text_config"] = text;
+    Ok(config)
+}
+
+/// `preprocessor_config.json`; what the file leaves out has transformers' defaults.
+fn preprocessor(vision: &Gguf) -> Result<Json> {
+    let mut config = json!({ "patch_size": vision.count("clip.vision.patch_size")?, "temporal_patch_size": 2 });
+    for (from, to) in
+        [("spatial_merge_size", "merge_size"), ("image_min_pixels", "min_pixels"), ("image_max_pixels", "max_pixels")]
+    {
+        let key = format!("clip.vision.{from}");
+        if vision.metadata.contains_key(&key) {
+            config[to] = json!(vision.count(&key)?);
+        }
+    }
+    for name in ["image_mean", "image_std"] {
+        if let Some(Value::Floats(values)) = vision.metadata.get(&format!("clip.vision.{name}")) {
+            config[name] = json!(values);
         }
     }
     Ok(config)
@@ -290,6 +407,10 @@ mod tests {
             ("output.weight", "lm_head.weight"),
             ("blk.11.attn_q.bias", "model.language_model.layers.11.self_attn.q_proj.bias"),
             ("blk.0.ffn_down.weight", "model.language_model.layers.0.mlp.down_proj.weight"),
+            ("v.blk.2.attn_qkv.bias", "model.visual.blocks.2.attn.qkv.bias"),
+            ("v.blk.2.ln1.weight", "model.visual.blocks.2.norm1.weight"),
+            ("v.blk.2.attn_norm.weight", "v.blk.2.attn_norm.weight"),
+            ("mm.2.bias", "model.visual.merger.mlp.2.bias"),
             ("blk.0.other.weight", "blk.0.other.weight"),
             ("blk.0", "blk.0"),
             ("", ""),

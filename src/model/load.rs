@@ -68,6 +68,11 @@ impl Loaded {
         self.vectors.remove(name).ok_or_else(|| Error::missing(name, "the plan"))
     }
 
+    /// A matrix that not every checkpoint has.
+    pub fn optional_matrix(&mut self, name: &str) -> Option<Weight> {
+        self.matrices.remove(name)
+    }
+
     /// A vector that not every family has.
     pub fn optional_vector(&mut self, name: &str) -> Option<Tensor> {
         self.vectors.remove(name)

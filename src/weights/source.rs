@@ -99,24 +99,34 @@ pub fn check_name(file: &str) -> Result<()> {
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: PathBuf,
+    aliases: BTreeMap<String, PathBuf>,
 }
 
 impl Directory {
     /// The folder at `root`. Nothing is read yet.
     pub fn new(root: impl AsRef<Path>) -> Self {
-        Directory { root: root.as_ref().to_owned() }
+        Directory { root: root.as_ref().to_owned(), aliases: BTreeMap::new() }
+    }
+
+    /// Lets `name` stand for a file somewhere else.
+    pub fn alias(&mut self, name: impl Into<String>, path: impl AsRef<Path>) {
+        self.aliases.insert(name.into(), path.as_ref().to_owned());
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.aliases.get(file).cloned().unwrap_or_else(|| self.root.join(file))
     }
 
     fn io_error(&self, file: &str, error: &std::io::Error) -> Error {
         if error.kind() == ErrorKind::NotFound {
             return Error::missing(file, self.root.display().to_string());
         }
-        Error::Io { path: self.root.join(file).display().to_string(), message: error.to_string() }
+        Error::Io { path: self.path(file).display().to_string(), message: error.to_string() }
     }
 
     fn size_now(&self, file: &str) -> Result<Option<u64>> {
         check_name(file)?;
-        match std::fs::metadata(self.root.join(file)) {
+        match std::fs::metadata(self.path(file)) {
             Ok(data) if data.is_file() => Ok(Some(data.len())),
             Ok(_) => Err(Error::malformed(file, "a file", "something else")),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -129,7 +139,7 @@ impl Directory {
         // Checked against the real length first, so that a forged range allocates nothing.
         let count = check_range(file, range, size)?;
         let mut bytes = vec![0; count];
-        let mut open = File::open(self.root.join(file)).map_err(|e| self.io_error(file, &e))?;
+        let mut open = File::open(self.path(file)).map_err(|e| self.io_error(file, &e))?;
         open.seek(SeekFrom::Start(range.start)).map_err(|e| self.io_error(file, &e))?;
         open.read_exact(&mut bytes).map_err(|e| self.io_error(file, &e))?;
         Ok(bytes)

@@ -6,6 +6,8 @@ gguf/every_type.gguf: Qwen2's decoder with random weights, two layers, an elemen
 template of models/base. gguf/every_type.safetensors: `input_ids` [n] i32 of the conversation in every_type.messages.json,
 `logits` [n, vocab] and `greedy_ids` [32] of Qwen2ForCausalLM in f32 on the dequantized weights, and `row.NAME` [columns]: the
 second row of each matrix as gguf's own dequantizer reads it.
+
+gguf/base.gguf and gguf/base-mmproj.gguf: models/base with its vision tower, in f32; its goldens hold for them too.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize, quantize
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -73,7 +75,80 @@ def random_blocks(rng: np.random.Generator, rows: int, cols: int, kind: Type, si
     return raw.reshape(rows, -1)
 
 
+def base_pair() -> None:
+    """models/base as the two files that llama.cpp's converter makes of a Qwen2.5-VL: same numbers, so the same goldens."""
+    folder, out = HERE / "models/base", HERE / "gguf"
+    config = json.loads((folder / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    weights = load_file(folder / "model.safetensors")
+    writer = gguf.GGUFWriter(out / "base.gguf", "qwen2vl")
+    for key, value in {"context_length": text["max_position_embeddings"], "embedding_length": text["hidden_size"],
+                       "block_count": text["num_hidden_layers"], "feed_forward_length": text["intermediate_size"],
+                       "head_count": text["num_attention_heads"], "head_count_kv": text["num_key_value_heads"],
+                       "layer_norm_rms_eps": text["rms_norm_eps"], "rope_freq_base": text["rope_parameters"]["rope_theta"],
+                       "rope_dimension_sections": [*text["rope_parameters"]["mrope_section"], 0]}.items():
+        getattr(writer, f"add_{key}")(value)
+    add_tokenizer(writer, (folder / "chat_template.jinja").read_text())
+    tower = gguf.GGUFWriter(out / "base-mmproj.gguf", "clip")
+    tower.add_clip_has_vision_encoder(True)
+    tower.add_clip_projector_type("qwen2.5vl_merger")
+    tower.add_vision_use_silu(True)
+    tower.add_vision_image_size(560)
+    for key, value in {"patch_size": vision["patch_size"], "embedding_length": vision["hidden_size"], "feed_forward_length": vision["intermediate_size"],
+                       "block_count": vision["depth"], "head_count": vision["num_heads"], "projection_dim": vision["out_hidden_size"],
+                       "attention_layernorm_eps": 1e-6, "spatial_merge_size": vision["spatial_merge_size"]}.items():
+        getattr(tower, f"add_vision_{key}")(value)
+    processor = json.loads((folder / "preprocessor_config.json").read_text())
+    tower.add_vision_image_mean(processor["image_mean"])
+    tower.add_vision_image_std(processor["image_std"])
+    tower.add_vision_n_wa_pattern(vision["fullatt_block_indexes"][0] + 1)
+    text_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2VL, text["num_hidden_layers"])
+    tower_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, vision["depth"])
+
+    def add(to: gguf.GGUFWriter, names: gguf.TensorNameMap, name: str, values: np.ndarray) -> None:
+        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            raise ValueError(f"gguf has no name for {name}")
+        to.add_tensor(found, np.ascontiguousarray(values.astype(np.float32)))
+
+    for name, tensor in weights.items():
+        values = tensor.float().numpy()
+        if not name.startswith("model.visual."):
+            add(writer, text_names, name.replace("model.language_model.", "model."), values)
+        elif name.endswith("patch_embed.proj.weight"):
+            tower.add_tensor("v.patch_embd.weight", np.ascontiguousarray(values[:, :, 0]))
+            tower.add_tensor("v.patch_embd.weight.1", np.ascontiguousarray(values[:, :, 1]))
+        elif ".qkv." in name:
+            for part, third in zip("qkv", np.split(values, 3)):
+                add(tower, tower_names, name.removeprefix("model.").replace("qkv", part), third)
+        elif ".merger.mlp." in name:
+            tower.add_tensor(name.replace("model.visual.merger.mlp", "mm"), values)
+        else:
+            add(tower, tower_names, name.removeprefix("model."), values)
+    for done in (writer, tower):
+        done.write_header_to_file()
+        done.write_kv_data_to_file()
+        done.write_tensors_to_file()
+        done.close()
+
+
+def add_tokenizer(writer: gguf.GGUFWriter, template: str) -> Tokenizer:
+    """Tokenizer of models/base, as llama.cpp's converter writes a byte-level BPE."""
+    tokenizer = Tokenizer.from_file(str(HERE / "models/base/tokenizer.json"))
+    described = json.loads((HERE / "models/base/tokenizer.json").read_text())
+    added = {t["id"]: t for t in described["added_tokens"]}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([tokenizer.id_to_token(i) or f"[PAD{i}]" for i in range(VOCAB)])
+    writer.add_token_types([(3 if added[i]["special"] else 4) if i in added else 1 if tokenizer.id_to_token(i) else 5 for i in range(VOCAB)])
+    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in described["model"]["merges"]])
+    writer.add_eos_token_id(tokenizer.token_to_id("<|im_end|>"))
+    writer.add_chat_template(template)
+    return tokenizer
+
+
 def main() -> None:
+    base_pair()
     rng = np.random.default_rng(20)
     out = HERE / "gguf"
     out.mkdir(exist_ok=True)
@@ -81,18 +156,7 @@ def main() -> None:
     for key, value in {"context_length": 2048, "embedding_length": HIDDEN, "block_count": LAYERS, "feed_forward_length": INNER,
                        "head_count": HEADS, "head_count_kv": KV, "layer_norm_rms_eps": 1e-6, "rope_freq_base": 1e5}.items():
         getattr(writer, f"add_{key}")(value)
-    tokenizer = Tokenizer.from_file(str(HERE / "models/base/tokenizer.json"))
-    described = json.loads((HERE / "models/base/tokenizer.json").read_text())
-    added = {t["id"]: t for t in described["added_tokens"]}
-    tokens = [tokenizer.id_to_token(i) or f"[PAD{i}]" for i in range(VOCAB)]
-    kinds = [(3 if added[i]["special"] else 4) if i in added else 1 if tokenizer.id_to_token(i) else 5 for i in range(VOCAB)]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in described["model"]["merges"]])
-    writer.add_eos_token_id(tokenizer.token_to_id("<|im_end|>"))
-    writer.add_chat_template(TEMPLATE)
+    tokenizer = add_tokenizer(writer, TEMPLATE)
 
     weights: dict[str, torch.Tensor] = {}
     rows_seen: dict[str, torch.Tensor] = {}

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::image::{ImageOptions, Patches, PreprocessorConfig, decode, preprocess};
+use fanlight::model::gguf::GgufModel;
 use fanlight::model::positions::Grid;
 use fanlight::model::{Model, registry};
 use fanlight::weights::source::Directory;
@@ -38,6 +39,15 @@ impl Engine {
         let tokenizer_ids = cases["tokenizer_ids"].as_u64().unwrap() as usize;
         let model = block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap();
         Engine { gpu, model: Rc::new(model), tokenizer_ids }
+    }
+
+    /// `base` from its two GGUF files.
+    pub fn open_gguf() -> Engine {
+        let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+        let files = Directory::new(folder("../gguf"));
+        let source = block_on(GgufModel::open(&files, "base.gguf", Some("base-mmproj.gguf"))).unwrap();
+        let model = block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap();
+        Engine { gpu, model: Rc::new(model), ..Engine::open("base") }
     }
 }
 

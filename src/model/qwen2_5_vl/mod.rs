@@ -29,7 +29,7 @@ pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<
     let config = config::Config::parse(config)?;
     check_sizes(&config.text)?;
     let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
-    let (matrices, vectors) = names::specs(&config);
+    let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
     let plan = plan::plan(&checkpoint, &matrices, &vectors, limits)?;
     Ok((config, plan))
 }

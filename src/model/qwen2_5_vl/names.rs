@@ -41,18 +41,37 @@ pub fn canonical(name: &str) -> String {
 /// `gate_up` is all gate rows, then all up rows, each filled with zero rows up to a multiple of 4 (`inter₄`); a zero
 /// gate gives silu(0)·0 = 0, and the padding of `down`'s rows is zero too. When the embeddings are tied there is no
 /// `lm_head`: `text.embed` serves, and a stored `lm_head.weight` is ignored as transformers does.
-pub fn specs(config: &Config) -> (Vec<MatrixSpec>, Vec<VectorSpec>) {
+///
+/// A checkpoint may hold two of these in parts (`has` says which tensors it holds), as GGUF does: `attn.qkv` as `attn.q`,
+/// `attn.k` and `attn.v`, and the patch embedding as one convolution for each frame of a patch, the second one with `.1`
+/// behind its name. Then `vision.patch_embed.1` is a matrix of its own and both are `[hidden, patch_len / 2]`.
+pub fn specs(config: &Config, has: &dyn Fn(&str) -> bool) -> (Vec<MatrixSpec>, Vec<VectorSpec>) {
     let mut all = Specs::default();
     let v = &config.vision;
     let (hidden, inter) = (v.hidden_size, v.intermediate_size);
-    let frame = [hidden, v.in_channels, v.temporal_patch_size, v.patch_size, v.patch_size];
-    let patch = Piece::matrix("model.visual.patch_embed.proj.weight", hidden, v.patch_len()).shaped(&frame);
-    all.matrix("vision.patch_embed", vec![patch]);
+    let patch = "model.visual.patch_embed.proj.weight";
+    if has(&format!("{patch}.1")) {
+        let frame = [hidden, v.in_channels, v.patch_size, v.patch_size];
+        let len = v.patch_len() / v.temporal_patch_size;
+        all.matrix("vision.patch_embed", vec![Piece::matrix(patch, hidden, len).shaped(&frame)]);
+        for n in 1..v.temporal_patch_size {
+            let piece = Piece::matrix(format!("{patch}.{n}"), hidden, len).shaped(&frame);
+            all.matrix(format!("vision.patch_embed.{n}"), vec![piece]);
+        }
+    } else {
+        let frames = [hidden, v.in_channels, v.temporal_patch_size, v.patch_size, v.patch_size];
+        all.matrix("vision.patch_embed", vec![Piece::matrix(patch, hidden, v.patch_len()).shaped(&frames)]);
+    }
     for n in 0..v.depth {
         let (name, from) = (format!("vision.blocks.{n}"), format!("model.visual.blocks.{n}"));
         let linear = |part: &str| vec![format!("{from}.{part}")];
         all.vector(format!("{name}.norm1"), &[(format!("{from}.norm1.weight"), hidden)], 1);
-        all.linear(format!("{name}.qkv"), &linear("attn.qkv"), &[3 * hidden], hidden, 1, true);
+        if has(&format!("{from}.attn.qkv.weight")) {
+            all.linear(format!("{name}.qkv"), &linear("attn.qkv"), &[3 * hidden], hidden, 1, true);
+        } else {
+            let parts = ["q", "k", "v"].map(|part| format!("{from}.attn.{part}"));
+            all.linear(format!("{name}.qkv"), &parts, &[hidden; 3], hidden, 1, true);
+        }
         all.linear(format!("{name}.proj"), &linear("attn.proj"), &[hidden], hidden, 1, true);
         all.vector(format!("{name}.norm2"), &[(format!("{from}.norm2.weight"), hidden)], 1);
         let gate_up = [format!("{from}.mlp.gate_proj"), format!("{from}.mlp.up_proj")];
@@ -162,8 +181,13 @@ mod tests {
         }
     }
 
+    /// A checkpoint as transformers saves it.
+    fn whole(name: &str) -> bool {
+        !name.ends_with(".1")
+    }
+
     fn tensors(config: &Config) -> (usize, u64) {
-        let (matrices, vectors) = specs(config);
+        let (matrices, vectors) = specs(config, &whole);
         let pieces = matrices.iter().flat_map(|m| &m.sources).chain(vectors.iter().flat_map(|v| &v.sources));
         let pieces: Vec<&Piece> = pieces.collect();
         let names: BTreeSet<&str> = pieces.iter().map(|p| p.tensor.as_str()).collect();
@@ -195,10 +219,23 @@ mod tests {
     }
 
     #[test]
+    fn parts_give_the_same_matrices() {
+        let config = Config::parse(HUB_3B.as_bytes()).unwrap();
+        let (matrices, vectors) = specs(&config, &|name| name.ends_with(".1"));
+        let qkv = matrices.iter().find(|m| m.name == "vision.blocks.3.qkv").unwrap();
+        assert_eq!((qkv.rows, qkv.cols, qkv.sources.len()), (3840, 1280, 3));
+        assert_eq!(qkv.sources[2].tensor, "model.visual.blocks.3.attn.v.weight");
+        assert_eq!(vectors.iter().find(|v| v.name == "vision.blocks.3.qkv.bias").unwrap().sources.len(), 3);
+        assert_eq!(matrices[1].name, "vision.patch_embed.1");
+        assert_eq!(matrices[1].sources[0].tensor, "model.visual.patch_embed.proj.weight.1");
+        assert_eq!((matrices[1].sources[0].shape.as_slice(), matrices[1].cols), (&[1280, 3, 14, 14][..], 588));
+    }
+
+    #[test]
     fn odd_widths_are_padded() {
         let mut config = Config::parse(HUB_3B.as_bytes()).unwrap();
         config.vision.intermediate_size = 37;
-        let (matrices, vectors) = specs(&config);
+        let (matrices, vectors) = specs(&config, &whole);
         let gate_up = matrices.iter().find(|m| m.name == "vision.blocks.0.gate_up").unwrap();
         assert_eq!((gate_up.rows, gate_up.cols), (80, 1280));
         assert_eq!(gate_up.sources[1].tensor, "model.visual.blocks.0.mlp.up_proj.weight");

@@ -2,6 +2,8 @@
 //!
 //! transformers: `Qwen2_5_VisionTransformerPretrainedModel` in `modeling_qwen2_5_vl.py`.
 
+use std::borrow::Cow;
+
 use super::config::VisionConfig;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder, Tensor};
@@ -39,7 +41,8 @@ struct Block {
 /// The tower's weights on the device.
 pub struct Vision {
     config: VisionConfig,
-    patch_embed: Weight,
+    /// One for all frames of a patch, or one for each.
+    patch_embed: Vec<Weight>,
     blocks: Vec<Block>,
     merger_norm: Tensor,
     fc1: Weight,
@@ -71,8 +74,12 @@ impl Vision {
                 })
             })
             .collect::<Result<_>>()?;
+        let mut patch_embed = vec![loaded.matrix("vision.patch_embed")?];
+        for n in 1..config.temporal_patch_size {
+            patch_embed.extend(loaded.optional_matrix(&format!("vision.patch_embed.{n}")));
+        }
         Ok(Vision {
-            patch_embed: loaded.matrix("vision.patch_embed")?,
+            patch_embed,
             blocks,
             merger_norm: loaded.vector("vision.merger.norm")?,
             fc1: loaded.matrix("vision.merger.fc1")?,
@@ -94,7 +101,7 @@ impl Vision {
         let merge = c.spatial_merge_size as u32;
         let unit = c.spatial_merge_size * c.spatial_merge_size;
         let n = grid.count(); // patches
-        let row = self.patch_embed.cols;
+        let row = c.patch_len();
         if n.checked_mul(row) != Some(pixel_values.len()) {
             let found = vec![pixel_values.len()];
             return Err(Error::Shape { what: "pixel_values".into(), expected: vec![n, row], found });
@@ -108,12 +115,15 @@ impl Vision {
         let pixels = permute_rows(pixel_values, row, unit, &windows.index)?;
 
         let mut rec = Recorder::new(gpu);
-        let pixels = rec.upload_f32("pixel_values", n, &pixels)?;
         let table = rec.upload_f32("vision rope", n, &table)?;
         let window_ranges = rec.upload_u32("windows", n, &ranges(&windows.cu_window))?;
         let full_ranges = rec.upload_u32("frames", n, &ranges(&windows.cu_full))?;
         let h = rec.scratch("vision", n, c.hidden_size)?; // [n, hidden], the residual stream
-        linear(&mut rec, &pixels, &self.patch_embed, None, &h, Rows::first(n), LinearOptions::default())?;
+        for (frame, weight) in self.patch_embed.iter().enumerate() {
+            let part = frame_values(&pixels, frame, self.patch_embed.len(), c);
+            let x = rec.upload_f32("pixel_values", n, &part)?;
+            linear(&mut rec, &x, weight, None, &h, Rows::first(n), LinearOptions { gelu: false, add: frame > 0 })?;
+        }
         let mut work = 0;
         for (i, block) in self.blocks.iter().enumerate() {
             let ranges = if c.fullatt_block_indexes.contains(&i) { &full_ranges } else { &window_ranges };
@@ -174,6 +184,16 @@ impl Vision {
         }
         Ok(())
     }
+}
+
+/// The values of one of `frames` frames of every patch, or all of them if there is one weight for all.
+fn frame_values<'a>(pixels: &'a [f32], frame: usize, frames: usize, c: &VisionConfig) -> Cow<'a, [f32]> {
+    if frames == 1 {
+        return Cow::Borrowed(pixels);
+    }
+    // A patch is [channels, frames, side, side].
+    let area = c.patch_size * c.patch_size;
+    pixels.chunks_exact(frames * area).flat_map(|channel| &channel[frame * area..][..area]).copied().collect()
 }
 
 /// Runs of at most [`PIECE`] rows: (first, count).
