@@ -19,6 +19,7 @@ use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, preproces
 use crate::model::positions::Grid;
 use crate::model::{Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, StopMatcher, StreamDecoder, Tokenizer};
+use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
 /// Largest file beside the weights that is read: Qwen2.5's tokenizer.json has 7 MB, Qwen3.5's 20.
@@ -198,6 +199,19 @@ impl Engine {
     /// # Errors
     /// [`Error::Missing`] for a file that is needed, any error of its content, any error of the device.
     pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+        Self::load_as(gpu, source, &Formats::default(), progress).await
+    }
+
+    /// The same with floats quantized on the way.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub async fn load_as(
+        gpu: &Gpu,
+        source: &dyn Source,
+        formats: &Formats,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
         registry::read_config(source).await?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
@@ -213,7 +227,7 @@ impl Engine {
             Some(bytes) => GenerationConfig::parse(&bytes)?,
             None => GenerationConfig::default(),
         };
-        let model = registry::load(gpu, source, progress).await?;
+        let model = registry::load(gpu, source, formats, progress).await?;
         Ok(Engine {
             gpu: gpu.clone(),
             model: Rc::new(model),

@@ -15,6 +15,7 @@ use fanlight::model::registry;
 use fanlight::text::Tokenizer;
 use fanlight::weights::gguf::{Gguf, Value, parse};
 use fanlight::weights::index::Checkpoint;
+use fanlight::weights::quantize::Formats;
 use fanlight::weights::repack::{dequantize, repack_row};
 use fanlight::weights::source::{Directory, Memory, Source};
 use pollster::block_on;
@@ -274,7 +275,7 @@ fn answers_as_transformers(options: &GpuOptions) {
     let gpu = block_on(Gpu::open(options)).expect("an adapter");
     let files = Directory::new(folder());
     let source = block_on(GgufModel::open(&files, FILE, None)).unwrap();
-    let model = Rc::new(block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap());
+    let model = Rc::new(block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap());
     let prompt = Prompt { ids: expected_ids("input_ids"), images: Vec::new() };
     let mut session = Session::new(&gpu, &model, 512).unwrap();
     let error = relative_error(&block_on(session.all_logits(&prompt)).unwrap(), &expected("logits"));

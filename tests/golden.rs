@@ -179,3 +179,22 @@ golden! {
     bf16_image: "bf16" / "image", TOLERANCE;
     f16_image: "f16" / "image", TOLERANCE;
 }
+
+/// Floats quantized while they are loaded. These models are random and narrow, which makes the most of every error; what the
+/// formats cost a trained model stands in the model card of the demonstration checkpoint.
+#[test]
+fn quantized_on_the_way_stays_near() {
+    let case = Case::open("base", "image");
+    let expected = case.logits();
+    let error = |formats: &str| {
+        let engine = Engine::open_as("base", &formats.parse().unwrap());
+        let prompt = prompt(&engine, &case);
+        let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+        let logits = block_on(session.all_logits(&prompt)).unwrap();
+        let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+        println!("base/image in {formats}: logits {error:e}");
+        error
+    };
+    let [text, all, q4] = ["text=q8,embeddings=q8", "q8", "q4"].map(error);
+    assert!(TOLERANCE < text && text < all && all < 0.1 && all < q4 && q4 < 1.0);
+}

@@ -14,6 +14,7 @@ use fanlight::dtype::{Dtype, Element, Layout};
 use fanlight::model::qwen2_5_vl::{config, names};
 use fanlight::weights::index::{INDEX, SINGLE};
 use fanlight::weights::plan::{CHUNK_BYTES, plan, stream};
+use fanlight::weights::quantize::Formats;
 use fanlight::weights::source::{Pending, read_exact};
 use fanlight::weights::{Checkpoint, Directory, Limits, MatrixSpec, Memory, Piece, Plan, Sink, Source, VectorSpec};
 use fanlight::weights::{TensorInfo, safetensors as ours};
@@ -355,6 +356,7 @@ fn a_short_answer_is_an_error() {
 
 // --- plan -----------------------------------------------------------------------------------------------------------
 
+const KEEP: Formats = Formats { vision: None, text: None, embeddings: None };
 const ROOMY: Limits = Limits { max_binding: 128 << 20, max_buffer: 256 << 20 };
 
 /// Buffers of zeros that note every write; a vector may come only once.
@@ -511,7 +513,7 @@ fn random_plans_stream_to_what_the_definition_says() {
         // Four rows of 70 f32 take 1280 bytes.
         let max_binding = 1280 + random.below(6000) as u64;
         let limits = Limits { max_binding, max_buffer: max_binding + random.below(9) as u64 };
-        let plan = plan(&checkpoint, &matrices, &vectors, limits).unwrap();
+        let plan = plan(&checkpoint, &matrices, &vectors, limits, &KEEP).unwrap();
         for (m, spec) in plan.matrices.iter().zip(&matrices) {
             let mut row = 0;
             for (i, shard) in m.shards.iter().enumerate() {
@@ -550,7 +552,7 @@ fn pieces_of_several_types_keep_them() {
     let source = memory(&[(SINGLE, &file.unwrap())]);
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
     let spec = MatrixSpec::new("m", ["a", "b", "c"].map(|name| Piece::matrix(name, 1, 2)).to_vec());
-    let plan = plan(&checkpoint, &[spec], &[], ROOMY).unwrap();
+    let plan = plan(&checkpoint, &[spec], &[], ROOMY, &KEEP).unwrap();
     let shards: Vec<_> = plan.matrices[0].shards.iter().map(|s| (s.row_start, s.rows, s.layout)).collect();
     assert_eq!(shards, [(0, 2, Layout::Bf16), (2, 1, Layout::F16)]);
     let buffers = run(&plan, &source, CHUNK_BYTES);
@@ -567,7 +569,7 @@ fn one_tensor_can_serve_twice() {
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
     let piece = || Piece::matrix("w", 6, 16);
     let specs = [MatrixSpec::new("a", vec![piece()]), MatrixSpec::new("b", vec![piece(), piece()])];
-    let plan = plan(&checkpoint, &specs, &[], ROOMY).unwrap();
+    let plan = plan(&checkpoint, &specs, &[], ROOMY, &KEEP).unwrap();
     let buffers = run(&plan, &source, CHUNK_BYTES);
     assert_eq!(buffers.matrices, [vec![values.clone()], vec![values.repeat(2)]]);
 }
@@ -580,10 +582,10 @@ fn nothing_is_planned_that_does_not_fit() {
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
     let w = |rows, cols| MatrixSpec::new("text.w", vec![Piece::matrix("w", rows, cols)]);
     let v = |name: &str, len| VectorSpec::new("text.v", vec![Piece::vector(name, len)]);
-    let plan_one = |m: MatrixSpec, limits| plan(&checkpoint, &[m], &[], limits);
-    let vector = |v: VectorSpec| plan(&checkpoint, &[], &[v], ROOMY);
+    let plan_one = |m: MatrixSpec, limits| plan(&checkpoint, &[m], &[], limits, &KEEP);
+    let vector = |v: VectorSpec| plan(&checkpoint, &[], &[v], ROOMY, &KEEP);
 
-    let fine = plan(&checkpoint, &[w(6, 5)], &[v("b", 6)], ROOMY).unwrap();
+    let fine = plan(&checkpoint, &[w(6, 5)], &[v("b", 6)], ROOMY, &KEEP).unwrap();
     assert_eq!(fine.device_bytes(), BTreeMap::from([("text", 6 * 64 + 24)]));
     assert_eq!(fine.source_bytes(), 144);
 
@@ -632,7 +634,7 @@ fn a_sink_can_stop_the_stream() {
     let source = Noting::new(memory(&[(SINGLE, &file.unwrap())]));
     let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
     let spec = MatrixSpec::new("m", vec![Piece::matrix("w", 4096, 4)]);
-    let plan = plan(&checkpoint, &[spec], &[], ROOMY).unwrap();
+    let plan = plan(&checkpoint, &[spec], &[], ROOMY, &KEEP).unwrap();
     let mut buffers = Buffers { patience: 3, ..Buffers::new(&plan) };
     source.reads.take();
     let result = block_on(stream(&plan, &source, 4096, &mut buffers, &mut |_, _| ()));
@@ -670,7 +672,7 @@ fn the_golden_checkpoints_load() {
             + vectors.iter().map(|v| v.sources.len()).sum::<usize>();
         assert_eq!(used, before, "{}: every tensor of the file has its place", folder.display());
         for limits in [ROOMY, Limits { max_binding: 2048, max_buffer: 1 << 20 }] {
-            let Ok(plan) = plan(&checkpoint, &matrices, &vectors, limits) else {
+            let Ok(plan) = plan(&checkpoint, &matrices, &vectors, limits, &KEEP) else {
                 assert_ne!(limits, ROOMY);
                 continue;
             };

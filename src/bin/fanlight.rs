@@ -27,6 +27,7 @@ mod native {
     use fanlight::model::gguf::GgufModel;
     use fanlight::model::registry;
     use fanlight::weights::plan::Limits;
+    use fanlight::weights::quantize::Formats;
     use fanlight::weights::safetensors;
     use fanlight::weights::source::Directory;
     use fanlight::{Error, Result};
@@ -60,6 +61,9 @@ mod native {
         /// The vision tower of a .gguf file; found by itself if it is the only mmproj*.gguf beside it.
         #[arg(long, value_name = "FILE.gguf")]
         mmproj: Option<PathBuf>,
+        /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8.
+        #[arg(long, value_name = "FORMATS", default_value = "keep")]
+        quantize: Formats,
         /// Take a software adapter even where there is a hardware one.
         #[arg(long)]
         software: bool,
@@ -286,8 +290,8 @@ mod native {
             }
         };
         match place.open().await? {
-            Some(gguf) => Engine::load(&gpu, &gguf, &mut progress).await,
-            None => Engine::load(&gpu, &place.files, &mut progress).await,
+            Some(gguf) => Engine::load_as(&gpu, &gguf, &args.quantize, &mut progress).await,
+            None => Engine::load_as(&gpu, &place.files, &args.quantize, &mut progress).await,
         }
     }
 
@@ -476,9 +480,10 @@ mod native {
         let (max_binding, max_buffer) =
             gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
         let limits = Limits { max_binding, max_buffer };
+        let formats = &args.model.quantize;
         let d = match place.open().await? {
-            Some(gguf) => registry::describe(&gguf, limits).await?,
-            None => registry::describe(&place.files, limits).await?,
+            Some(gguf) => registry::describe(&gguf, limits, formats).await?,
+            None => registry::describe(&place.files, limits, formats).await?,
         };
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
         println!("model          {}", d.family);

@@ -6,6 +6,7 @@ use crate::model::cache::KvCache;
 use crate::model::decoder::DecoderConfig;
 use crate::model::{Model, qwen2, qwen2_5_vl};
 use crate::weights::plan::{Limits, Plan};
+use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
 /// The `model_type`s that can be loaded.
@@ -31,15 +32,20 @@ pub async fn read_config(source: &dyn Source) -> Result<(&'static str, Vec<u8>)>
     }
 }
 
-/// Loads the checkpoint in `source` onto the device.
+/// Loads the checkpoint in `source` onto the device, floats in the given formats.
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
+pub async fn load(
+    gpu: &Gpu,
+    source: &dyn Source,
+    formats: &Formats,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Model> {
     let (family, config) = read_config(source).await?;
     match family {
-        qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::load(gpu, source, &config, progress).await,
-        qwen2::MODEL_TYPE => qwen2::load(gpu, source, &config, progress).await,
+        qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::load(gpu, source, &config, formats, progress).await,
+        qwen2::MODEL_TYPE => qwen2::load(gpu, source, &config, formats, progress).await,
         other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
     }
 }
@@ -77,11 +83,11 @@ impl Description {
 ///
 /// # Errors
 /// As [`load`], less the device's.
-pub async fn describe(source: &dyn Source, limits: Limits) -> Result<Description> {
+pub async fn describe(source: &dyn Source, limits: Limits, formats: &Formats) -> Result<Description> {
     let (family, config) = read_config(source).await?;
     match family {
         qwen2_5_vl::config::MODEL_TYPE => {
-            let (config, plan) = qwen2_5_vl::plan(source, &config, limits).await?;
+            let (config, plan) = qwen2_5_vl::plan(source, &config, limits, formats).await?;
             Ok(Description {
                 family,
                 parameters: plan.parameters(),
@@ -92,7 +98,7 @@ pub async fn describe(source: &dyn Source, limits: Limits) -> Result<Description
             })
         }
         qwen2::MODEL_TYPE => {
-            let (text, _, plan) = qwen2::plan(source, &config, limits).await?;
+            let (text, _, plan) = qwen2::plan(source, &config, limits, formats).await?;
             Ok(Description {
                 family,
                 parameters: plan.parameters(),

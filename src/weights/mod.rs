@@ -6,6 +6,7 @@
 pub mod gguf;
 pub mod index;
 pub mod plan;
+pub mod quantize;
 pub mod repack;
 pub mod safetensors;
 pub mod source;

@@ -1,8 +1,8 @@
 //! Which bytes of which file go to which device buffer: decided purely, from what the model wants, what the checkpoint
 //! holds and what the device allows. Then [`stream`] follows the plan in file order, a few MiB at a time.
 //!
-//! **Matrices** keep the checkpoint's precision bit for bit (bf16 stays bf16, a quantized block keeps codes and scales); a
-//! row becomes planes as [`super::repack`] says. **Vectors** (norm weights, biases) are small and always become f32.
+//! **Matrices** keep the checkpoint's precision bit for bit (bf16 stays bf16, a quantized block keeps codes and scales), unless
+//! [`Formats`] asks for less; a row becomes planes as [`super::repack`] says. **Vectors** (norm weights, biases) are small and always become f32.
 //!
 //! A matrix larger than one binding is cut into shards of whole rows, and where the tensors that it stacks differ in layout
 //! (a GGUF's q and k in 4 bits, its v in 6), it is cut there too. Rows that only pad a piece are not written: a sink's
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::index::Checkpoint;
-use super::repack::repack_row;
+use super::quantize::{Formats, convert_row};
 use super::source::{Source, read_exact};
 use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
@@ -146,6 +146,8 @@ pub struct RowCopy {
     pub start: u64,
     /// Element type in the file.
     pub dtype: Dtype,
+    /// How the rows lie in the shard.
+    pub layout: Layout,
     /// Rows.
     pub rows: u64,
     /// Elements of a row.
@@ -201,9 +203,18 @@ pub struct Plan {
 /// [`Error::Missing`] for a tensor that the checkpoint lacks, [`Error::Shape`] and [`Error::Dtype`] for one that is
 /// not as specified, [`Error::DeviceTooSmall`] if four rows (or the whole of a smaller matrix) exceed a binding, and
 /// [`Error::Invalid`] for a spec that contradicts itself.
-pub fn plan(checkpoint: &Checkpoint, matrices: &[MatrixSpec], vectors: &[VectorSpec], limits: Limits) -> Result<Plan> {
+pub fn plan(
+    checkpoint: &Checkpoint,
+    matrices: &[MatrixSpec],
+    vectors: &[VectorSpec],
+    limits: Limits,
+    formats: &Formats,
+) -> Result<Plan> {
     Ok(Plan {
-        matrices: matrices.iter().map(|spec| plan_matrix(checkpoint, spec, limits)).collect::<Result<_>>()?,
+        matrices: matrices
+            .iter()
+            .map(|spec| plan_matrix(checkpoint, spec, limits, formats.of(&spec.name)))
+            .collect::<Result<_>>()?,
         vectors: vectors.iter().map(|spec| plan_vector(checkpoint, spec)).collect::<Result<_>>()?,
     })
 }
@@ -249,7 +260,12 @@ fn sum_rows(sources: &[Piece]) -> Option<usize> {
     sources.iter().try_fold(0usize, |n, p| n.checked_add(p.padded_rows))
 }
 
-fn plan_matrix(checkpoint: &Checkpoint, spec: &MatrixSpec, limits: Limits) -> Result<MatrixPlan> {
+fn plan_matrix(
+    checkpoint: &Checkpoint,
+    spec: &MatrixSpec,
+    limits: Limits,
+    format: Option<Layout>,
+) -> Result<MatrixPlan> {
     if spec.rows == 0 || spec.cols == 0 || sum_rows(&spec.sources) != Some(spec.rows) {
         return Err(contradiction(&spec.name, "as many rows as its pieces have, not zero"));
     }
@@ -261,8 +277,9 @@ fn plan_matrix(checkpoint: &Checkpoint, spec: &MatrixSpec, limits: Limits) -> Re
     let mut found = found.as_slice();
     while let Some(first) = found.first() {
         // A run of pieces of one layout shares its shards.
-        let layout = first.dtype.layout();
-        let run = found.iter().take_while(|f| f.dtype.layout() == layout).count();
+        let layout_of = |f: &Found| format.filter(|_| f.dtype.block() == 1).unwrap_or(f.dtype.layout());
+        let layout = layout_of(first);
+        let run = found.iter().take_while(|f| layout_of(f) == layout).count();
         let (pieces, rest) = found.split_at(run);
         found = rest;
         let rows = pieces.iter().map(|f| f.piece.padded_rows).sum();
@@ -292,6 +309,7 @@ fn plan_matrix(checkpoint: &Checkpoint, spec: &MatrixSpec, limits: Limits) -> Re
                         file: f.file.to_owned(),
                         start: f.range.start + (begin - top) as u64 * src_row_bytes,
                         dtype: f.dtype,
+                        layout,
                         rows: (end - begin) as u64,
                         cols: f.piece.cols,
                         row_bytes: src_row_bytes,
@@ -345,6 +363,7 @@ fn plan_vector(checkpoint: &Checkpoint, spec: &VectorSpec) -> Result<VectorPlan>
             file: f.file.to_owned(),
             start: f.range.start,
             dtype: f.dtype,
+            layout: Layout::F32,
             rows: piece.rows as u64,
             cols: 1,
             row_bytes: f.dtype.block_bytes(),
@@ -496,12 +515,15 @@ pub async fn stream(
             match part.target {
                 Target::Matrix(i) => {
                     let offset = copy.offset + part.rows.start * copy.dst_row_bytes;
-                    if copy.dtype.block() == 1 && copy.row_bytes == copy.dst_row_bytes {
+                    if copy.dtype.block() == 1
+                        && copy.layout == copy.dtype.layout()
+                        && copy.row_bytes == copy.dst_row_bytes
+                    {
                         sink.write(i, copy.shard, offset, src)?;
                     } else {
                         rows_out.clear();
                         for row in src.chunks_exact(copy.row_bytes as usize) {
-                            repack_row(copy.dtype, row, copy.cols, &mut rows_out)?;
+                            convert_row(copy.dtype, copy.layout, row, copy.cols, &mut rows_out)?;
                         }
                         sink.write(i, copy.shard, offset, &rows_out)?;
                     }

@@ -10,6 +10,7 @@ use fanlight::image::{ImageOptions, Patches, PreprocessorConfig, decode, preproc
 use fanlight::model::gguf::GgufModel;
 use fanlight::model::positions::Grid;
 use fanlight::model::{Model, registry};
+use fanlight::weights::quantize::Formats;
 use fanlight::weights::source::Directory;
 use pollster::block_on;
 use safetensors::SafeTensors;
@@ -33,11 +34,15 @@ fn read(path: PathBuf) -> Vec<u8> {
 
 impl Engine {
     pub fn open(model: &str) -> Engine {
+        Engine::open_as(model, &Formats::default())
+    }
+
+    pub fn open_as(model: &str, formats: &Formats) -> Engine {
         let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
         let source = Directory::new(folder(model));
         let cases: Value = serde_json::from_slice(&read(folder(model).join("cases.json"))).unwrap();
         let tokenizer_ids = cases["tokenizer_ids"].as_u64().unwrap() as usize;
-        let model = block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap();
+        let model = block_on(registry::load(&gpu, &source, formats, &mut |_, _| {})).unwrap();
         Engine { gpu, model: Rc::new(model), tokenizer_ids }
     }
 
@@ -46,7 +51,7 @@ impl Engine {
         let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
         let files = Directory::new(folder("../gguf"));
         let source = block_on(GgufModel::open(&files, "base.gguf", Some("base-mmproj.gguf"))).unwrap();
-        let model = block_on(registry::load(&gpu, &source, &mut |_, _| {})).unwrap();
+        let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap();
         Engine { gpu, model: Rc::new(model), ..Engine::open("base") }
     }
 }

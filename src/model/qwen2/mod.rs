@@ -14,6 +14,7 @@ use crate::model::qwen2_5_vl::{check_sizes, decoder_config, names};
 use crate::model::{MediaTokens, Model};
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{self, Limits, Plan};
+use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
 /// The `model_type` of this family.
@@ -61,12 +62,17 @@ pub fn parse_config(bytes: &[u8]) -> Result<(TextConfig, bool)> {
 ///
 /// # Errors
 /// Any error of the source or of the checkpoint's files.
-pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<(TextConfig, bool, Plan)> {
+pub async fn plan(
+    source: &dyn Source,
+    config: &[u8],
+    limits: Limits,
+    formats: &Formats,
+) -> Result<(TextConfig, bool, Plan)> {
     let (text, tied) = parse_config(config)?;
     check_sizes(&text)?;
     let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
     let (matrices, vectors) = names::text_specs(&text, tied);
-    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits)?;
+    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits, formats)?;
     Ok((text, tied, plan))
 }
 
@@ -74,10 +80,16 @@ pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn load(gpu: &Gpu, source: &dyn Source, config: &[u8], progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
+pub async fn load(
+    gpu: &Gpu,
+    source: &dyn Source,
+    config: &[u8],
+    formats: &Formats,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Model> {
     let caps = gpu.caps();
     let limits = Limits { max_binding: caps.max_binding, max_buffer: caps.max_buffer };
-    let (text, tied, plan) = plan(source, config, limits).await?;
+    let (text, tied, plan) = plan(source, config, limits, formats).await?;
     let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
     Ok(Model {
         family: MODEL_TYPE,

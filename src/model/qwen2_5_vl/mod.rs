@@ -13,6 +13,7 @@ use crate::model::{MediaTokens, Model, VisionTower};
 use crate::ops::rope::Heads;
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{self, Limits, Plan};
+use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
 impl VisionTower for vision::Vision {
@@ -25,12 +26,17 @@ impl VisionTower for vision::Vision {
 ///
 /// # Errors
 /// Any error of the source or of the checkpoint's files.
-pub async fn plan(source: &dyn Source, config: &[u8], limits: Limits) -> Result<(config::Config, Plan)> {
+pub async fn plan(
+    source: &dyn Source,
+    config: &[u8],
+    limits: Limits,
+    formats: &Formats,
+) -> Result<(config::Config, Plan)> {
     let config = config::Config::parse(config)?;
     check_sizes(&config.text)?;
     let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
     let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
-    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits)?;
+    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits, formats)?;
     Ok((config, plan))
 }
 
@@ -65,10 +71,16 @@ pub fn decoder_config(text: &config::TextConfig) -> DecoderConfig {
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn load(gpu: &Gpu, source: &dyn Source, config: &[u8], progress: &mut dyn FnMut(u64, u64)) -> Result<Model> {
+pub async fn load(
+    gpu: &Gpu,
+    source: &dyn Source,
+    config: &[u8],
+    formats: &Formats,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Model> {
     let caps = gpu.caps();
     let limits = Limits { max_binding: caps.max_binding, max_buffer: caps.max_buffer };
-    let (config, plan) = plan(source, config, limits).await?;
+    let (config, plan) = plan(source, config, limits, formats).await?;
     let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
     let text = &config.text;
     let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
