@@ -13,6 +13,8 @@ use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, Message, Pa
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::image::{ImageOptions, Picture, decode};
+use crate::model::gguf::GgufModel;
+use crate::weights::quantize::Formats;
 use crate::weights::source::{Pending, Source};
 
 #[wasm_bindgen]
@@ -81,7 +83,8 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens the device and loads a checkpoint.
+    /// Opens the device and loads a checkpoint: a folder, or with `options.gguf` a file of it, whose vision tower is
+    /// `options.mmproj`. `options.weights` are the [`Formats`] of floats.
     ///
     /// # Errors
     /// An `Error` with `code`, `hint` and `retryable`, or whatever the reader threw.
@@ -96,7 +99,14 @@ impl Engine {
                 // What the listener throws is its own affair.
                 let _ = on_progress.call1(&JsValue::NULL, &to_js(&event));
             };
-            let engine = chat::Engine::load(&gpu, &source, &mut progress).await?;
+            let formats = text(&options, "weights")?.map_or(Ok(Formats::default()), |name| name.parse())?;
+            let engine = match text(&options, "gguf")? {
+                None => chat::Engine::load_as(&gpu, &source, &formats, &mut progress).await?,
+                Some(file) => {
+                    let gguf = GgufModel::open(&source, file, text(&options, "mmproj")?).await?;
+                    chat::Engine::load_as(&gpu, &gguf, &formats, &mut progress).await?
+                }
+            };
             let pixels = ImageOptions {
                 min_pixels: natural(&options, "minPixels")?,
                 max_pixels: natural(&options, "maxPixels")?,
@@ -290,6 +300,14 @@ fn plain(value: &JsValue) -> Result<Value> {
     let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
     let json = text.map_or(Ok(Value::Null), |text| serde_json::from_str(&text));
     json.map_err(|e| Error::invalid("options", "an object of plain values", e.to_string()))
+}
+
+fn text<'a>(options: &'a Value, name: &str) -> Result<Option<&'a str>> {
+    match &options[name] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        other => Err(Error::invalid(name, "a string", other.to_string())),
+    }
 }
 
 fn natural(options: &Value, name: &str) -> Result<Option<u64>> {

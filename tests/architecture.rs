@@ -227,3 +227,18 @@ fn the_scanner_sees_what_it_should() {
     assert!(!says(&code, "wgpu") && says(&code, "linear") && !says(&code, "linea"));
     assert_eq!((depth("src/error.rs"), depth("src/gpu/mod.rs"), depth("src/gpu/device.rs")), (1, 1, 2));
 }
+
+/// Every code that an error can have is one that the package's types know.
+#[test]
+fn error_codes_are_those_of_the_package() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let rust = read("src/error.rs");
+    let body = rust.split("pub fn code(&self)").nth(1).unwrap().split("\n    }").next().unwrap();
+    let codes: BTreeSet<&str> = body.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    let package = read("www/src/errors.ts");
+    let union = package.split("export type ErrorCode").nth(1).unwrap().split("export interface").next().unwrap();
+    let known: BTreeSet<&str> = union.split('"').skip(1).step_by(2).collect();
+    assert!(codes.is_subset(&known), "{:?}", codes.difference(&known).collect::<Vec<_>>());
+}

@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from model import CELL, positions
+from symbols import INDEX, ORDER, SLOTS, Code
 from tokens import build_tokenizer
 
 KINDS = ["button", "link", "label", "heading", "field"]
 COLORS = ["red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "gray", "black", "white"]
 ALPHABET = "".join(chr(c) for c in range(32, 127)) + "€£"
 GLYPH = {c: i + 1 for i, c in enumerate(ALPHABET)}  # 0 is "no character here"
-SLOTS, BINS = 6, 7  # characters per cell in order; the same by position, in bins of 4 px
 
 LARGE = [(168, 112), (196, 112), (224, 112), (224, 168), (252, 140), (280, 168), (280, 196), (308, 140), (308, 224), (336, 168),
          (336, 224), (336, 280), (364, 252), (392, 224), (392, 308), (420, 196), (448, 224), (448, 280), (448, 336), (224, 280),
@@ -67,8 +67,8 @@ def load(folder: Path) -> list[Screen]:
 # ---- cropping -------------------------------------------------------------------------------------------------------
 
 
-def view(screen: Screen, w: int, h: int, rng: random.Random, tries: int = 8) -> tuple[np.ndarray, list[dict]] | None:
-    """A w x h view that shows at least one element and cuts none; the page colour continues beyond the edges."""
+def frame(screen: Screen, w: int, h: int, rng: random.Random, tries: int = 8) -> tuple[int, int, list[dict]] | None:
+    """Where a w x h view may stand so that it shows at least one element and cuts none, and the elements it shows."""
     for _ in range(tries):
         x1, y1, x2, y2 = rng.choice(screen.items)["box"]
         lo, hi = max(x2 + 2 - w, min(0, screen.w - w)), min(x1 - 2, max(0, screen.w - w))
@@ -85,33 +85,45 @@ def view(screen: Screen, w: int, h: int, rng: random.Random, tries: int = 8) -> 
             elif a < ox + w and c > ox and b < oy + h and d > oy:
                 break
         else:
-            rows = np.clip(np.arange(oy, oy + h), 0, screen.h - 1)
-            cols = np.clip(np.arange(ox, ox + w), 0, screen.w - 1)
-            return screen.pixels()[rows][:, cols], kept
+            return ox, oy, kept
     return None
 
 
-# ---- the tower's dense targets --------------------------------------------------------------------------------------
+def cut(screen: Screen, w: int, h: int, ox: int, oy: int) -> np.ndarray:
+    """The pixels of a view; the page colour continues beyond the edges."""
+    rows = np.clip(np.arange(oy, oy + h), 0, screen.h - 1)
+    cols = np.clip(np.arange(ox, ox + w), 0, screen.w - 1)
+    return screen.pixels()[rows][:, cols]
 
 
-def dense_targets(items: list[dict], w: int, h: int) -> dict[str, np.ndarray]:
-    """Per 28 px cell: its characters, left to right; the kind and colour of its element; where that one's edges run."""
+# ---- what stands where ----------------------------------------------------------------------------------------------
+
+CODE = Code(len(ALPHABET) + 1, len(KINDS) + 1, len(COLORS), 192)
+DIGITS = (5, 10, 10)  # hundreds, tens and ones of a pixel coordinate
+
+
+def targets(items: list[dict], w: int, h: int) -> dict[str, np.ndarray]:
+    """Per 28 px cell: its characters, left to right; kind, colour and place of its element in reading order; which character of
+    the text the cell's first one is; the element's edges relative to the cell. 0 is "nothing" in each but the edges. `digits`
+    spells the edges from the picture's corner (-100: no element)."""
     rows, cols = h // CELL, w // CELL
     glyph = np.zeros((rows, cols, SLOTS), np.int64)
-    bins = np.zeros((rows, cols, BINS), np.int64)
-    kind = np.zeros((rows, cols), np.int64)
-    color = np.full((rows, cols), -100, np.int64)
-    edge = np.zeros((rows, cols, 4), np.int64)
+    kind, color, index, order = (np.zeros((rows, cols), np.int64) for _ in range(4))
+    edges = np.zeros((rows, cols, 4), np.int64)
+    digits = np.full((rows, cols, 4, 3), -100, np.int64)
     used: dict[tuple[int, int], int] = {}
     best = np.zeros((rows, cols))
-    for item in items:
-        for c, x, y in item["chars"]:
+    for n, item in enumerate(items):
+        for i, (c, x, y) in enumerate(item["chars"]):
             cell = int(y // CELL), int(x // CELL)
-            n = used.get(cell, 0)
-            if n < SLOTS and 0 <= cell[0] < rows and 0 <= cell[1] < cols:
-                glyph[cell][n] = GLYPH.get(c, 0)
-                bins[cell][int(x % CELL) * BINS // CELL] = GLYPH.get(c, 0)
-                used[cell] = n + 1
+            if not (0 <= cell[0] < rows and 0 <= cell[1] < cols):
+                continue
+            k = used.get(cell, 0)
+            if k == 0:
+                index[cell] = min(i + 1, INDEX)
+            if k < SLOTS:
+                glyph[cell][k] = GLYPH.get(c, 0)
+                used[cell] = k + 1
         x1, y1, x2, y2 = item["box"]
         for r in range(y1 // CELL, min(rows - 1, (y2 - 1) // CELL) + 1):
             for k in range(x1 // CELL, min(cols - 1, (x2 - 1) // CELL) + 1):
@@ -120,34 +132,35 @@ def dense_targets(items: list[dict], w: int, h: int) -> dict[str, np.ndarray]:
                 if area > best[r, k]:
                     best[r, k] = area
                     kind[r, k] = 1 + KINDS.index(item["kind"])
-                    color[r, k] = COLORS.index(item["color"])
-                    edge[r, k] = [v - o + 1 if o <= v < o + CELL else 0 for v, o in ((x1, l), (y1, t), (x2, l), (y2, t))]
-    return {"glyph": glyph, "bins": bins, "kind": kind, "color": color, "edge": edge}
+                    color[r, k] = 1 + COLORS.index(item["color"])
+                    order[r, k] = 1 + min(n, ORDER - 1)
+                    edges[r, k] = x1 - l, y1 - t, x2 - l, y2 - t
+                    digits[r, k] = [(v // 100, v // 10 % 10, v % 10) for v in (x1, y1, x2, y2)]
+    return {"glyph": glyph, "kind": kind, "color": color, "index": index, "order": order, "edges": edges, "digits": digits}
 
 
-DIGITS = (5, 10, 10)  # hundreds, tens and ones of a pixel coordinate
-INDEX, ORDER = 32, 10
+class Places:
+    """Where every character of every element stands: cell (raster index) and slot in the cell."""
 
+    def __init__(self, items: list[dict], w: int, h: int):
+        rows, cols = h // CELL, w // CELL
+        used: dict[int, int] = {}
+        self.of: list[list[tuple[int, int]]] = []
+        for item in items:
+            at = []
+            for _, x, y in item["chars"]:
+                r, c = int(y // CELL), int(x // CELL)
+                cell = min(max(r, 0), rows - 1) * cols + min(max(c, 0), cols - 1)
+                at.append((cell, min(used.get(cell, 0), SLOTS - 1)))
+                used[cell] = used.get(cell, 0) + 1
+            self.of.append(at)
 
-def map_targets(items: list[dict], w: int, h: int) -> dict[str, np.ndarray]:
-    """Per cell, what the decoder needs to walk the screen (-100: nothing to say): which character of its text the first one
-    in the cell is, which element in reading order it belongs to, and the decimal digits of the edges that run in it."""
-    rows, cols = h // CELL, w // CELL
-    index = np.full((rows, cols), -100, np.int64)
-    order = np.full((rows, cols), -100, np.int64)
-    digits = np.full((rows, cols, 4, 3), -100, np.int64)
-    for n, item in enumerate(items):
-        for i, (_, x, y) in enumerate(item["chars"]):
-            r, c = int(y // CELL), int(x // CELL)
-            if 0 <= r < rows and 0 <= c < cols and index[r, c] < 0:
-                index[r, c] = min(i, INDEX - 1)
-        x1, y1, x2, y2 = item["box"]
-        r1, c1, r2, c2 = y1 // CELL, x1 // CELL, min(rows - 1, (y2 - 1) // CELL), min(cols - 1, (x2 - 1) // CELL)
-        order[r1:r2 + 1, c1:c2 + 1] = min(n, ORDER - 1)
-        for k, (v, part) in enumerate(((x1, (slice(r1, r2 + 1), c1)), (y1, (r1, slice(c1, c2 + 1))),
-                                       (x2, (slice(r1, r2 + 1), c2)), (y2, (r2, slice(c1, c2 + 1))))):
-            digits[part + (k,)] = (v // 100, v // 10 % 10, v % 10)
-    return {"index": index, "order": order, "digits": digits}
+    def __call__(self, item: int, char: int) -> tuple[int, int]:
+        """Cell and slot of a character; one past the last is the place after it in the last one's cell."""
+        at = self.of[item]
+        if char < len(at):
+            return at[char]
+        return at[-1][0], min(at[-1][1] + 1, SLOTS)
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
@@ -203,14 +216,14 @@ def questions(items: list[dict], rng: random.Random) -> dict[str, list[tuple[str
 SHARE = {"button": 3.0, "text": 2.5, "color": 1.3, "locate": 2.2, "count": 0.6, "read": 1.4}
 
 
-def draw_questions(items: list[dict], n: int, rng: random.Random, share: dict[str, float] = SHARE) -> list[tuple[str, str]]:
+def draw_questions(items: list[dict], n: int, rng: random.Random, share: dict[str, float] = SHARE) -> list[Asked]:
     pool = questions(items, rng)
     kinds = [k for k in pool if pool[k]]
     out = []
     for kind in rng.choices(kinds, [share[k] for k in kinds], k=n):
-        question = rng.choice(pool[kind])[:2]
-        if question not in out:
-            out.append(question)
+        question, reply, about = rng.choice(pool[kind])
+        if all(question != q[0] for q in out):
+            out.append((question, reply, None if about is None else next(n for n, i in enumerate(items) if i is about), kind))
     return out
 
 
@@ -220,15 +233,21 @@ TOK = build_tokenizer()
 PAD, IMAGE = TOK.token_to_id("<|endoftext|>"), TOK.token_to_id("<|image_pad|>")
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>\n"
-_cache: dict[str, list[int]] = {}
+_cache: dict[str, tuple[list[int], list[int]]] = {}
 
 
-def encode(text: str) -> list[int]:
+def spell(text: str) -> tuple[list[int], list[int]]:
+    """Tokens and the character at which each begins."""
     if text not in _cache:
         if len(_cache) > 50000:
             _cache.clear()
-        _cache[text] = TOK.encode(text, add_special_tokens=False).ids
+        got = TOK.encode(text, add_special_tokens=False)
+        _cache[text] = got.ids, [a for a, _ in got.offsets]
     return _cache[text]
+
+
+def encode(text: str) -> list[int]:
+    return spell(text)[0]
 
 
 def image_tokens(grid: tuple[int, int]) -> list[int]:
@@ -238,37 +257,96 @@ def image_tokens(grid: tuple[int, int]) -> list[int]:
 @dataclass
 class Sequence:
     ids: list[int]
-    answer: list[bool]  # is this token to be predicted
+    answer: list[float]  # how much it counts that this token is predicted
     segment: list[int]  # a token sees earlier tokens of segment 0 and of its own
     position: list[tuple[int, int, int]]
     images: int
+    hints: list[tuple[int, int, int, int, int, int]]  # token, element, cell, character, slot, part: see `collate`
+    owners: list[int]  # element shown by each image token, -1 for none
+
+
+@dataclass
+class Picture:
+    """What a conversation needs to know about a view."""
+    grid: tuple[int, int]
+    items: list[dict]
+    places: Places
+    order: np.ndarray
+
+
+# Where a hint stands: in the question's quotation, or in the answer to a question that names its element by looks or by text.
+QUOTED, BY_LOOKS, BY_TEXT = range(3)
+WEIGHT = {"color": 4.0, "count": 4.0, "locate": 0.5}  # short answers would drown among long ones
 
 
 class Writer:
-    """Writes a conversation token by token, exactly as the chat template renders it."""
+    """Writes a conversation token by token, exactly as the chat template renders it, and notes for every token that reads the
+    screen where it should look: that teaches attention directly."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
-        self.answer: list[bool] = []
+        self.answer: list[float] = []
         self.segment: list[int] = []
-        self.grids: list[tuple[int, int]] = []
+        self.pictures: list[Picture] = []
+        self.hints: list[tuple[int, int, int, int, int, int]] = []
+        self.owners: list[int] = []
+        self.start = 0  # of the latest picture's tokens
 
-    def add(self, ids: list[int], answer: bool = False, segment: int = 0) -> None:
+    def add(self, ids: list[int], answer: float = 0.0, segment: int = 0) -> None:
         self.ids += ids
         self.answer += [answer] * len(ids)
         self.segment += [segment] * len(ids)
 
-    def image(self, grid: tuple[int, int]) -> None:
-        self.add(image_tokens(grid))
-        self.grids.append(grid)
+    def image(self, picture: Picture) -> None:
+        self.start = len(self.ids) + 1
+        self.add(image_tokens(picture.grid))
+        self.owners += [100 * len(self.pictures) + n - 1 if n else -1 for n in picture.order.flatten().tolist()]
+        self.pictures.append(picture)
 
-    def turn(self, question: str, reply: str, segment: int = 0) -> None:
-        """From the question to the end of the reply; the opening of the user turn is already written."""
-        self.add(encode(question + END + ASSISTANT), False, segment)
-        self.add(encode(reply + "<|im_end|>"), True, segment)
+    def hint(self, token: int, item: int, char: int | None, part: int) -> None:
+        at = 100 * (len(self.pictures) - 1) + min(item, ORDER - 1)
+        if char is None:
+            self.hints.append((token, at, -1, -1, -1, part))
+        else:
+            cell, slot = self.pictures[-1].places(item, char)
+            self.hints.append((token, at, self.start + cell, min(char, INDEX - 1), slot, part))
+
+    def turn(self, question: str, reply: str, item: int | None, kind: str, segment: int = 0) -> None:
+        """From the question to the end of the reply; the opening of the user turn is already written. `item`: asked about."""
+        items = self.pictures[-1].items if self.pictures else []
+        ids, at = spell(question + END + ASSISTANT)
+        quoted = item is not None and f'"{items[item]["text"]}"' in question
+        if quoted:
+            begin, n = question.index('"') + 1, len(items[item]["text"])
+            for k, a in enumerate(at):
+                if begin <= a < begin + n:
+                    self.hint(len(self.ids) + k, item, a - begin, QUOTED)
+        self.add(ids, 0.0, segment)
+        ids, at = spell(reply + "<|im_end|>")
+        spans = []  # of the reply: first character, end (the place after the text counts), element
+        if kind == "read":
+            begin = 0
+            for n, it in enumerate(items):
+                spans.append((begin, begin + len(it["text"]) + 1, n))
+                begin += len(it["text"]) + 1
+        elif kind in ("button", "text"):
+            spans = [(0, len(reply) + 1, item)]
+        elif kind == "locate":
+            begin = reply.index('"label": "') + 10
+            spans = [(begin, begin + len(items[item]["text"]) + 1, item)]
+        for k, a in enumerate(at):
+            token = len(self.ids) + k - 1
+            for begin, end, n in spans:
+                if begin <= a < end:
+                    self.hint(token, n, a - begin, BY_TEXT if quoted else BY_LOOKS)
+                    break
+            else:
+                if item is not None:
+                    self.hint(token, item, None, BY_TEXT if quoted else BY_LOOKS)
+        self.add(ids, WEIGHT.get(kind, 1.0), segment)
 
     def done(self) -> Sequence:
-        pos, _ = positions(self.ids, IMAGE, self.grids)
+        pos, _ = positions(self.ids, IMAGE, [p.grid for p in self.pictures])
         if any(self.segment):  # every segment continues from the end of the shared beginning
             start = self.segment.index(1)
             at = pos[start][0]
@@ -277,35 +355,38 @@ class Writer:
                 n = count.get(self.segment[i], 0)
                 pos[i] = (at + n,) * 3
                 count[self.segment[i]] = n + 1
-        return Sequence(self.ids, self.answer, self.segment, pos, len(self.grids))
+        return Sequence(self.ids, self.answer, self.segment, pos, len(self.pictures), self.hints, self.owners)
 
 
-def packed(grid: tuple[int, int], qa: list[tuple[str, str]]) -> Sequence:
+Asked = tuple[str, str, int | None, str]  # question, answer, element asked about, kind of question
+
+
+def packed(picture: Picture, qa: list[Asked]) -> Sequence:
     """Several single-question conversations about one image that share their beginning but do not see each other."""
     w = Writer()
     w.add(encode(SYSTEM + USER))
-    w.image(grid)
-    for i, (question, reply) in enumerate(qa):
-        w.turn(question, reply, i + 1)
+    w.image(picture)
+    for i, one in enumerate(qa):
+        w.turn(*one, segment=i + 1)
     return w.done()
 
 
-def chat(grid: tuple[int, int], screens: list[list[tuple[str, str]]], text_first: bool, numbered: bool) -> Sequence:
+def chat(screens: list[tuple[Picture, list[Asked]]], text_first: bool, numbered: bool) -> Sequence:
     """One conversation; every further screen comes with a later user turn, and questions are about the latest one."""
     w = Writer()
     w.add(encode(SYSTEM))
-    for n, qa in enumerate(screens):
-        for i, (question, reply) in enumerate(qa):
+    for n, (picture, qa) in enumerate(screens):
+        for i, (question, reply, item, kind) in enumerate(qa):
             w.add(encode(USER))
             if i == 0:
-                picture = encode(f"Picture {n + 1}: ") if numbered else []
                 if text_first:
                     w.add(encode(question))
-                w.add(picture)
-                w.image(grid)
-                w.turn("" if text_first else question, reply)
+                if numbered:
+                    w.add(encode(f"Picture {n + 1}: "))
+                w.image(picture)
+                w.turn("" if text_first else question, reply, item, kind)
             else:
-                w.turn(question, reply)
+                w.turn(question, reply, item, kind)
             w.add(encode("\n"))
     return w.done()
 
@@ -323,61 +404,72 @@ class Source:
         for w, h in LARGE:
             self.near[w, h] = [s for s in screens if w - 60 <= s.w <= w + 90 and h - 60 <= s.h <= h + 90]
 
-    def views(self, size: tuple[int, int], n: int) -> tuple[torch.Tensor, list[list[dict]]]:
+    def views(self, size: tuple[int, int], n: int) -> list[tuple[Screen, int, int, list[dict]]]:
         pool = self.near.get(size, self.screens)
-        pixels, items = [], []
-        while len(pixels) < n:
-            if got := view(self.rng.choice(pool), *size, self.rng):
-                pixels.append(got[0])
-                items.append(got[1])
-        return torch.from_numpy(np.stack(pixels)), items
+        out = []
+        while len(out) < n:
+            screen = self.rng.choice(pool)
+            if got := frame(screen, *size, self.rng):
+                out.append((screen, *got))
+        return out
 
     def size(self, small: float) -> tuple[int, int]:
         return self.rng.choice(SMALL if self.rng.random() < small else LARGE)
 
     def dense_batch(self, cells: int, small: float) -> dict[str, torch.Tensor]:
-        """About `cells` merged tokens of images, with the tower's targets."""
+        """About `cells` merged tokens of images, with what stands in them."""
         w, h = size = self.size(small)
-        pixels, items = self.views(size, max(2, cells * CELL * CELL // (w * h)))
-        targets = [dense_targets(i, w, h) for i in items]
-        return {"pixels": pixels} | {k: torch.from_numpy(np.stack([t[k] for t in targets])) for k in targets[0]}
+        views = self.views(size, max(2, cells * CELL * CELL // (w * h)))
+        truth = [targets(v[3], w, h) for v in views]
+        return {"pixels": pixels(views, w, h)} | {k: torch.from_numpy(np.stack([t[k] for t in truth])) for k in truth[0]}
 
-    def text_batch(self, tokens: int, small: float, turns: float) -> dict[str, torch.Tensor]:
-        """Conversations of about `tokens` tokens, `turns` questions per image."""
+    def text_batch(self, tokens: int, small: float, turns: float, paint: bool) -> dict[str, torch.Tensor]:
+        """Conversations of about `tokens` tokens, `turns` questions per image; pixels only if `paint`."""
         rng = self.rng
         w, h = size = self.size(small)
         grid = h // CELL, w // CELL
         n = max(2, round(tokens / (20 + grid[0] * grid[1] + 33 * turns)))
-        pixels, items = self.views(size, n)
+        views = self.views(size, n)
+        truth = [targets(v[3], w, h) for v in views]
+        pictures = [Picture(grid, v[3], Places(v[3], w, h), t["order"]) for v, t in zip(views, truth)]
         sequences, i = [], 0
         while i < n:
-            ask = lambda j: draw_questions(items[j], max(1, round(turns * rng.uniform(0.7, 1.3))), rng)  # noqa: E731
+            ask = lambda j: draw_questions(views[j][3], max(1, round(turns * rng.uniform(0.7, 1.3))), rng)  # noqa: E731
             style = rng.random()
             if style < 0.72:
-                sequences.append(packed(grid, ask(i)))
+                sequences.append(packed(pictures[i], ask(i)))
             elif style < 0.94 or i + 1 == n:
-                sequences.append(chat(grid, [ask(i)], rng.random() < 0.4, rng.random() < 0.1))
+                sequences.append(chat([(pictures[i], ask(i))], rng.random() < 0.4, rng.random() < 0.1))
             else:
-                sequences.append(chat(grid, [ask(i)[:2], ask(i + 1)[:3]], rng.random() < 0.3, rng.random() < 0.3))
+                sequences.append(chat([(pictures[i], ask(i)[:2]), (pictures[i + 1], ask(i + 1)[:3])], rng.random() < 0.3, rng.random() < 0.3))
             i += sequences[-1].images
-        targets = [map_targets(i, w, h) for i in items]
-        return {"pixels": pixels} | {k: torch.from_numpy(np.stack([t[k] for t in targets])) for k in targets[0]} | collate(sequences)
+        batch = {k: torch.from_numpy(np.stack([t[k] for t in truth])) for k in truth[0]} | collate(sequences)
+        return batch | ({"pixels": pixels(views, w, h)} if paint else {})
+
+
+def pixels(views: list[tuple[Screen, int, int, list[dict]]], w: int, h: int) -> torch.Tensor:
+    return torch.from_numpy(np.stack([cut(screen, w, h, ox, oy) for screen, ox, oy, _ in views]))
 
 
 def collate(sequences: list[Sequence]) -> dict[str, torch.Tensor]:
+    """hints [k, 7]: row, token, element, place in the sequence of the cell, character, slot (-1: none), part; owner [n, t]:
+    the element an image token shows, -1 for none."""
     n, t = len(sequences), max(len(s.ids) for s in sequences)
     t += -t % 16
     ids = torch.full((n, t), PAD)
-    answer = torch.zeros(n, t, dtype=torch.bool)
+    answer = torch.zeros(n, t)
     segment = torch.full((n, t), -1)
     position = torch.zeros(n, t, 3, dtype=torch.long)
+    owner = torch.full((n, t), -1)
     for i, s in enumerate(sequences):
         k = len(s.ids)
         ids[i, :k] = torch.tensor(s.ids)
         answer[i, :k] = torch.tensor(s.answer)
         segment[i, :k] = torch.tensor(s.segment)
         position[i, :k] = torch.tensor(s.position)
-    return {"ids": ids, "answer": answer, "segment": segment, "position": position}
+        owner[i, :k][torch.tensor(s.ids) == IMAGE] = torch.tensor(s.owners)
+    hints = torch.tensor([(i, *hint) for i, s in enumerate(sequences) for hint in s.hints]).long()
+    return {"ids": ids, "answer": answer, "segment": segment, "position": position, "owner": owner, "hints": hints}
 
 
 def attention_mask(segment: torch.Tensor) -> torch.Tensor:

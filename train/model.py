@@ -37,12 +37,12 @@ class Shape:
     # decoder
     hidden: int = 192
     inner: int = 512
-    layers: int = 5
-    heads: int = 6
-    kv_heads: int = 3
-    head_dim: int = 32
-    theta: float = 30.0
-    sections: tuple[int, int, int] = (2, 7, 7)
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 48
+    theta: float = 3000.0
+    sections: tuple[int, int, int] = (1, 3, 20)
     vocab: int = VOCAB
 
 
@@ -212,7 +212,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(s.hidden, s.kv_heads * s.head_dim)
         self.o_proj = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list | None = None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list | None = None, looks: list | None = None) -> Tensor:
+        """looks collects where the first head looks [n, t, t], as logarithms."""
         n, t, _ = x.shape
         split = lambda y, h: y.view(n, t, h, self.dim).transpose(1, 2)  # noqa: E731
         q = rotate(split(self.q_proj(x), self.heads), cos, sin)
@@ -225,6 +226,8 @@ class Attention(nn.Module):
         group = self.heads // self.kv
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         with torch.autocast("cpu", enabled=False):  # long rows: the fused kernel, in f32, never stores the scores
+            if looks is not None:
+                looks.append((q[:, 0].float() @ k[:, 0].float().transpose(-1, -2) * self.dim**-0.5 + mask[:, 0]).log_softmax(-1))
             out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
         return self.o_proj(out.transpose(1, 2).reshape(n, t, -1).to(x.dtype))
 
@@ -236,8 +239,8 @@ class Layer(nn.Module):
         self.self_attn = Attention(s)
         self.mlp = MLP(s.hidden, s.inner, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list | None = None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: list | None = None, looks: list | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache, looks)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -251,12 +254,14 @@ class Decoder(nn.Module):
         self.register_buffer("freq", s.theta ** (-torch.arange(half, dtype=torch.float32) / half), persistent=False)
         self.register_buffer("axis", torch.repeat_interleave(torch.arange(3), torch.tensor(s.sections)), persistent=False)
 
-    def forward(self, x: Tensor, position: Tensor, mask: Tensor, caches: list | None = None, taps: list | None = None) -> Tensor:
-        """x [n, t, c]; position [n, t, 3] (T, H, W); mask [n, 1, t, t] added to the scores; taps collects each layer's output."""
+    def forward(self, x: Tensor, position: Tensor, mask: Tensor, caches: list | None = None, taps: list | None = None,
+                looks: dict[int, list] | None = None) -> Tensor:
+        """x [n, t, c]; position [n, t, 3] (T, H, W); mask [n, 1, t, t] added to the scores; taps collects each layer's output,
+        looks[layer] where the first head of that layer looks."""
         angle = position.float()[..., self.axis] * self.freq
         cos, sin = angle.cos()[:, None].to(x.dtype), angle.sin()[:, None].to(x.dtype)
         for i, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, mask, caches[i] if caches is not None else None)
+            x = layer(x, cos, sin, mask, caches[i] if caches is not None else None, looks.get(i) if looks else None)
             if taps is not None:
                 taps.append(x)
         return self.norm(x)

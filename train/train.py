@@ -3,11 +3,11 @@
     python train.py tower   --pages DIR --work DIR
     python train.py decoder --pages DIR --work DIR --heldout DIR [--export FOLDER]
 
-Two processes, one core each, meant to run side by side; neither waits for the other, which matters on a shared machine.
-`tower` teaches the vision tower from dense targets which characters, elements, colours and edges lie in each 28 px cell, and
-publishes a running average of its weights. `decoder` teaches the decoder to answer, on the latest published tower, takes the
-exams, and exports the best. Learning rates follow the wall clock from WORK/begun on, so a resumed run goes on where the clock
-stands. WORK/STATUS.md says how it goes.
+Two processes, one core each, side by side. `tower` teaches the vision tower to write the code of symbols.py from pixels, and
+publishes a running average of its weights. `decoder` teaches the decoder to answer from that code, first written straight from
+the truth (with noise), from minute --join on as the latest published tower says it; it takes the exams and exports the best.
+Learning rates follow the wall clock from WORK/begun on, so a resumed run goes on where the clock stands. WORK/STATUS.md says
+how it goes.
 """
 
 from __future__ import annotations
@@ -24,68 +24,99 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import model as model_module
-from data import ALPHABET, BINS, COLORS, DIGITS, INDEX, KINDS, ORDER, SLOTS, Source, attention_mask, load, read_pages
+from data import BY_LOOKS, BY_TEXT, CODE, DIGITS, QUOTED, Source, attention_mask, load, read_pages
 from evaluate import ask_all, pose, score
 from export import export, rounded
-from model import CELL, Reader
+from model import Reader
+from symbols import INDEX, ORDER, SCALE, SLOTS
 
-PARTS = {"glyph": (SLOTS + BINS) * (len(ALPHABET) + 1), "kind": len(KINDS) + 1, "color": len(COLORS), "edge": 4 * (CELL + 1)}
-
-
-class DenseHead(nn.Module):
-    """Thrown away after training: what every merged token must know about its cell."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.out = nn.Linear(width, sum(PARTS.values()))
-
-    def forward(self, merged: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        n, cells, _ = merged.shape
-        glyph, kind, color, edge = self.out(merged.float()).flatten(0, 1).split(list(PARTS.values()), 1)
-        blank = torch.ones(len(ALPHABET) + 1)
-        blank[0] = 0.1
-        g, truth = glyph.reshape(-1, len(ALPHABET) + 1), torch.cat([batch["glyph"], batch["bins"]], -1).flatten()
-        e, edges = edge.reshape(-1, CELL + 1), batch["edge"].flatten()
-        off = torch.ones(CELL + 1)
-        off[0] = 0.15
-        losses = [F.cross_entropy(g, truth, blank), F.cross_entropy(kind, batch["kind"].flatten()),
-                  F.cross_entropy(color, batch["color"].flatten(), ignore_index=-100), F.cross_entropy(e, edges, off)]
-        with torch.no_grad():
-            ink = (batch["glyph"] > 0).flatten()
-            g, truth = g.view(-1, SLOTS + BINS, len(ALPHABET) + 1)[:, :SLOTS].flatten(0, 1), batch["glyph"].flatten()
-            stats = {"glyphs": (g.argmax(1)[ink] == truth[ink]).float().mean().item(),
-                     "colors": (color.argmax(1) == batch["color"].flatten())[batch["color"].flatten() >= 0].float().mean().item(),
-                     "edges": (e.argmax(1)[edges > 0] == edges[edges > 0]).float().mean().item()}
-        return 2 * losses[0] + 0.5 * losses[1] + 0.5 * losses[2] + 0.4 * losses[3], stats
+ROWS, COLUMNS = 12, 16
+MAP, ELEMENT, CELL_OF, SLOT = 1, 2, 3, 3  # decoder layers: the screen is mapped; the element, the cell, the slot are found
 
 
-class MapHead(nn.Module):
-    """Thrown away too: what the decoder's third layer must know at an image token to walk the screen from there."""
+class Coach(nn.Module):
+    """Thrown away after training: what hidden states of the decoder must know on the way to an answer."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.out = nn.Linear(width, INDEX + ORDER + 4 * sum(DIGITS))
+        self.map = nn.Linear(width, INDEX + 1 + ORDER + 1 + 4 * sum(DIGITS))
+        self.char = nn.Linear(width, INDEX)
+        self.slot = nn.Linear(width, SLOTS + 1)
+        self.place = nn.Linear(width, ROWS + COLUMNS)
 
-    def forward(self, hidden: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """hidden [image tokens, width]"""
-        index, order, digits = self.out(F.rms_norm(hidden.float(), hidden.shape[-1:])).split([INDEX, ORDER, 4 * sum(DIGITS)], 1)
+    def forward(self, taps: list[Tensor], looks: dict[int, list], batch: dict[str, Tensor], image: Tensor) -> tuple[Tensor, dict[str, float]]:
+        calm = lambda x: F.rms_norm(x.float(), x.shape[-1:])  # noqa: E731
+        # image tokens: index, place in reading order, edges from the picture's corner
+        index, order, digits = self.map(calm(taps[MAP][image])).split([INDEX + 1, ORDER + 1, 4 * sum(DIGITS)], 1)
         at, of, number = batch["index"].flatten(), batch["order"].flatten(), batch["digits"].view(-1, 3)
-        loss = F.cross_entropy(index, at, ignore_index=-100) + 0.5 * F.cross_entropy(order, of, ignore_index=-100)
         places = digits.reshape(-1, sum(DIGITS)).split(DIGITS, 1)
-        loss = loss + sum(F.cross_entropy(p, number[:, i], ignore_index=-100) for i, p in enumerate(places))
+        loss = 0.3 * F.cross_entropy(index, at) + 0.3 * F.cross_entropy(order, of)
+        loss = loss + 0.3 * sum(F.cross_entropy(p, number[:, i], ignore_index=-100) for i, p in enumerate(places))
+        # and before that, which row and column of cells it is
+        n, rows, columns = batch["kind"].shape
+        row_of, column_of = self.place(calm(taps[0][image])).split([ROWS, COLUMNS], 1)
+        at_row = torch.arange(rows)[None, :, None].expand(n, rows, columns).flatten()
+        at_column = torch.arange(columns)[None, None].expand(n, rows, columns).flatten()
+        loss = loss + 0.2 * F.cross_entropy(row_of, at_row) + 0.3 * F.cross_entropy(column_of, at_column)
+        # tokens that read: which character comes next, and where the first head of two layers looks
+        row, token, element, cell, char, slot, part = batch["hints"].unbind(1)
+        belongs = batch["owner"][row] == element[:, None]
+        known, exact = belongs.any(1), cell >= 0
+
+        def looked(layer: int, which: Tensor, at_cell: Tensor) -> Tensor:
+            """Logarithm of the attention that the chosen hints' tokens give to their cell, or to all of their element."""
+            seen = looks[layer][0][row[which], token[which]]
+            whole = seen.masked_fill(~belongs[which], -1e9).logsumexp(1)
+            return torch.where(at_cell[which], seen.gather(1, cell[which].clamp(min=0)[:, None])[:, 0], whole)
+
+        # A quoted text finds itself, and an element named by looks is found, in one layer; what builds on that in the next.
+        quoted = (part == QUOTED) & exact
+        finds_quoted = looked(ELEMENT, quoted, quoted)
+        finds = looked(ELEMENT, (part == BY_LOOKS) & known, quoted)
+        reads = (part != QUOTED) & exact
+        reads_cell = looked(CELL_OF, reads, reads)
+        finds_again = looked(CELL_OF, (part == BY_TEXT) & ~exact & known, quoted)
+        chars, slots = self.char(calm(taps[MAP][row[reads], token[reads]])), self.slot(calm(taps[SLOT][row[reads], token[reads]]))
+        for weight, look in ((0.2, finds_quoted), (0.3, finds), (0.5, reads_cell), (0.3, finds_again)):
+            if len(look):
+                loss = loss - weight * look.clamp(min=-20).mean()
+        loss = loss + 0.3 * F.cross_entropy(chars, char[reads]) + 0.3 * F.cross_entropy(slots, slot[reads])
         with torch.no_grad():
             said = number[:, 1] >= 0
-            stats = {"index": (index.argmax(1) == at)[at >= 0].float().mean().item(), "order": (order.argmax(1) == of)[of >= 0].float().mean().item(),
-                     "tens": (places[1].argmax(1) == number[:, 1])[said].float().mean().item(), "ones": (places[2].argmax(1) == number[:, 2])[said].float().mean().item()}
+            hit = lambda x, y: (x.argmax(1) == y).float().mean().item()  # noqa: E731
+            stats = {"index": hit(index[at > 0], at[at > 0]), "order": hit(order[of > 0], of[of > 0]),
+                     "tens": hit(places[1][said], number[said, 1]), "ones": hit(places[2][said], number[said, 2]),
+                     "row": hit(row_of, at_row), "column": hit(column_of, at_column), "char": hit(chars, char[reads]), "slot": hit(slots, slot[reads]),
+                     "element": finds.exp().mean().item(), "quoted": finds_quoted.exp().mean().item(),
+                     "cell": reads_cell.exp().mean().item(), "again": finds_again.exp().mean().item()}
         return loss, stats
 
 
-def text_loss(reader: Reader, merged: Tensor, batch: dict[str, Tensor], taps: list | None = None) -> tuple[Tensor, float]:
+def text_loss(reader: Reader, merged: Tensor, batch: dict[str, Tensor], taps: list, looks: dict[int, list]) -> tuple[Tensor, float]:
     ids, answer = batch["ids"], batch["answer"]
-    hidden = reader.language_model(reader.embed(ids, merged), batch["position"], attention_mask(batch["segment"]), taps=taps)
-    logits = reader.logits(hidden[:, :-1][answer[:, 1:]]).float()
-    truth = ids[:, 1:][answer[:, 1:]]
-    return F.cross_entropy(logits, truth), (logits.argmax(1) == truth).float().mean().item()
+    hidden = reader.language_model(reader.embed(ids, merged), batch["position"], attention_mask(batch["segment"]), taps=taps, looks=looks)
+    said = answer[:, 1:] > 0
+    logits = reader.logits(hidden[:, :-1][said]).float()
+    truth, weight = ids[:, 1:][said], answer[:, 1:][said]
+    return (F.cross_entropy(logits, truth, reduction="none") * weight).sum() / weight.sum(), (logits.argmax(1) == truth).float().mean().item()
+
+
+def written(batch: dict[str, Tensor], noise: bool = True) -> Tensor:
+    """The code of a batch's pictures [n, cells, width] as a tower that errs might write it."""
+    truth = {k: batch[k].numpy() for k in ("glyph", "kind", "color", "index", "order", "edges")}
+    if noise:
+        glyph = batch["glyph"].clone()
+        wrong = (torch.rand(glyph.shape) < 0.02) & (glyph > 0)
+        glyph[wrong] = torch.randint(1, len(CODE.books["glyph"]), (int(wrong.sum()),))
+        truth["glyph"] = glyph.numpy()
+    code = torch.from_numpy(CODE.write(truth))
+    if noise:
+        n = len(code)
+        for part, share in (("order", 0.4), ("index", 0.15)):
+            gone = torch.rand(n) < share
+            code[..., CODE.parts[part]] *= (~gone).float()[:, None, None, None]
+        code = code + torch.randn(code.shape) * SCALE * torch.rand(n, 1, 1, 1) * 0.4
+    return code.flatten(1, 2)
 
 
 def compile_small_parts() -> None:
@@ -182,20 +213,19 @@ def begin(args: argparse.Namespace) -> Reader:
 
 def train_tower(args: argparse.Namespace, source: Source) -> None:
     reader = begin(args)
-    whole = nn.ModuleDict({"visual": reader.visual, "head": DenseHead(reader.shape.hidden)})
-    run = Run(args, whole)
+    run = Run(args, reader.visual)
     average = {k: v.clone() for k, v in reader.visual.state_dict().items()}
-    saved = published = 0.0
+    saved = published = time.time()
     while not run.over():
-        batch = source.dense_batch(args.cells, max(0.4, 0.85 - run.minutes() / 200))
+        batch = source.dense_batch(args.cells, max(0.25, 0.7 - run.minutes() / 130))
         with torch.autocast("cpu", torch.bfloat16):
             merged = reader.visual(batch["pixels"])
-        loss, stats = whole["head"](merged, batch)
+        loss, stats = CODE.loss(merged.flatten(0, 1), batch, written(batch, False).flatten(0, 1))
         run.step(loss, stats, len(merged))
-        keep = min(0.98, run.state["step"] / 100)
+        keep = min(0.995, run.state["step"] / 100)
         for k, v in reader.visual.state_dict().items():
             average[k].lerp_(v, 1 - keep)
-        if time.time() - published > 40:
+        if time.time() - published > 60:
             store(average, args.work / "tower.pt")
             published = time.time()
         if time.time() - saved > 240:
@@ -207,12 +237,10 @@ def train_tower(args: argparse.Namespace, source: Source) -> None:
 
 def train_decoder(args: argparse.Namespace, source: Source) -> None:
     reader = begin(args)
-    whole = nn.ModuleDict({"decoder": reader.language_model, "head": MapHead(reader.shape.hidden)})
+    whole = nn.ModuleDict({"decoder": reader.language_model, "coach": Coach(reader.shape.hidden)})
     run = Run(args, whole)
     exam = pose(list(read_pages(args.heldout, 0, 1)), seed=1)
     tower = args.work / "tower.pt"
-    if args.start and not tower.exists():
-        store(reader.visual.state_dict(), tower)
     reader.visual.requires_grad_(False)
 
     def examine() -> None:
@@ -233,27 +261,28 @@ def train_decoder(args: argparse.Namespace, source: Source) -> None:
     loaded = 0.0
     looked = saved = time.time()
     while not run.over():
-        while not tower.exists():
-            time.sleep(1)
-        if tower.stat().st_mtime > loaded:
+        joined = tower.exists() and run.minutes() >= args.join
+        if joined and tower.stat().st_mtime > loaded:
             loaded = tower.stat().st_mtime
             reader.visual.load_state_dict(torch.load(tower, weights_only=True))
         part = run.minutes() / args.minutes
-        small = min(0.8, 0.35 + 1.3 * (1 - part))  # small views first: less to search
-        batch = source.text_batch(args.tokens, small, 4)
+        small = max(0.15, min(0.8, 1.1 - 1.6 * part))  # small views first: less to search
+        paint = joined and torch.rand(()).item() < 0.85
+        batch = source.text_batch(args.tokens, small, 4, paint)
+        taps: list[Tensor] = []
+        looks: dict[int, list] = {ELEMENT: [], CELL_OF: []}
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                merged = reader.visual(batch["pixels"])
-            taps: list[Tensor] = []
-            text, right = text_loss(reader, merged, batch, taps)
-        loss, stats = whole["head"](taps[2][batch["ids"] == reader.image_pad], batch)
-        run.step(text + args.map * loss, stats | {"tokens": right, "text": text.item()}, len(merged))
+                merged = reader.visual(batch["pixels"]) if paint else written(batch).bfloat16()
+            text, right = text_loss(reader, merged, batch, taps, looks)
+        loss, stats = whole["coach"](taps, looks, batch, batch["ids"] == reader.image_pad)
+        run.step(text + args.coach * loss, stats | {"tokens": right, "text": text.item()}, len(merged))
         if run.state["step"] % 25 == 0:
             write_status(args.work)
         if time.time() - saved > 240:
             run.save()
             saved = time.time()
-        if time.time() - looked > 60 * args.exam_minutes:
+        if joined and time.time() - looked > 60 * args.exam_minutes:
             examine()
             looked = time.time()
     if not run.stop:
@@ -272,10 +301,11 @@ def main() -> None:
     p.add_argument("--start", type=Path, help="begin from this exported folder where the work folder has no checkpoint")
     p.add_argument("--minutes", type=float, default=90, help="from the first start of either process")
     p.add_argument("--exam-minutes", type=float, default=12)
-    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--lr", type=float, default=2e-3, help="of AdamW; Muon takes twice that")
     p.add_argument("--cells", type=int, default=1000, help="merged tokens of images per step")
     p.add_argument("--tokens", type=int, default=3000, help="tokens of conversation per step of the decoder")
-    p.add_argument("--map", type=float, default=0.25, help="weight of the decoder's dense targets")
+    p.add_argument("--join", type=float, default=60, help="minute from which the decoder reads what the tower writes")
+    p.add_argument("--coach", type=float, default=0.4, help="weight of what the decoder is taught on the way to the answer")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--no-compile", action="store_true")
     args = p.parse_args()

@@ -5,6 +5,7 @@ import {
   FanlightError,
   type ImageInfo,
   load,
+  type LoadOptions,
   type Model,
   type ModelInfo,
   type Progress,
@@ -75,7 +76,21 @@ let generating: AbortController | undefined;
 
 // ── The model ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const address = new URLSearchParams(location.search).get("model") ?? OWN_MODEL;
+const query = new URLSearchParams(location.search);
+const address = query.get("model") ?? OWN_MODEL;
+
+/** `mmproj=FILE` beside a GGUF model, and `weights=q8`, `weights=q4` or `weights=text=q4,embeddings=q8`. */
+function loadOptions(): LoadOptions {
+  const options: LoadOptions = { onProgress: showProgress };
+  const [mmproj, weights] = [query.get("mmproj"), query.get("weights")];
+  if (mmproj) options.mmproj = mmproj;
+  if (weights) {
+    const parts = weights.split(",").map((part) => part.split("="));
+    // What is no format is told by the engine, in words.
+    options.weights = (weights.includes("=") ? Object.fromEntries(parts) : weights) as NonNullable<LoadOptions["weights"]>;
+  }
+  return options;
+}
 
 async function start(): Promise<void> {
   page.start.hidden = page.problem.hidden = true;
@@ -83,7 +98,7 @@ async function start(): Promise<void> {
   page.progress.removeAttribute("value");
   page.status.textContent = "Loading the model…";
   try {
-    model = await load(new URL(address, location.href), { onProgress: showProgress });
+    model = await load(new URL(address, location.href), loadOptions());
     page.status.textContent = modelFacts(model.info);
     void model.closed.then((reason) => {
       model = session = undefined;

@@ -5,11 +5,14 @@ export type ErrorCode =
   | "limits" // the device is too small; the message names the limit and what was needed
   | "oom"
   | "device_lost"
+  | "gpu" // the driver refused something
+  | "io" // a source of bytes did not keep its word
   | "network"
   | "cors"
   | "not_found"
   | "bad_model"
   | "bad_image"
+  | "bad_request" // an option, a message or a picture that is not what it may be
   | "context_full"
   | "unsupported"
   | "aborted"

@@ -2,7 +2,7 @@
 
 import { type ErrorFields, FanlightError } from "./errors.js";
 import { imageBytes } from "./media.js";
-import type { Call, Calls, FromWorker, ToWorker, WireMessage } from "./protocol.js";
+import type { Call, Calls, EngineOptions, FromWorker, ToWorker, WireMessage } from "./protocol.js";
 import type {
   Delta,
   GenerateOptions,
@@ -19,7 +19,7 @@ export { support } from "./support.js";
 export type * from "./types.js";
 
 /**
- * Loads a checkpoint folder in Hugging Face layout from its URL.
+ * Loads a checkpoint folder in Hugging Face layout, or a `.gguf` file, from its URL.
  *
  * ```ts
  * const model = await load("/models/screen-reader/");
@@ -28,15 +28,18 @@ export type * from "./types.js";
  * ```
  */
 export async function load(model: string | URL, options: LoadOptions = {}): Promise<Model> {
-  const { onProgress = () => {}, signal, ...rest } = options;
+  const { onProgress = () => {}, signal, weights, ...rest } = options;
   if (signal?.aborted) throw aborted("loading was aborted");
   const base = new URL(model, document.baseURI);
+  const [, folder, gguf] = /^(.*\/)([^/]+\.gguf)$/.exec(base.pathname) ?? [];
+  if (folder !== undefined) base.pathname = folder;
   if (!base.pathname.endsWith("/")) base.pathname += "/";
+  const engineOptions: EngineOptions = { ...rest, gguf, weights: notation(weights) };
   const worker = new WorkerLink();
   const stop = () => worker.close(aborted("loading was aborted"));
   signal?.addEventListener("abort", stop);
   try {
-    const info = await worker.call("load", { base: base.href, options: rest }, onProgress);
+    const info = await worker.call("load", { base: base.href, options: engineOptions }, onProgress);
     return new Model(worker, info);
   } catch (error) {
     worker.close(aborted("the model could not be loaded"));
@@ -44,6 +47,13 @@ export async function load(model: string | URL, options: LoadOptions = {}): Prom
   } finally {
     signal?.removeEventListener("abort", stop);
   }
+}
+
+/** The engine's notation of weight formats: one word, or `text=q4,vision=keep`. */
+function notation(weights: LoadOptions["weights"]): string | undefined {
+  if (weights === undefined || typeof weights === "string") return weights;
+  const named = Object.entries(weights).filter(([, format]) => format !== undefined);
+  return named.length > 0 ? named.map(([part, format]) => `${part}=${format}`).join(",") : undefined;
 }
 
 /** A loaded model. It holds the device's memory until `destroy()`. */

@@ -6,7 +6,7 @@ import type { Delta, GenerateOptions, ModelInfo, PixelLimits, Progress, Result }
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
   load: {
-    args: { base: string; options: PixelLimits & { contextLength?: number } };
+    args: { base: string; options: EngineOptions };
     result: ModelInfo;
     event: Progress;
   };
@@ -17,6 +17,14 @@ export interface Calls {
     event: Delta;
   };
   release: { args: { session: number }; result: null; event: never };
+}
+
+/** How the engine loads: `gguf` and `mmproj` are files in the folder, `weights` is the engine's own notation. */
+export interface EngineOptions extends PixelLimits {
+  contextLength?: number;
+  weights?: string | undefined;
+  gguf?: string | undefined;
+  mmproj?: string;
 }
 
 /** A message whose pictures are numbers: indices into the `images` beside it. */

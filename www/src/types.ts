@@ -39,7 +39,17 @@ export interface Message {
   content: string | Part[];
 }
 
+/** What floats become on the device: themselves, or blocks of 32 in 8.5 or 5 bits each. */
+export type WeightFormat = "keep" | "q8" | "q4";
+
 export interface LoadOptions extends PixelLimits {
+  /**
+   * Quantizes f32, f16 and bf16 weights while they are loaded, for a device that cannot hold what the checkpoint stores.
+   * A part that is not named keeps its weights; so does everything in a GGUF file that is quantized already.
+   */
+  weights?: WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
+  /** The file of the vision tower of a GGUF model, in the same folder. Without it the model takes text alone. */
+  mmproj?: string;
   /** Tokens a session may hold, picture and answer included. The checkpoint's own limit if not given. */
   contextLength?: number;
   onProgress?: (progress: Progress) => void;

@@ -1,6 +1,7 @@
 // The surface of the wasm module (src/web.rs) as the worker uses it.
 
-import type { GenerateOptions, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
+import type { EngineOptions } from "./protocol.js";
+import type { GenerateOptions, ModelInfo, Progress, Result } from "./types.js";
 
 /** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
 export interface Reader {
@@ -14,7 +15,7 @@ export interface WasmModule {
   Engine: {
     load(
       reader: Reader,
-      options: PixelLimits & { contextLength?: number },
+      options: EngineOptions,
       onProgress: (progress: Progress) => void,
     ): Promise<WasmEngine>;
   };

@@ -78,7 +78,8 @@ fn one(step: &str, tools: &Tools, filter: &Option<String>, count: &mut Count) ->
 fn web(tools: &Tools, filter: &Option<String>, count: &mut Count) -> Outcome {
     let kernels = ("/kernel-tests/".to_owned(), site::build_kernel_tests(tools)?);
     let screens = ("/screens/".to_owned(), crate::process::root().join("tests/screens"));
-    let server = Server::start(vec![("/".to_owned(), site::build(tools)?), kernels, screens], 8887)?;
+    let golden = ("/golden/".to_owned(), crate::process::root().join("tests/golden"));
+    let server = Server::start(vec![("/".to_owned(), site::build(tools)?), kernels, screens, golden], 8887)?;
     let mut node = command("node");
     // One file at a time: they share one software GPU.
     node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]);
