@@ -1,4 +1,5 @@
-//! How often a checkpoint answers right: `cargo run --release --example accuracy -- --model DIR QUESTIONS.json`.
+//! How often a checkpoint answers right: `cargo run --release --example accuracy --
+//! [--model DIR] [--quantize FORMATS] QUESTIONS.json`.
 //!
 //! QUESTIONS.json is what `train/evalset.py` writes: `[{image, question, kind, answer, words}]`, images beside it. Every
 //! question goes through the real pipeline (file → decode → resize → tower → decoder → text). An answer is right if it is
@@ -13,31 +14,34 @@ use fanlight::chat::{AskOptions, Content, Engine, Hooks, ImageInfo, Message, Par
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::image::{ImageOptions, decode};
 use fanlight::weights::Directory;
+use fanlight::weights::quantize::Formats;
 use fanlight::{Error, Result};
 use serde_json::Value;
 
 fn main() -> Result<()> {
     let mut model = PathBuf::from("models/screen-reader");
+    let mut formats = Formats::default();
     let mut questions = None;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--model" => model = args.next().unwrap_or_default().into(),
+            "--quantize" => formats = args.next().unwrap_or_default().parse()?,
             _ => questions = Some(PathBuf::from(arg)),
         }
     }
     let questions = questions.ok_or_else(|| Error::missing("QUESTIONS.json", "the arguments"))?;
     #[expect(clippy::disallowed_methods, reason = "this is the main of a native program")]
-    pollster::block_on(run(&model, &questions))
+    pollster::block_on(run(&model, &formats, &questions))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::Io { path: path.display().to_string(), message: e.to_string() })
 }
 
-async fn run(model: &Path, questions: &Path) -> Result<()> {
+async fn run(model: &Path, formats: &Formats, questions: &Path) -> Result<()> {
     let gpu = Gpu::open(&GpuOptions::default()).await?;
-    let engine = Engine::load(&gpu, &Directory::new(model), &mut |_, _| {}).await?;
+    let engine = Engine::load_as(&gpu, &Directory::new(model), formats, &mut |_, _| {}).await?;
     let mut conversation = engine.conversation(4096)?;
     let list: Vec<Value> = serde_json::from_slice(&read(questions)?)
         .map_err(|e| Error::malformed("questions", "a JSON list", e.to_string()))?;

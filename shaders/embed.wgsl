@@ -13,8 +13,8 @@ struct Params {
     groups: u32,
     row_start: u32,
     rows: u32,
+    per: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

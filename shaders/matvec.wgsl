@@ -21,9 +21,9 @@ struct Params {
     rows: u32,
     x_row: u32,
     y_row: u32,
+    per: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -225,6 +225,16 @@ pub enum Layout {
     Iq4Nl,
     /// Nibbles into a table, scales for 32 within one for 256.
     Iq4Xs,
+    /// Nibbles, scale and zero for a group: AWQ and GPTQ.
+    G4 {
+        /// Elements that share them: 32, 64 or 128.
+        group: u16,
+    },
+    /// Unsigned bytes, scale and zero for a group: GPTQ.
+    G8 {
+        /// Elements that share them: 32, 64 or 128.
+        group: u16,
+    },
 }
 
 /// Bytes that 16 elements take in each plane of a row; see [`Layout::planes`].
@@ -241,8 +251,8 @@ pub struct Planes {
 }
 
 impl Layout {
-    /// All of them, for test tables.
-    pub const ALL: [Layout; 13] = [
+    /// All of them, for test tables; those with groups in one size.
+    pub const ALL: [Layout; 15] = [
         Layout::F32,
         Layout::F16,
         Layout::Bf16,
@@ -256,6 +266,8 @@ impl Layout {
         Layout::Q6K,
         Layout::Iq4Nl,
         Layout::Iq4Xs,
+        Layout::G4 { group: 128 },
+        Layout::G8 { group: 32 },
     ];
 
     /// The planes of a row.
@@ -274,6 +286,9 @@ impl Layout {
             Layout::Q6K => planes(8, 4, 2, true),
             Layout::Iq4Nl => planes(8, 0, 2, false),
             Layout::Iq4Xs => planes(8, 0, 1, true),
+            // Four bytes for each group.
+            Layout::G4 { group } => planes(8, 0, 128 / u64::from(group), false),
+            Layout::G8 { group } => planes(16, 0, 128 / u64::from(group), false),
         }
     }
 
@@ -281,6 +296,7 @@ impl Layout {
     pub fn unit(self) -> u64 {
         match self {
             Layout::F32 | Layout::F16 | Layout::Bf16 => 16,
+            Layout::G4 { group } | Layout::G8 { group } => group.into(),
             _ if self.planes().super_block => 256,
             _ => 32,
         }
@@ -318,6 +334,16 @@ impl Layout {
             Layout::Q6K => "q6_k",
             Layout::Iq4Nl => "iq4_nl",
             Layout::Iq4Xs => "iq4_xs",
+            Layout::G4 { .. } => "g4",
+            Layout::G8 { .. } => "g8",
+        }
+    }
+
+    /// Elements that share a scale, where a kernel has to be told.
+    pub fn group(self) -> u64 {
+        match self {
+            Layout::G4 { group } | Layout::G8 { group } => group.into(),
+            _ => 32,
         }
     }
 }

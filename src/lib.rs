@@ -4,8 +4,7 @@
 //! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`] and [`text`]
 //! stand beside [`model`].
 //!
-//! What it does not do yet: AWQ and GPTQ, loading from the Hub, families other than Qwen2.5-VL and Qwen2's text models,
-//! video.
+//! What it does not do yet: loading from the Hub, families other than Qwen2.5-VL and Qwen2's text models, video.
 //!
 //! ```no_run
 //! use fanlight::chat::{AskOptions, Engine, Hooks, Message};

@@ -249,7 +249,7 @@ fn every_type_is_worth_what_gguf_says() {
         let groups = dtype.layout().groups(cols as u64).unwrap() as usize;
         if dtype.block() > 1 {
             for (i, ((value, size), want)) in
-                weights::decode(dtype.layout().name(), &words, groups).into_iter().zip(&want).enumerate()
+                weights::decode(dtype.layout().name(), &words, groups, 32).into_iter().zip(&want).enumerate()
             {
                 let error = (value - f64::from(*want)).abs();
                 assert!(error <= 1e-6 * size, "{} {dtype} [{i}] on the device: {value} for {want}", info.name);

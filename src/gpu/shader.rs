@@ -62,6 +62,8 @@ impl WeightFormat {
                 Layout::Q6K => include_str!("../../shaders/weight/q6_k.wgsl"),
                 Layout::Iq4Nl => include_str!("../../shaders/weight/iq4_nl.wgsl"),
                 Layout::Iq4Xs => include_str!("../../shaders/weight/iq4_xs.wgsl"),
+                Layout::G4 { .. } => include_str!("../../shaders/weight/g4.wgsl"),
+                Layout::G8 { .. } => include_str!("../../shaders/weight/g8.wgsl"),
             },
         }
     }

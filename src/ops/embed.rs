@@ -26,7 +26,8 @@ struct Params {
     groups: u32,
     row_start: u32,
     rows: u32,
-    pad: [u32; 2],
+    per: u32,
+    pad: u32,
 }
 
 /// Embeddings `[n, cols]` of the token ids `ids` `[1, n]` or `[n, 1]`. Every id must be below `weight.rows`.
@@ -45,7 +46,8 @@ pub fn embed(rec: &mut Recorder, ids: &Tensor, weight: &Weight) -> Result<Tensor
             groups: shard.groups as u32,
             row_start: shard.row_start as u32,
             rows: shard.rows as u32,
-            pad: [0; 2],
+            per: shard.per(),
+            pad: 0,
         };
         let groups = rec.grid((n * weight.cols / 4).div_ceil(64));
         let variant = Variant::weighted(shard.format, &[("WG", 64.0)]);

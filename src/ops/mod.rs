@@ -64,6 +64,13 @@ pub struct WeightShard {
     pub format: WeightFormat,
 }
 
+impl WeightShard {
+    /// Loads of four elements that share a scale, for the formats whose groups vary.
+    fn per(&self) -> u32 {
+        self.format.layout().group() as u32 / 4
+    }
+}
+
 /// What a linear layer does besides multiplying.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinearOptions {
@@ -144,7 +151,8 @@ struct LinearParams {
     rows: u32,
     x_row: u32,
     y_row: u32,
-    pad: [u32; 3],
+    per: u32,
+    pad: [u32; 2],
 }
 
 impl LinearParams {
@@ -159,7 +167,8 @@ impl LinearParams {
             rows: shard.rows as u32,
             x_row: rows.x_row as u32,
             y_row: rows.y_row as u32,
-            pad: [0; 3],
+            per: shard.per(),
+            pad: [0; 2],
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::brief;
+use super::packed::Quantization;
 use super::safetensors::{MAX_TENSORS, TensorInfo, Unique, read_header};
 use super::source::{Source, check_name};
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ const MAX_SHARDS: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     tensors: BTreeMap<String, TensorInfo>,
+    /// How its packed layers are stored, as its `config.json` says; nothing is packed without it.
+    pub quantization: Option<Quantization>,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +93,7 @@ impl Checkpoint {
                 ));
             }
         }
-        Ok(Checkpoint { tensors: table })
+        Ok(Checkpoint { tensors: table, quantization: None })
     }
 
     /// The same tensors under other names, e.g. a family's canonical ones.
@@ -99,7 +102,7 @@ impl Checkpoint {
     /// [`Error::Malformed`] if two tensors get the same name.
     pub fn renamed(self, name: impl Fn(&str) -> String) -> Result<Self> {
         let renamed = self.tensors.into_values().map(|tensor| TensorInfo { name: name(&tensor.name), ..tensor });
-        Self::new(renamed.collect())
+        Ok(Checkpoint { quantization: self.quantization, ..Self::new(renamed.collect())? })
     }
 
     /// The tensor of this name.

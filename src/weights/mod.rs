@@ -5,6 +5,7 @@
 
 pub mod gguf;
 pub mod index;
+pub mod packed;
 pub mod plan;
 pub mod quantize;
 pub mod repack;

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::index::Checkpoint;
+use super::packed::{Quantization, Turning};
 use super::quantize::{Formats, convert_row};
+use super::safetensors::TensorInfo;
 use super::source::{Source, read_exact};
 use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
@@ -175,6 +177,51 @@ pub struct MatrixPlan {
     pub shards: Vec<Shard>,
     /// What fills them.
     pub copies: Vec<RowCopy>,
+    /// And what fills them from packed layers.
+    pub packed: Vec<PackedCopy>,
+}
+
+/// Bytes of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The file.
+    pub file: String,
+    /// Which of its bytes.
+    pub range: Range<u64>,
+}
+
+impl Span {
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+/// A packed layer (see [`super::packed`]) that becomes rows of a matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedCopy {
+    /// The words with the codes.
+    pub qweight: Span,
+    /// The words with the zeros.
+    pub qzeros: Span,
+    /// The scales.
+    pub scales: Span,
+    /// Their type.
+    pub scale_dtype: Dtype,
+    /// The group of each input, where the checkpoint says.
+    pub g_idx: Option<Span>,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Its first row in the matrix.
+    pub top: usize,
+}
+
+impl PackedCopy {
+    fn bytes(&self) -> u64 {
+        let spans = [&self.qweight, &self.qzeros, &self.scales].into_iter().chain(&self.g_idx);
+        spans.map(Span::len).fold(0, u64::saturating_add)
+    }
 }
 
 /// Where a vector goes.
@@ -195,6 +242,8 @@ pub struct Plan {
     pub matrices: Vec<MatrixPlan>,
     /// One for each [`VectorSpec`].
     pub vectors: Vec<VectorPlan>,
+    /// How packed layers are stored, if any are.
+    pub quantization: Option<Quantization>,
 }
 
 /// Decides every buffer. Only headers have been read so far, and nothing is read here.
@@ -216,6 +265,7 @@ pub fn plan(
             .map(|spec| plan_matrix(checkpoint, spec, limits, formats.of(&spec.name)))
             .collect::<Result<_>>()?,
         vectors: vectors.iter().map(|spec| plan_vector(checkpoint, spec)).collect::<Result<_>>()?,
+        quantization: checkpoint.quantization,
     })
 }
 
@@ -227,18 +277,94 @@ struct Found<'a> {
     range: Range<u64>,
 }
 
-fn find<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Found<'a>> {
-    let tensor = checkpoint.get(&piece.tensor).ok_or_else(|| Error::missing(&piece.tensor, "the checkpoint"))?;
-    if !tensor.shape.iter().copied().eq(piece.shape.iter().map(|&d| d as u64)) {
-        return Err(Error::Shape {
-            what: piece.tensor.clone(),
-            expected: piece.shape.clone(),
-            // Saturating only on 32 bits, where such a dimension is wrong anyway.
-            found: tensor.shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
-        });
+/// A piece of a matrix: as rows of one tensor, or packed in several.
+enum Stored<'a> {
+    Rows(Found<'a>),
+    Packed { piece: &'a Piece, quantization: Quantization, copy: PackedCopy },
+}
+
+impl Stored<'_> {
+    fn piece(&self) -> &Piece {
+        match self {
+            Stored::Rows(found) => found.piece,
+            Stored::Packed { piece, .. } => piece,
+        }
     }
+
+    /// How it lies on the device, if floats become `format`.
+    fn layout(&self, format: Option<Layout>) -> Layout {
+        match self {
+            Stored::Rows(f) => format.filter(|_| f.dtype.block() == 1).unwrap_or(f.dtype.layout()),
+            Stored::Packed { quantization, .. } => quantization.layout(),
+        }
+    }
+}
+
+fn find<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Found<'a>> {
+    let tensor = shaped(checkpoint, &piece.tensor, piece.shape.iter().map(|&d| d as u64))?;
     let dtype = tensor.dtype.known(&piece.tensor)?;
     Ok(Found { piece, dtype, file: &tensor.file, range: tensor.range.clone() })
+}
+
+/// The tensor of this name and shape.
+fn shaped<'a>(
+    checkpoint: &'a Checkpoint,
+    name: &str,
+    shape: impl IntoIterator<Item = u64, IntoIter: Clone>,
+) -> Result<&'a TensorInfo> {
+    let tensor = checkpoint.get(name).ok_or_else(|| Error::missing(name, "the checkpoint"))?;
+    let shape = shape.into_iter();
+    if tensor.shape.iter().copied().eq(shape.clone()) {
+        return Ok(tensor);
+    }
+    // Saturating only on 32 bits, where such a dimension is wrong anyway.
+    let sizes =
+        |shape: &mut dyn Iterator<Item = u64>| shape.map(|d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+    Err(Error::Shape {
+        what: name.to_owned(),
+        expected: sizes(&mut shape.into_iter()),
+        found: sizes(&mut tensor.shape.iter().copied()),
+    })
+}
+
+/// A piece of a matrix, which may be packed where the checkpoint has no tensor of its name.
+fn find_stored<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Stored<'a>> {
+    let base = piece.tensor.strip_suffix(".weight");
+    let (Some(base), Some(quantization), None) = (base, checkpoint.quantization, checkpoint.get(&piece.tensor)) else {
+        return find(checkpoint, piece).map(Stored::Rows);
+    };
+    let name = |part: &str| format!("{base}.{part}");
+    if checkpoint.get(&name("qweight")).is_none() {
+        return find(checkpoint, piece).map(Stored::Rows);
+    }
+    let Some([qweight, qzeros, scales]) = quantization.shapes(piece.rows, piece.cols) else {
+        let expected = "rows and columns that fill whole words";
+        return Err(Error::malformed(&piece.tensor, expected, format!("[{}, {}]", piece.rows, piece.cols)));
+    };
+    let words = |part: &str, shape: &[u64]| {
+        let tensor = shaped(checkpoint, &name(part), shape.iter().copied())?;
+        if tensor.dtype.name() == "I32" {
+            return Ok(Span { file: tensor.file.clone(), range: tensor.range.clone() });
+        }
+        let found = tensor.dtype.name().to_owned();
+        Err(Error::Dtype { what: name(part), expected: "I32".to_owned(), found })
+    };
+    let tensor = shaped(checkpoint, &name("scales"), scales)?;
+    let scale_dtype = tensor.dtype.known(&name("scales"))?;
+    let copy = PackedCopy {
+        qweight: words("qweight", &qweight)?,
+        qzeros: words("qzeros", &qzeros)?,
+        scales: Span { file: tensor.file.clone(), range: tensor.range.clone() },
+        scale_dtype,
+        g_idx: match checkpoint.get(&name("g_idx")) {
+            None => None,
+            Some(_) => Some(words("g_idx", &[piece.cols as u64])?),
+        },
+        rows: piece.rows,
+        cols: piece.cols,
+        top: 0,
+    };
+    Ok(Stored::Packed { piece, quantization, copy })
 }
 
 fn contradiction(name: &str, expected: &str) -> Error {
@@ -270,19 +396,18 @@ fn plan_matrix(
         return Err(contradiction(&spec.name, "as many rows as its pieces have, not zero"));
     }
     spec.sources.iter().try_for_each(|piece| check_piece(&spec.name, piece, spec.cols))?;
-    let found: Vec<Found> = spec.sources.iter().map(|piece| find(checkpoint, piece)).collect::<Result<_>>()?;
+    let found: Vec<Stored> = spec.sources.iter().map(|piece| find_stored(checkpoint, piece)).collect::<Result<_>>()?;
     let mut shards: Vec<Shard> = Vec::new();
-    let mut copies = Vec::new();
+    let (mut copies, mut packed) = (Vec::new(), Vec::new());
     let mut top = 0; // the piece's first row in the matrix
     let mut found = found.as_slice();
     while let Some(first) = found.first() {
         // A run of pieces of one layout shares its shards.
-        let layout_of = |f: &Found| format.filter(|_| f.dtype.block() == 1).unwrap_or(f.dtype.layout());
-        let layout = layout_of(first);
-        let run = found.iter().take_while(|f| layout_of(f) == layout).count();
+        let layout = first.layout(format);
+        let run = found.iter().take_while(|f| f.layout(format) == layout).count();
         let (pieces, rest) = found.split_at(run);
         found = rest;
-        let rows = pieces.iter().map(|f| f.piece.padded_rows).sum();
+        let rows = pieces.iter().map(|f| f.piece().padded_rows).sum();
         let row_words = layout.row_words(spec.cols as u64);
         let row_bytes = row_words.and_then(|n| n.checked_mul(4));
         let total = row_bytes.and_then(|n| n.checked_mul(spec.rows as u64));
@@ -296,7 +421,15 @@ fn plan_matrix(
             layout,
             row_words,
         }));
-        for f in pieces {
+        for stored in pieces {
+            let f = match stored {
+                Stored::Rows(found) => found,
+                Stored::Packed { piece, copy, .. } => {
+                    packed.push(PackedCopy { top, ..copy.clone() });
+                    top += piece.padded_rows;
+                    continue;
+                }
+            };
             let src_row_bytes = f.dtype.bytes_of(f.piece.cols as u64).ok_or_else(|| {
                 let expected = format!("rows of a multiple of {} elements, as {} needs", f.dtype.block(), f.dtype);
                 Error::malformed(&f.piece.tensor, expected, f.piece.cols.to_string())
@@ -322,7 +455,7 @@ fn plan_matrix(
             top += f.piece.padded_rows;
         }
     }
-    Ok(MatrixPlan { name: spec.name.clone(), rows: spec.rows, cols: spec.cols, shards, copies })
+    Ok(MatrixPlan { name: spec.name.clone(), rows: spec.rows, cols: spec.cols, shards, copies, packed })
 }
 
 /// Cuts `rows` rows of `row_bytes` into runs (first row, rows) that fit a binding and a buffer: multiples of 4 rows,
@@ -412,7 +545,9 @@ pub struct Read {
 impl Plan {
     /// Parameters in the tensors that the plan reads.
     pub fn parameters(&self) -> u64 {
-        self.copies().map(|(_, _, c)| c.rows.saturating_mul(c.cols as u64)).fold(0, u64::saturating_add)
+        let rows = self.copies().map(|(_, _, c)| c.rows.saturating_mul(c.cols as u64));
+        let packed = self.packed().map(|(_, c)| c.rows as u64 * c.cols as u64);
+        rows.chain(packed).fold(0, u64::saturating_add)
     }
 
     /// Bytes on the device, by the part of the model that a name starts with (`vision`, `text`, `lm_head`).
@@ -430,7 +565,12 @@ impl Plan {
 
     /// Bytes that [`stream`] takes from the files: the total that it reports progress against.
     pub fn source_bytes(&self) -> u64 {
-        self.copies().map(|(_, _, c)| c.rows * c.row_bytes).fold(0, u64::saturating_add)
+        let rows = self.copies().map(|(_, _, c)| c.rows * c.row_bytes);
+        rows.chain(self.packed().map(|(_, c)| c.bytes())).fold(0, u64::saturating_add)
+    }
+
+    fn packed(&self) -> impl Iterator<Item = (usize, &PackedCopy)> {
+        self.matrices.iter().enumerate().flat_map(|(i, m)| m.packed.iter().map(move |c| (i, c)))
     }
 
     fn copies(&self) -> impl Iterator<Item = (Target, usize, &RowCopy)> {
@@ -545,6 +685,66 @@ pub async fn stream(
             done += src.len() as u64;
         }
         progress(done, total);
+    }
+    if let Some(quantization) = &plan.quantization {
+        let mut packed: Vec<_> = plan.packed().collect();
+        packed.sort_by_key(|(_, copy)| (&copy.qweight.file, copy.qweight.range.start));
+        for (matrix, copy) in packed {
+            turn(quantization, copy, source, chunk_bytes, &mut |bytes| {
+                done += bytes;
+                progress(done, total);
+            })
+            .await
+            .and_then(|rows| put(plan, matrix, copy, &rows, sink))?;
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a packed layer. Its codes pass in pieces of `chunk_bytes`; the rows are in memory until they are complete.
+async fn turn(
+    quantization: &Quantization,
+    copy: &PackedCopy,
+    source: &dyn Source,
+    chunk_bytes: u64,
+    heard: &mut dyn FnMut(u64),
+) -> Result<Vec<u8>> {
+    let words = |bytes: &[u8]| -> Vec<u32> {
+        bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    };
+    let mut small = Vec::new();
+    for span in [&copy.scales, &copy.qzeros].into_iter().chain(&copy.g_idx) {
+        small.push(read_exact(source, &span.file, span.range.clone()).await?);
+        heard(span.len());
+    }
+    let g_idx = small.get(2).map(|bytes| words(bytes).into_iter().map(|w| w as i32).collect::<Vec<i32>>());
+    let scales = copy.scale_dtype.to_f32(&small[0])?;
+    let shape = (copy.rows, copy.cols);
+    let mut turning = Turning::new(quantization, shape, scales, &words(&small[1]), g_idx.as_deref())?;
+    let chunk = chunk_bytes.max(MIN_CHUNK) / 4 * 4;
+    let Range { mut start, end } = copy.qweight.range;
+    let first = start;
+    while start < end {
+        let next = end.min(start + chunk);
+        let bytes = read_exact(source, &copy.qweight.file, start..next).await?;
+        // In memory, so it can be counted.
+        turning.words(((start - first) / 4) as usize, &words(&bytes));
+        heard(next - start);
+        start = next;
+    }
+    Ok(turning.finish())
+}
+
+/// Hands the rows of a piece to the shards that they lie in.
+fn put(plan: &Plan, matrix: usize, copy: &PackedCopy, rows: &[u8], sink: &mut dyn Sink) -> Result<()> {
+    let row_bytes = rows.len() / copy.rows;
+    for (n, shard) in plan.matrices[matrix].shards.iter().enumerate() {
+        let begin = copy.top.max(shard.row_start);
+        let end = (copy.top + copy.rows).min(shard.row_start + shard.rows);
+        if begin < end {
+            let bytes = &rows[(begin - copy.top) * row_bytes..(end - copy.top) * row_bytes];
+            sink.write(matrix, n, ((begin - shard.row_start) * row_bytes) as u64, bytes)?;
+        }
     }
     Ok(())
 }

@@ -142,7 +142,8 @@ impl Block {
         let signed = |at: usize| f32::from(self.sub[at] as i8);
         let iq4 = || f32::from(IQ4_VALUES[usize::from(self.codes[i] & 15)]);
         match layout {
-            Layout::F32 | Layout::F16 | Layout::Bf16 => f32::NAN, // read() refused these
+            // read() refused floats, and no file has blocks of these.
+            Layout::F32 | Layout::F16 | Layout::Bf16 | Layout::G4 { .. } | Layout::G8 { .. } => f32::NAN,
             Layout::Q8 => d * f32::from(self.codes[i] as i8),
             Layout::Q4 | Layout::Q5 => d * code + m,
             Layout::Q2K => d * f32::from(self.sub[i / 16] & 15) * code - m * f32::from(self.sub[i / 16] >> 4),

@@ -124,7 +124,7 @@ impl Bench {
                 }
                 _ => {
                     self.quantized_row(layout, groups, data, &mut words);
-                    exact.extend(weights::decode(layout.name(), &words[start..], groups));
+                    exact.extend(weights::decode(layout.name(), &words[start..], groups, layout.group() as usize));
                 }
             }
             assert_eq!(words.len(), start + used);
@@ -190,7 +190,8 @@ impl Bench {
         // Largest code times largest sub-scale, so that values stay near 1 (or the outlier).
         let largest = match layout {
             Layout::Q8 | Layout::Iq4Nl => 128.0,
-            Layout::Q4 | Layout::Q5 => 16.0,
+            Layout::Q4 | Layout::Q5 | Layout::G4 { .. } => 16.0,
+            Layout::G8 { .. } => 256.0,
             Layout::Q2K => 45.0,
             Layout::Q3K => 500.0,
             Layout::Iq4Xs | Layout::Q6K | Layout::Q4K => 4000.0,

@@ -77,9 +77,9 @@ async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
         }
         Route::Direct(kernel, overrides) => {
             for shard in &weight.shards {
-                let (k4, place) = (width / 4, [shard.row_start, shard.rows, p.x_row, p.y_row]);
-                let [row_start, rows, x_row, y_row] = place;
-                let sizes = [p.n, p.rows, k4, shard.stride, shard.groups, row_start, rows, x_row, y_row, 0, 0, 0];
+                let (k4, per) = (width / 4, shard.format.layout().group() as usize / 4);
+                let [row_start, rows, x_row, y_row] = [shard.row_start, shard.rows, p.x_row, p.y_row];
+                let sizes = [p.n, p.rows, k4, shard.stride, shard.groups, row_start, rows, x_row, y_row, per, 0, 0];
                 let params = sizes.map(|size| size as u32);
                 let bindings = [&shard.tensor, &x_gpu, &bias_gpu, &y_gpu];
                 let groups = if kernel.name == "matvec" {

@@ -69,7 +69,8 @@ pub async fn embed_partial(bench: &mut Bench) -> Result<()> {
         let weight = matrix.slice(row_start, rows).upload(&mut rec)?;
         let ids_gpu = rec.upload_u32("ids", n, &ids)?;
         let y = rec.upload_f32("y", n, &old)?;
-        let sizes = [n, cols / 4, matrix.stride, matrix.groups, row_start, rows, 0, 0].map(|size| size as u32);
+        let per = format.layout().group() as usize / 4;
+        let sizes = [n, cols / 4, matrix.stride, matrix.groups, row_start, rows, per, 0].map(|size| size as u32);
         let variant = Variant::weighted(format, &[("WG", 64.0)]);
         // 97 * 5 threads are 8 groups of 64: 3 x 3, one too many.
         let bindings = [&weight.shards[0].tensor, &ids_gpu, &y];

@@ -21,8 +21,8 @@ pub fn f16(bits: u16) -> f64 {
 /// The elements of a row of one of the layouts of `shaders/weight/`, `groups` groups of 16: each element's value, and the
 /// sum of the absolute terms that it is made of.
 ///
-/// Planes follow one another in this order: codes (low bits), high bits, scales of sub-blocks, pairs of f16.
-pub fn decode(layout: &str, row: &[u32], groups: usize) -> Vec<(f64, f64)> {
+/// `group` elements share a scale where that varies. Planes follow one another in this order: codes (low bits), high bits, scales of sub-blocks, pairs of f16.
+pub fn decode(layout: &str, row: &[u32], groups: usize, group: usize) -> Vec<(f64, f64)> {
     let bytes: Vec<u8> = row.iter().flat_map(|word| word.to_le_bytes()).collect();
     let n = 16 * groups;
     // Bits of a code, of its high part, bytes of scales for 16 elements (times two), elements for a pair.
@@ -37,6 +37,8 @@ pub fn decode(layout: &str, row: &[u32], groups: usize) -> Vec<(f64, f64)> {
         "q6_k" => (4, 2, 2, 256),
         "iq4_nl" => (4, 0, 2, 0),
         "iq4_xs" => (4, 0, 1, 256),
+        "g4" => (4, 0, 0, group),
+        "g8" => (8, 0, 0, group),
         other => panic!("no layout {other}"),
     };
     let field = |start: usize, bits: usize, i: usize| -> i64 {
@@ -65,6 +67,7 @@ pub fn decode(layout: &str, row: &[u32], groups: usize) -> Vec<(f64, f64)> {
             let (a, b) = match layout {
                 "q8" => (d * (code as u8 as i8) as f64, 0.0),
                 "q4" | "q5" => (d * q, m),
+                "g4" | "g8" => (d * q, -d * m),
                 "q2_k" => {
                     let both = bytes[scale(16)];
                     (d * f64::from(both % 16) * q, -m * f64::from(both / 16))

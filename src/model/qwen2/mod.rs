@@ -70,7 +70,8 @@ pub async fn plan(
 ) -> Result<(TextConfig, bool, Plan)> {
     let (text, tied) = parse_config(config)?;
     check_sizes(&text)?;
-    let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+    let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+    checkpoint.quantization = config::quantization(config)?;
     let (matrices, vectors) = names::text_specs(&text, tied);
     let plan = plan::plan(&checkpoint, &matrices, &vectors, limits, formats)?;
     Ok((text, tied, plan))

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::model::positions::{MAX_POSITION, Rope, Yarn};
+use crate::weights::packed::Quantization;
 
 /// The file's name.
 pub const FILE: &str = "config.json";
@@ -139,7 +140,7 @@ impl Config {
     /// Reads and checks the file's bytes.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`, quantized weights,
+    /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`,
     /// sliding-window attention, an activation other than SiLU, or a rotary scaling other than YaRN.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         if bytes.len() > MAX_FILE {
@@ -153,7 +154,6 @@ impl Config {
         if model_type != MODEL_TYPE {
             return Err(unsupported(format!("model_type {model_type}"), MODEL_TYPE));
         }
-        refuse_quantization(&root)?;
         // As in transformers: with a text_config, decoder fields at the top level mean nothing.
         let text = root.section("text_config")?;
         let tie = root.flag("tie_word_embeddings", false)?
@@ -194,14 +194,21 @@ impl Config {
 /// As [`Config::parse`], for the fields of the decoder.
 pub fn parse_text(json: &Value) -> Result<(TextConfig, bool)> {
     let root = Section::new("", json)?;
-    refuse_quantization(&root)?;
     Ok((TextConfig::read(&root)?, root.flag("tie_word_embeddings", false)?))
 }
 
-fn refuse_quantization(root: &Section) -> Result<()> {
-    let Some(q) = root.get("quantization_config") else { return Ok(()) };
-    let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-    Err(unsupported(format!("{} weights", clip(method)), "weights in f32, f16 or bf16, or a GGUF file"))
+/// How the packed layers of a checkpoint are stored, from the bytes of its `config.json`.
+///
+/// # Errors
+/// As [`Quantization::parse`].
+pub fn quantization(bytes: &[u8]) -> Result<Option<Quantization>> {
+    let json: Value =
+        serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))?;
+    // Files that were saved again may have it beside the decoder's fields.
+    match &json["quantization_config"] {
+        Value::Null => Quantization::parse(&json["text_config"]["quantization_config"]),
+        found => Quantization::parse(found),
+    }
 }
 
 impl TextConfig {
@@ -628,7 +635,6 @@ pub(crate) mod tests {
         for (json, word) in [
             (with("model_type", "qwen2_vl".into()), "qwen2_vl"),
             (with("model_type", Value::Null), "nothing"),
-            (with("quantization_config", serde_json::json!({"quant_method": "awq", "bits": 4})), "awq"),
             (with("hidden_act", "gelu".into()), "gelu"),
             (with("vision_config.hidden_act", "quick_gelu".into()), "quick_gelu"),
             (rope(r#"{"rope_type": "longrope"}"#), "longrope"),

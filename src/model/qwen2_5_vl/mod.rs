@@ -32,9 +32,11 @@ pub async fn plan(
     limits: Limits,
     formats: &Formats,
 ) -> Result<(config::Config, Plan)> {
+    let quantization = config::quantization(config)?;
     let config = config::Config::parse(config)?;
     check_sizes(&config.text)?;
-    let checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+    let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+    checkpoint.quantization = quantization;
     let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
     let plan = plan::plan(&checkpoint, &matrices, &vectors, limits, formats)?;
     Ok((config, plan))
