@@ -20,49 +20,99 @@ fn path(p: &Path) -> String {
 /// `fanlight trace` writes what transformers computes, from messages to logits, for every golden prompt of one turn.
 #[test]
 fn trace_equals_transformers() {
-    let out = std::env::temp_dir().join(format!("fanlight-trace-{}.safetensors", std::process::id()));
     let mut count = 0;
     for model in ["base", "flat", "head80", "bf16", "f16"] {
-        for (name, options) in cases(model) {
-            if options.get("then").is_some() {
-                continue; // the reply between the turns is generated: tests/golden.rs
-            }
-            let dir = path(&folder(model));
-            let messages = path(&folder(model).join(options["messages"].as_str().unwrap()));
-            let mut args = vec!["trace", "--model", &dir, "--messages", &messages, "--out", out.to_str().unwrap()];
-            if options["add_vision_id"] == true {
-                args.push("--add-vision-id");
-            }
-            let run = fanlight(&args);
-            assert!(run.status.success(), "{model}/{name}: {}", String::from_utf8_lossy(&run.stderr));
-            let bytes = std::fs::read(&out).unwrap();
-            let file = SafeTensors::deserialize(&bytes).unwrap();
-            let words = |name: &str| -> Vec<[u8; 4]> {
-                file.tensor(name).unwrap().data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
-            };
-            let i32s = |name: &str| words(name).into_iter().map(i32::from_le_bytes).collect::<Vec<_>>();
-            let f32s = |name: &str| words(name).into_iter().map(f32::from_le_bytes).collect::<Vec<_>>();
-            let case = Case::open(model, &name);
-            for tensor in ["input_ids", "position_ids", "image_grid_thw", "rope_delta"] {
-                assert_eq!(i32s(tensor), case.i32(tensor), "{model}/{name}: {tensor}");
-            }
-            let n = i32s("input_ids").len();
-            assert_eq!(file.tensor("position_ids").unwrap().shape(), [3, n]);
-            assert_eq!(file.tensor("logits").unwrap().shape()[0], n);
-            let (embeds, logits) = (f32s("image_embeds"), f32s("logits"));
-            let expected = case.logits();
-            for (what, found, expected) in [
-                ("image_embeds", &embeds[..], case.f32(&case.exact("image_embeds"))),
-                ("logits", &logits[logits.len() - expected.len()..], expected),
-            ] {
-                let error = relative_error(found, &expected);
-                assert!(error <= 1e-4, "{model}/{name}: {what} differ by {error:e}");
-            }
-            count += 1;
+        count += compare_traces(&["--model", &path(&folder(model))], model, None);
+    }
+    assert!(count >= 14, "only {count} prompts were compared");
+}
+
+/// The same from a GGUF file, which finds its vision tower beside it, and from one that is told where.
+#[test]
+fn trace_of_a_gguf_file_equals_transformers() {
+    let (model, mmproj) = (path(&folder("../gguf/base.gguf")), path(&folder("../gguf/base-mmproj.gguf")));
+    assert!(compare_traces(&["--model", &model], "base", None) > 4);
+    let elsewhere = std::env::temp_dir().join(format!("fanlight-gguf-{}", std::process::id()));
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::fs::copy(&model, elsewhere.join("alone.gguf")).unwrap();
+    let alone = path(&elsewhere.join("alone.gguf"));
+    assert_eq!(compare_traces(&["--model", &alone, "--mmproj", &mmproj], "base", Some("image")), 1);
+    // Without its tower it is a text model.
+    let run = fanlight(&["inspect", "--model", &alone]);
+    assert!(String::from_utf8_lossy(&run.stdout).contains("none: texts alone"));
+    std::fs::remove_dir_all(elsewhere).unwrap();
+}
+
+/// ORG/NAME is looked for where Python left it.
+#[test]
+fn inspect_finds_checkpoints_in_the_cache_of_the_hub() {
+    let home = std::env::temp_dir().join(format!("fanlight-home-{}", std::process::id()));
+    let repo = home.join("hub/models--test--base");
+    let snapshot = repo.join("snapshots/0123456789abcdef0123456789abcdef01234567");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(repo.join("refs")).unwrap();
+    std::fs::write(repo.join("refs/main"), "0123456789abcdef0123456789abcdef01234567").unwrap();
+    for entry in std::fs::read_dir(folder("base")).unwrap().flatten() {
+        std::fs::copy(entry.path(), snapshot.join(entry.file_name())).unwrap();
+    }
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
+        command.args(args).env_remove("HF_HUB_CACHE").env_remove("HUGGINGFACE_HUB_CACHE").env("HF_HOME", &home);
+        command.output().expect("the binary runs")
+    };
+    let found = run(&["inspect", "--model", "test/base"]);
+    assert!(String::from_utf8_lossy(&found.stdout).contains("qwen2_5_vl"), "{found:?}");
+    let missing = run(&["inspect", "--model", "test/base", "--revision", "other"]);
+    assert!(!missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("test/base"));
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+/// Runs `trace` on the one-turn prompts of a golden model (or one of them) and compares; gives how many there were.
+fn compare_traces(model_args: &[&str], model: &str, only: Option<&str>) -> usize {
+    let out = std::env::temp_dir().join(format!(
+        "fanlight-trace-{}-{model}-{}.safetensors",
+        std::process::id(),
+        model_args.len()
+    ));
+    let mut count = 0;
+    for (name, options) in cases(model) {
+        if options.get("then").is_some() || only.is_some_and(|only| only != name) {
+            continue; // the reply between two turns is generated: tests/golden.rs
         }
+        let messages = path(&folder(model).join(options["messages"].as_str().unwrap()));
+        let mut args = [&["trace"], model_args, &["--messages", &messages, "--out", out.to_str().unwrap()]].concat();
+        if options["add_vision_id"] == true {
+            args.push("--add-vision-id");
+        }
+        let run = fanlight(&args);
+        assert!(run.status.success(), "{model}/{name}: {}", String::from_utf8_lossy(&run.stderr));
+        let bytes = std::fs::read(&out).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let words = |name: &str| -> Vec<[u8; 4]> {
+            file.tensor(name).unwrap().data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
+        };
+        let i32s = |name: &str| words(name).into_iter().map(i32::from_le_bytes).collect::<Vec<_>>();
+        let f32s = |name: &str| words(name).into_iter().map(f32::from_le_bytes).collect::<Vec<_>>();
+        let case = Case::open(model, &name);
+        for tensor in ["input_ids", "position_ids", "image_grid_thw", "rope_delta"] {
+            assert_eq!(i32s(tensor), case.i32(tensor), "{model}/{name}: {tensor}");
+        }
+        let n = i32s("input_ids").len();
+        assert_eq!(file.tensor("position_ids").unwrap().shape(), [3, n]);
+        assert_eq!(file.tensor("logits").unwrap().shape()[0], n);
+        let (embeds, logits) = (f32s("image_embeds"), f32s("logits"));
+        let expected = case.logits();
+        for (what, found, expected) in [
+            ("image_embeds", &embeds[..], case.f32(&case.exact("image_embeds"))),
+            ("logits", &logits[logits.len() - expected.len()..], expected),
+        ] {
+            let error = relative_error(found, &expected);
+            assert!(error <= 1e-4, "{model}/{name}: {what} differ by {error:e}");
+        }
+        count += 1;
     }
     std::fs::remove_file(&out).unwrap();
-    assert!(count >= 14, "only {count} prompts were compared");
+    count
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod native {
     use fanlight::image::{ImageOptions, Picture, decode};
     use fanlight::model::gguf::GgufModel;
     use fanlight::model::registry;
+    use fanlight::weights::hub;
     use fanlight::weights::plan::Limits;
     use fanlight::weights::quantize::Formats;
     use fanlight::weights::safetensors;
@@ -55,9 +56,12 @@ mod native {
 
     #[derive(Args)]
     struct ModelArgs {
-        /// Checkpoint folder in Hugging Face layout, or a .gguf file.
-        #[arg(long, value_name = "DIR|FILE.gguf")]
+        /// Checkpoint folder in Hugging Face layout, a .gguf file, or ORG/NAME of a checkpoint in the Hub's cache.
+        #[arg(long, value_name = "DIR|FILE.gguf|ORG/NAME")]
         model: PathBuf,
+        /// Branch, tag or commit of ORG/NAME.
+        #[arg(long, default_value = "main")]
+        revision: String,
         /// The vision tower of a .gguf file; found by itself if it is the only mmproj*.gguf beside it.
         #[arg(long, value_name = "FILE.gguf")]
         mmproj: Option<PathBuf>,
@@ -237,8 +241,7 @@ mod native {
             }
             let name = model.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".gguf"));
             let Some(name) = name.filter(|_| model.is_file()) else {
-                let place = "the file system (a folder or a .gguf file was expected)";
-                return Err(Error::missing(model.display().to_string(), place));
+                return Place::in_cache(args);
             };
             let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut files = Directory::new(folder);
@@ -250,6 +253,20 @@ mod native {
                 None => beside(folder, name)?,
             };
             Ok(Place { files, gguf: Some((name.to_owned(), mmproj)) })
+        }
+
+        /// A checkpoint that Python has downloaded.
+        fn in_cache(args: &ModelArgs) -> Result<Self> {
+            let name = args.model.display().to_string();
+            let cache = hub::cache_folder(|name| std::env::var(name).ok());
+            let place = |cache: &str| format!("the file system (a folder or a .gguf file was expected) and {cache}");
+            let (Some(cache), true) = (cache, hub::check_repo(&name).is_ok() && !args.model.exists()) else {
+                return Err(Error::missing(name, "the file system (a folder or a .gguf file was expected)"));
+            };
+            match hub::snapshot(&cache, &name, &args.revision)? {
+                Some(folder) => Ok(Place { files: Directory::new(folder), gguf: None }),
+                None => Err(Error::missing(name, place(&format!("the Hub's cache {}", cache.display())))),
+            }
         }
 
         /// The GGUF files as a checkpoint folder, if that is what there is.

@@ -4,6 +4,7 @@
 //! [`plan`] decides which bytes go to which buffer and streams them there. Nothing here names wgpu.
 
 pub mod gguf;
+pub mod hub;
 pub mod index;
 pub mod packed;
 pub mod plan;
