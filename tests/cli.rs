@@ -4,6 +4,7 @@ mod golden_fixture;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use golden_fixture::{Case, cases, folder, relative_error};
 use safetensors::SafeTensors;
@@ -69,11 +70,10 @@ fn inspect_finds_checkpoints_in_the_cache_of_the_hub() {
 
 /// Runs `trace` on the one-turn prompts of a golden model (or one of them) and compares; gives how many there were.
 fn compare_traces(model_args: &[&str], model: &str, only: Option<&str>) -> usize {
-    let out = std::env::temp_dir().join(format!(
-        "fanlight-trace-{}-{model}-{}.safetensors",
-        std::process::id(),
-        model_args.len()
-    ));
+    // Tests run side by side.
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let out = std::env::temp_dir().join(format!("fanlight-trace-{}-{run}.safetensors", std::process::id()));
     let mut count = 0;
     for (name, options) in cases(model) {
         if options.get("then").is_some() || only.is_some_and(|only| only != name) {
