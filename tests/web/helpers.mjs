@@ -25,6 +25,8 @@ export function withBrowser() {
  */
 export async function open(t, { path, engine = "real", setup, ...context } = {}) {
   const page = await browser.newPage(context);
+  // Only against hanging for good: how long anything takes is no concern of these tests.
+  page.setDefaultTimeout(300_000);
   const faults = [];
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
   page.on("request", (request) => {
