@@ -140,8 +140,17 @@ function showProblem(error: unknown, again: string): void {
 
 // ── The picture ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Settles when every picture that was given has been taken: a question waits for it. */
+let arriving: Promise<unknown> = Promise.resolve();
+
 /** Takes a picture into the conversation, or into a new one. */
-async function take(blob: Blob, name: string, keep: boolean): Promise<void> {
+function take(blob: Blob | Promise<Blob>, name: string, keep: boolean): Promise<void> {
+  const taken = Promise.resolve(blob).then((blob) => takeBlob(blob, name, keep));
+  arriving = Promise.allSettled([arriving, taken]);
+  return taken;
+}
+
+async function takeBlob(blob: Blob, name: string, keep: boolean): Promise<void> {
   const picture: Picture = { blob, url: URL.createObjectURL(blob), name };
   page.pictureProblem.hidden = true;
   try {
@@ -198,9 +207,8 @@ page.file.onchange = () => {
   if (file) void take(file, file.name, keepOthers);
   page.file.value = "";
 };
-async function takeSample(): Promise<void> {
-  const response = await fetch(SAMPLE);
-  await take(await response.blob(), "the sample screen", false);
+function takeSample(): Promise<void> {
+  return take(fetch(SAMPLE).then((response) => response.blob()), "the sample screen", false);
 }
 page.sample.onclick = takeSample;
 addEventListener("paste", (event) => {
@@ -225,6 +233,7 @@ addEventListener("drop", (event) => {
 // ── The conversation ────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function ask(question: string): Promise<void> {
+  await arriving;
   if (!model || generating) return;
   const { signal } = (generating = new AbortController());
   const unseen = pictures.filter(({ info }) => !info);
