@@ -259,13 +259,13 @@ mod native {
         fn in_cache(args: &ModelArgs) -> Result<Self> {
             let name = args.model.display().to_string();
             let cache = hub::cache_folder(|name| std::env::var(name).ok());
-            let place = |cache: &str| format!("the file system (a folder or a .gguf file was expected) and {cache}");
+            let place = "the file system (a folder or a .gguf file was expected)";
             let (Some(cache), true) = (cache, hub::check_repo(&name).is_ok() && !args.model.exists()) else {
-                return Err(Error::missing(name, "the file system (a folder or a .gguf file was expected)"));
+                return Err(Error::missing(name, place));
             };
             match hub::snapshot(&cache, &name, &args.revision)? {
                 Some(folder) => Ok(Place { files: Directory::new(folder), gguf: None }),
-                None => Err(Error::missing(name, place(&format!("the Hub's cache {}", cache.display())))),
+                None => Err(Error::missing(name, format!("{place} and the Hub's cache {}", cache.display()))),
             }
         }
 

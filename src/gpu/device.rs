@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::execute::BindGroupKey;
 use crate::gpu::shader::{Access, PipelineKey};
 use crate::gpu::tensor::Pool;
+use crate::weights::plan::Limits;
 
 /// What to ask of the system when opening a device.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,13 @@ pub struct Caps {
     pub max_groups: u32,
     /// `minUniformBufferOffsetAlignment` in bytes.
     pub uniform_alignment: u32,
+}
+
+impl Caps {
+    /// What a plan of buffers has to keep to.
+    pub fn limits(&self) -> Limits {
+        Limits { max_binding: self.max_binding, max_buffer: self.max_buffer }
+    }
 }
 
 /// An open device with its caches. Cloning shares it.

@@ -88,9 +88,7 @@ pub async fn load(
     formats: &Formats,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Model> {
-    let caps = gpu.caps();
-    let limits = Limits { max_binding: caps.max_binding, max_buffer: caps.max_buffer };
-    let (text, tied, plan) = plan(source, config, limits, formats).await?;
+    let (text, tied, plan) = plan(source, config, gpu.caps().limits(), formats).await?;
     let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
     Ok(Model {
         family: MODEL_TYPE,

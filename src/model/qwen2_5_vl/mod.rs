@@ -80,9 +80,7 @@ pub async fn load(
     formats: &Formats,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Model> {
-    let caps = gpu.caps();
-    let limits = Limits { max_binding: caps.max_binding, max_buffer: caps.max_buffer };
-    let (config, plan) = plan(source, config, limits, formats).await?;
+    let (config, plan) = plan(source, config, gpu.caps().limits(), formats).await?;
     let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
     let text = &config.text;
     let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
