@@ -15,7 +15,7 @@ use crate::gpu::{Gpu, GpuOptions};
 use crate::image::{ImageOptions, Picture, decode};
 use crate::model::gguf::GgufModel;
 use crate::weights::quantize::Formats;
-use crate::weights::source::{Pending, Source};
+use crate::weights::source::{Expected, Pending, Source};
 
 #[wasm_bindgen]
 extern "C" {
@@ -25,6 +25,10 @@ extern "C" {
     async fn size(this: &Reader, file: &str) -> std::result::Result<JsValue, JsValue>;
     #[wasm_bindgen(method, catch)]
     async fn read(this: &Reader, file: &str, start: f64, end: f64) -> std::result::Result<JsValue, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    async fn expect(this: &Reader, reads: JsValue) -> std::result::Result<JsValue, JsValue>;
+    #[wasm_bindgen(method)]
+    fn sequential(this: &Reader) -> bool;
 
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn now() -> f64;
@@ -71,6 +75,43 @@ impl Source for JsSource {
             }
         })
     }
+
+    fn expect<'a>(&'a self, reads: &'a [Expected]) -> Pending<'a, ()> {
+        let read = |r: &Expected| json!({"file": r.file, "start": r.range.start, "end": r.range.end});
+        Box::pin(async move {
+            let reads = to_js(&Value::Array(reads.iter().map(read).collect()));
+            self.reader.expect(reads).await.map(|_| ()).map_err(|error| self.failed("the checkpoint", error))
+        })
+    }
+
+    fn sequential(&self) -> bool {
+        self.reader.sequential()
+    }
+}
+
+/// A running sha256, for JavaScript: browsers have none that takes a file piece by piece.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Sha256(sha2::Sha256);
+
+#[wasm_bindgen]
+impl Sha256 {
+    /// Nothing hashed yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        sha2::Digest::update(&mut self.0, bytes);
+    }
+
+    /// The hash in hexadecimal digits; ready for something else then.
+    pub fn finish(&mut self) -> String {
+        let digest = sha2::Digest::finalize_reset(&mut self.0);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// A checkpoint on the device.
@@ -95,7 +136,7 @@ impl Engine {
             let options = plain(&options)?;
             let gpu = Gpu::open(&GpuOptions::default()).await?;
             let mut progress = |done: u64, total: u64| {
-                let event = json!({"phase": "download", "loaded": done, "total": total});
+                let event = json!({"phase": "upload", "loaded": done, "total": total});
                 // What the listener throws is its own affair.
                 let _ = on_progress.call1(&JsValue::NULL, &to_js(&event));
             };

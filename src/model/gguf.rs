@@ -13,7 +13,7 @@ use crate::model::{qwen2, qwen2_5_vl};
 use crate::weights::gguf::{Gguf, Value};
 use crate::weights::index::Checkpoint;
 use crate::weights::safetensors::TensorInfo;
-use crate::weights::source::{Pending, Source};
+use crate::weights::source::{Expected, Pending, Source};
 
 /// Most files that one model may be split into.
 const MAX_SPLITS: u64 = 1024;
@@ -93,6 +93,14 @@ impl Source for GgufModel<'_> {
 
     fn tensors(&self) -> Option<&Checkpoint> {
         Some(&self.checkpoint)
+    }
+
+    fn expect<'b>(&'b self, reads: &'b [Expected]) -> Pending<'b, ()> {
+        self.files.expect(reads)
+    }
+
+    fn sequential(&self) -> bool {
+        self.files.sequential()
     }
 }
 

@@ -8,14 +8,14 @@
 //! (a GGUF's q and k in 4 bits, its v in 6), it is cut there too. Rows that only pad a piece are not written: a sink's
 //! buffers start as zeros, as WebGPU guarantees for a new `GPUBuffer`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::index::Checkpoint;
 use super::packed::{Quantization, Turning};
 use super::quantize::{Formats, convert_row};
 use super::safetensors::TensorInfo;
-use super::source::{Source, read_exact};
+use super::source::{Expected, Source, read_exact};
 use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
 
@@ -181,34 +181,19 @@ pub struct MatrixPlan {
     pub packed: Vec<PackedCopy>,
 }
 
-/// Bytes of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
-    /// The file.
-    pub file: String,
-    /// Which of its bytes.
-    pub range: Range<u64>,
-}
-
-impl Span {
-    fn len(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-}
-
 /// A packed layer (see [`super::packed`]) that becomes rows of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedCopy {
     /// The words with the codes.
-    pub qweight: Span,
+    pub qweight: Expected,
     /// The words with the zeros.
-    pub qzeros: Span,
+    pub qzeros: Expected,
     /// The scales.
-    pub scales: Span,
+    pub scales: Expected,
     /// Their type.
     pub scale_dtype: Dtype,
     /// The group of each input, where the checkpoint says.
-    pub g_idx: Option<Span>,
+    pub g_idx: Option<Expected>,
     /// Output features.
     pub rows: usize,
     /// Input features.
@@ -219,9 +204,17 @@ pub struct PackedCopy {
 
 impl PackedCopy {
     fn bytes(&self) -> u64 {
-        let spans = [&self.qweight, &self.qzeros, &self.scales].into_iter().chain(&self.g_idx);
-        spans.map(Span::len).fold(0, u64::saturating_add)
+        self.spans().map(len).fold(0, u64::saturating_add)
     }
+
+    /// What is read of the files, in the order in which [`turn`] reads it.
+    fn spans(&self) -> impl Iterator<Item = &Expected> {
+        [&self.scales, &self.qzeros].into_iter().chain(&self.g_idx).chain([&self.qweight])
+    }
+}
+
+fn len(span: &Expected) -> u64 {
+    span.range.end - span.range.start
 }
 
 /// Where a vector goes.
@@ -344,7 +337,7 @@ fn find_stored<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Store
     let words = |part: &str, shape: &[u64]| {
         let tensor = shaped(checkpoint, &name(part), shape.iter().copied())?;
         if tensor.dtype.name() == "I32" {
-            return Ok(Span { file: tensor.file.clone(), range: tensor.range.clone() });
+            return Ok(Expected { file: tensor.file.clone(), range: tensor.range.clone() });
         }
         let found = tensor.dtype.name().to_owned();
         Err(Error::Dtype { what: name(part), expected: "I32".to_owned(), found })
@@ -354,7 +347,7 @@ fn find_stored<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Store
     let copy = PackedCopy {
         qweight: words("qweight", &qweight)?,
         qzeros: words("qzeros", &qzeros)?,
-        scales: Span { file: tensor.file.clone(), range: tensor.range.clone() },
+        scales: Expected { file: tensor.file.clone(), range: tensor.range.clone() },
         scale_dtype,
         g_idx: match checkpoint.get(&name("g_idx")) {
             None => None,
@@ -531,6 +524,24 @@ pub struct Part {
     pub at: u64,
 }
 
+/// In which order [`stream`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The vision tower first, wherever it lies: a picture can be looked at while the rest arrives.
+    VisionFirst,
+    /// Every file from front to back, those with parts of the vision tower first.
+    Sequential,
+}
+
+/// What [`stream`] does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Reads rows.
+    Rows(Read),
+    /// Reads and turns the packed layer `plan.matrices[_].packed[_]`.
+    Packed(usize, usize),
+}
+
 /// One request to a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
@@ -546,7 +557,7 @@ impl Plan {
     /// Parameters in the tensors that the plan reads.
     pub fn parameters(&self) -> u64 {
         let rows = self.copies().map(|(_, _, c)| c.rows.saturating_mul(c.cols as u64));
-        let packed = self.packed().map(|(_, c)| c.rows as u64 * c.cols as u64);
+        let packed = self.packed().map(|(_, _, c)| c.rows as u64 * c.cols as u64);
         rows.chain(packed).fold(0, u64::saturating_add)
     }
 
@@ -566,11 +577,19 @@ impl Plan {
     /// Bytes that [`stream`] takes from the files: the total that it reports progress against.
     pub fn source_bytes(&self) -> u64 {
         let rows = self.copies().map(|(_, _, c)| c.rows * c.row_bytes);
-        rows.chain(self.packed().map(|(_, c)| c.bytes())).fold(0, u64::saturating_add)
+        rows.chain(self.packed().map(|(_, _, c)| c.bytes())).fold(0, u64::saturating_add)
     }
 
-    fn packed(&self) -> impl Iterator<Item = (usize, &PackedCopy)> {
-        self.matrices.iter().enumerate().flat_map(|(i, m)| m.packed.iter().map(move |c| (i, c)))
+    fn packed(&self) -> impl Iterator<Item = (usize, usize, &PackedCopy)> {
+        let matrices = self.matrices.iter().enumerate();
+        matrices.flat_map(|(i, m)| m.packed.iter().enumerate().map(move |(n, c)| (i, n, c)))
+    }
+
+    fn name(&self, target: Target) -> &str {
+        match target {
+            Target::Matrix(i) => &self.matrices[i].name,
+            Target::Vector(i) => &self.vectors[i].name,
+        }
     }
 
     fn copies(&self) -> impl Iterator<Item = (Target, usize, &RowCopy)> {
@@ -586,26 +605,47 @@ impl Plan {
         }
     }
 
-    /// The reads of [`stream`] in order: file by file, front to back, each at most `chunk_bytes` (at least 4 KiB, or
-    /// one row if a row is longer). Small neighbours, such as biases, share a read.
-    pub fn reads(&self, chunk_bytes: u64) -> Vec<Read> {
+    /// What [`stream`] does, in order. Rows come in reads of at most `chunk_bytes` (at least 4 KiB, or one row if a row
+    /// is longer). Small neighbours, such as biases, share a read.
+    pub fn steps(&self, chunk_bytes: u64, order: Order) -> Vec<Step> {
         let chunk = chunk_bytes.max(MIN_CHUNK);
         let mut copies: Vec<_> = self.copies().collect();
-        copies.sort_by(|(_, _, a), (_, _, b)| (&a.file, a.start).cmp(&(&b.file, b.start)));
-        let mut reads: Vec<Read> = Vec::new();
+        let mut packed: Vec<_> = self.packed().collect();
+        let seen = |target: Target| self.name(target).starts_with("vision");
+        let files: BTreeSet<&str> =
+            copies.iter().filter(|(t, ..)| seen(*t)).map(|(_, _, copy)| copy.file.as_str()).collect();
+        let later = |target: Target, file: &str| match order {
+            Order::VisionFirst => !seen(target),
+            Order::Sequential => !files.contains(file),
+        };
+        copies.sort_by_key(|(target, _, c)| (later(*target, &c.file), &c.file, c.start));
+        packed.sort_by_key(|(m, _, c)| {
+            (later(Target::Matrix(*m), &c.qweight.file), &c.qweight.file, c.qweight.range.start)
+        });
+        let mut packed = packed.into_iter().peekable();
+        let mut steps: Vec<Step> = Vec::new();
         for (target, copy, c) in copies {
+            let here = (later(target, &c.file), &c.file, c.start);
+            while let Some((m, n, _)) = packed.next_if(|(m, _, p)| {
+                (later(Target::Matrix(*m), &p.qweight.file), &p.qweight.file, p.qweight.range.start) < here
+            }) {
+                steps.push(Step::Packed(m, n));
+            }
             let mut row = 0;
             while row < c.rows {
                 let start = c.start + row * c.row_bytes;
                 // How many rows the last read has room for, counting the hole before them.
-                let room = reads.last().map_or(0, |r| {
-                    let near = r.file == c.file && start >= r.range.end && start - r.range.end <= MAX_GAP;
-                    if near { chunk.saturating_sub(start - r.range.start) / c.row_bytes } else { 0 }
-                });
+                let room = match steps.last() {
+                    Some(Step::Rows(r)) => {
+                        let near = r.file == c.file && start >= r.range.end && start - r.range.end <= MAX_GAP;
+                        if near { chunk.saturating_sub(start - r.range.start) / c.row_bytes } else { 0 }
+                    }
+                    _ => 0,
+                };
                 if room == 0 {
-                    reads.push(Read { file: c.file.clone(), range: start..start, parts: Vec::new() });
+                    steps.push(Step::Rows(Read { file: c.file.clone(), range: start..start, parts: Vec::new() }));
                 }
-                let Some(read) = reads.last_mut() else { break }; // there is one: pushed just above if there was none
+                let Some(Step::Rows(read)) = steps.last_mut() else { break }; // pushed just above if there was none
                 let most = if room == 0 { (chunk / c.row_bytes).max(1) } else { room };
                 let end = c.rows.min(row + most);
                 read.parts.push(Part { target, copy, rows: row..end, at: start - read.range.start });
@@ -613,7 +653,17 @@ impl Plan {
                 row = end;
             }
         }
-        reads
+        steps.extend(packed.map(|(m, n, _)| Step::Packed(m, n)));
+        steps
+    }
+
+    /// The ranges of files that these steps read, in order.
+    pub fn expected(&self, steps: &[Step]) -> Vec<Expected> {
+        let spans = |step: &Step| match step {
+            Step::Rows(read) => vec![Expected { file: read.file.clone(), range: read.range.clone() }],
+            Step::Packed(matrix, n) => self.matrices[*matrix].packed[*n].spans().cloned().collect(),
+        };
+        steps.iter().flat_map(spans).collect()
     }
 }
 
@@ -621,6 +671,11 @@ impl Plan {
 ///
 /// An error stops the stream and comes back from it; [`Error::Cancelled`] is the way to cancel.
 pub trait Sink {
+    /// Everything has been asked for and nothing has come yet: time to prepare something meanwhile.
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Bytes of `plan.matrices[matrix].shards[shard]` from byte `offset` on. Offset and length are multiples of 16.
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()>;
 
@@ -628,7 +683,7 @@ pub trait Sink {
     fn vector(&mut self, index: usize, values: &[f32]) -> Result<()>;
 }
 
-/// Reads everything in the plan from `source` into `sink`, at most `chunk_bytes` at a time (see [`Plan::reads`];
+/// Reads everything in the plan from `source` into `sink`, at most `chunk_bytes` at a time (see [`Plan::steps`];
 /// [`CHUNK_BYTES`] is a good choice). After each read, `progress` hears the bytes done and [`Plan::source_bytes`].
 ///
 /// # Errors
@@ -640,65 +695,85 @@ pub async fn stream(
     sink: &mut dyn Sink,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
+    let order = if source.sequential() { Order::Sequential } else { Order::VisionFirst };
+    let steps = plan.steps(chunk_bytes, order);
+    source.expect(&plan.expected(&steps)).await?;
+    sink.begin()?;
     let total = plan.source_bytes();
     let mut done = 0;
-    // Vectors on their way: the values and how many copies' rows are still to come.
-    let mut vectors: BTreeMap<usize, (Vec<f32>, u64)> = BTreeMap::new();
-    let mut rows_out = Vec::new();
-    for read in plan.reads(chunk_bytes) {
-        let bytes = read_exact(source, &read.file, read.range).await?;
-        for part in &read.parts {
-            let copy = plan.copy(part);
-            let count = part.rows.end - part.rows.start;
-            // Within `bytes`: the read spans all its parts, and read_exact checked its length.
-            let src = &bytes[part.at as usize..(part.at + count * copy.row_bytes) as usize];
-            match part.target {
-                Target::Matrix(i) => {
-                    let offset = copy.offset + part.rows.start * copy.dst_row_bytes;
-                    if copy.dtype.block() == 1
-                        && copy.layout == copy.dtype.layout()
-                        && copy.row_bytes == copy.dst_row_bytes
-                    {
-                        sink.write(i, copy.shard, offset, src)?;
-                    } else {
-                        rows_out.clear();
-                        for row in src.chunks_exact(copy.row_bytes as usize) {
-                            convert_row(copy.dtype, copy.layout, row, copy.cols, &mut rows_out)?;
-                        }
-                        sink.write(i, copy.shard, offset, &rows_out)?;
-                    }
+    let mut rows = Rows { plan, vectors: BTreeMap::new(), out: Vec::new() };
+    for step in steps {
+        match step {
+            Step::Rows(read) => {
+                let bytes = read_exact(source, &read.file, read.range).await?;
+                for part in &read.parts {
+                    done += rows.take(part, &bytes, sink)?;
                 }
-                Target::Vector(i) => {
-                    let vector = &plan.vectors[i];
-                    let (values, missing) = vectors
-                        .entry(i)
-                        .or_insert_with(|| (vec![0.0; vector.len], vector.copies.iter().map(|c| c.rows).sum()));
-                    let at = (copy.offset / 4 + part.rows.start) as usize;
-                    values[at..at + count as usize].copy_from_slice(&copy.dtype.to_f32(src)?);
-                    *missing -= count;
-                    if *missing == 0 {
-                        sink.vector(i, values)?;
-                        vectors.remove(&i);
-                    }
-                }
-            }
-            done += src.len() as u64;
-        }
-        progress(done, total);
-    }
-    if let Some(quantization) = &plan.quantization {
-        let mut packed: Vec<_> = plan.packed().collect();
-        packed.sort_by_key(|(_, copy)| (&copy.qweight.file, copy.qweight.range.start));
-        for (matrix, copy) in packed {
-            turn(quantization, copy, source, chunk_bytes, &mut |bytes| {
-                done += bytes;
                 progress(done, total);
-            })
-            .await
-            .and_then(|rows| put(plan, matrix, copy, &rows, sink))?;
+            }
+            Step::Packed(matrix, n) => {
+                let copy = &plan.matrices[matrix].packed[n];
+                let Some(quantization) = &plan.quantization else {
+                    return Err(Error::missing("quantization_config", "a plan with packed layers"));
+                };
+                let mut heard = |bytes| {
+                    done += bytes;
+                    progress(done, total);
+                };
+                let turned = turn(quantization, copy, source, chunk_bytes, &mut heard).await?;
+                put(plan, matrix, copy, &turned, sink)?;
+            }
         }
     }
     Ok(())
+}
+
+/// Rows on their way.
+struct Rows<'a> {
+    plan: &'a Plan,
+    /// Vectors that are not complete: the values and how many copies' rows are still to come.
+    vectors: BTreeMap<usize, (Vec<f32>, u64)>,
+    out: Vec<u8>,
+}
+
+impl Rows<'_> {
+    /// Hands one part of a read to the sink; gives the bytes that it took.
+    fn take(&mut self, part: &Part, bytes: &[u8], sink: &mut dyn Sink) -> Result<u64> {
+        let copy = self.plan.copy(part);
+        let count = part.rows.end - part.rows.start;
+        // Within `bytes`: the read spans all its parts, and read_exact checked its length.
+        let src = &bytes[part.at as usize..(part.at + count * copy.row_bytes) as usize];
+        match part.target {
+            Target::Matrix(i) => {
+                let offset = copy.offset + part.rows.start * copy.dst_row_bytes;
+                let same = copy.dtype.block() == 1 && copy.layout == copy.dtype.layout();
+                if same && copy.row_bytes == copy.dst_row_bytes {
+                    sink.write(i, copy.shard, offset, src)?;
+                } else {
+                    self.out.clear();
+                    for row in src.chunks_exact(copy.row_bytes as usize) {
+                        convert_row(copy.dtype, copy.layout, row, copy.cols, &mut self.out)?;
+                    }
+                    sink.write(i, copy.shard, offset, &self.out)?;
+                }
+            }
+            Target::Vector(i) => {
+                let vector = &self.plan.vectors[i];
+                let (values, missing) = self
+                    .vectors
+                    .entry(i)
+                    .or_insert_with(|| (vec![0.0; vector.len], vector.copies.iter().map(|c| c.rows).sum()));
+                let at = (copy.offset / 4 + part.rows.start) as usize;
+                values[at..at + count as usize].copy_from_slice(&copy.dtype.to_f32(src)?);
+                *missing -= count;
+                if *missing == 0 {
+                    sink.vector(i, values)?;
+                    self.vectors.remove(&i);
+                }
+            }
+        }
+        Ok(src.len() as u64)
+    }
 }
 
 /// The rows of a packed layer. Its codes pass in pieces of `chunk_bytes`; the rows are in memory until they are complete.
@@ -715,7 +790,7 @@ async fn turn(
     let mut small = Vec::new();
     for span in [&copy.scales, &copy.qzeros].into_iter().chain(&copy.g_idx) {
         small.push(read_exact(source, &span.file, span.range.clone()).await?);
-        heard(span.len());
+        heard(len(span));
     }
     let g_idx = small.get(2).map(|bytes| words(bytes).into_iter().map(|w| w as i32).collect::<Vec<i32>>());
     let scales = copy.scale_dtype.to_f32(&small[0])?;

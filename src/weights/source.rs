@@ -16,6 +16,15 @@ use crate::error::{Error, Result};
 /// A boxed future without a `Send` bound: in the browser everything lives on one thread.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 
+/// A range of a file that will be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The file.
+    pub file: String,
+    /// Which of its bytes.
+    pub range: Range<u64>,
+}
+
 /// A folder of files that can be read in byte ranges: a directory, a table in memory, the browser's cache and network.
 ///
 /// File names are relative, with `/` between parts. They may come from an `index.json` that somebody else wrote, so
@@ -37,6 +46,17 @@ pub trait Source {
     /// The table of tensors, for a source that knows it already; others leave it to [`Checkpoint::open`].
     fn tensors(&self) -> Option<&Checkpoint> {
         None
+    }
+
+    /// Hears which ranges will be read from now on, in order, so that they can be fetched ahead.
+    fn expect<'a>(&'a self, reads: &'a [Expected]) -> Pending<'a, ()> {
+        let _ = reads;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Whether reads that jump about in a file are dear, as they are where nothing is kept of what has passed.
+    fn sequential(&self) -> bool {
+        false
     }
 
     /// The whole of a small file. [`Error::Missing`] if it does not exist, [`Error::Malformed`] if it is longer than

@@ -1,18 +1,43 @@
 // Stands in for wasm/fanlight.js where a test is about the package or the page and not about the engine: same exports,
-// answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent".
+// answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent". Where config.json
+// has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got.
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export default async function init() {}
+
+const bytesOf = async (parts) => new Uint8Array(await new Blob(parts).arrayBuffer());
+
+export class Sha256 {
+  #parts = [];
+
+  update(bytes) {
+    this.#parts.push(bytes.slice());
+  }
+
+  async finish() {
+    const digest = await crypto.subtle.digest("SHA-256", await bytesOf(this.#parts));
+    return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+}
+
+async function readPlan(reader, plan) {
+  const sha256 = new Sha256();
+  for (const file of new Set(plan.map(({ file }) => file))) await reader.read(file, 0, 8);
+  await reader.expect(plan);
+  for (const { file, start, end } of plan) sha256.update(await reader.read(file, start, end));
+  return sha256.finish();
+}
 
 export class Engine {
   static async load(reader, options, onProgress) {
     const size = await reader.size("config.json");
     if (size === undefined) throw Object.assign(new Error("config.json is missing"), { code: "not_found", hint: "" });
     const config = JSON.parse(new TextDecoder().decode(await reader.read("config.json", 0, size)));
+    if (config.plan) config.digest = await readPlan(reader, config.plan);
     const total = 5_200_000;
     for (let loaded = 0; loaded <= total; loaded += total / 8) {
-      onProgress({ phase: "download", file: "model.safetensors", loaded, total });
+      onProgress({ phase: "upload", loaded, total });
       await pause(options.slowly ?? 10);
     }
     onProgress({ phase: "compile", loaded: 1, total: 2 });
@@ -24,8 +49,8 @@ export class Engine {
   }
 
   info() {
-    const { model_type: modelType = "qwen2_5_vl" } = this.config;
-    return { modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
+    const { model_type: modelType = "qwen2_5_vl", digest } = this.config;
+    return { digest, modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
   }
 
   session() {

@@ -1,7 +1,7 @@
 // What every browser test needs: one browser for a file, pages that must stay silent, the fake engine.
 
 import { readFile } from "node:fs/promises";
-import { after, before } from "node:test";
+import * as runner from "node:test";
 
 import { launch, site } from "./browser.mjs";
 
@@ -12,33 +12,39 @@ let browser;
 
 /** Call once at the top of a test file. */
 export function withBrowser() {
-  before(async () => {
+  runner.before(async () => {
     browser = await launch();
   });
-  after(() => browser?.close());
+  runner.after(() => browser?.close());
 }
 
 /**
  * Opens a page of the site, or an empty one on its origin. It closes with the test `t`, which fails if the page had an
  * uncaught error or asked another machine for anything.
- * @param {{ path?: string, engine?: "real" | "fake", setup?: (page: import("playwright-core").Page) => Promise<unknown> }} options
+ * `beside`: another page, whose storage this one shares. `servers`: origins that it may ask. `before`: code that the
+ * worker runs before the fake engine.
+ * @param {{ path?: string, engine?: "real" | "fake", setup?: (page: import("playwright-core").Page) => Promise<unknown>,
+ *   beside?: import("playwright-core").Page, servers?: string[], before?: string }} options
  */
-export async function open(t, { path, engine = "real", setup, ...context } = {}) {
-  const page = await browser.newPage(context);
+export async function open(t, { path, engine = "real", setup, beside, servers = [], before = "", ...context } = {}) {
+  const shared = beside?.context() ?? (await browser.newContext(context));
+  const page = await shared.newPage();
   // Only against hanging for good: how long anything takes is no concern of these tests.
   page.setDefaultTimeout(300_000);
   const faults = [];
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
   page.on("request", (request) => {
     const url = new URL(request.url());
-    if (/^https?:$/.test(url.protocol) && url.origin !== new URL(site()).origin) faults.push(`asked for ${url}`);
+    const own = [new URL(site()).origin, ...servers].includes(url.origin);
+    if (/^https?:$/.test(url.protocol) && !own) faults.push(`asked for ${url}`);
   });
   t.after(async () => {
-    await page.close();
+    await (beside ? page.close() : shared.close());
     if (faults.length > 0) throw new Error(faults.join("\n"));
   });
   if (engine === "fake") {
-    await page.route("**/wasm/fanlight.js", (route) => route.fulfill({ contentType: "text/javascript", body: FAKE }));
+    const body = `${before}\n${FAKE}`;
+    await page.route("**/wasm/fanlight.js", (route) => route.fulfill({ contentType: "text/javascript", body }));
   }
   await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>-</title>" }));
   await setup?.(page);

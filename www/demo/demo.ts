@@ -2,12 +2,14 @@
 
 import {
   boxes,
+  type CachedModel,
   FanlightError,
   type ImageInfo,
   load,
   type LoadOptions,
   type Model,
   type ModelInfo,
+  models,
   type Progress,
   type Result,
   type Session,
@@ -57,6 +59,9 @@ const page = {
   restart: button("restart"),
   other: part("other", HTMLFormElement),
   address: part("address", HTMLInputElement),
+  weights: part("weights", HTMLSelectElement),
+  kept: block("kept"),
+  keptList: block("kept-list"),
 };
 const overlay = new Overlay(block("frame"), part("image", HTMLImageElement), block("boxes"));
 
@@ -79,11 +84,20 @@ let generating: AbortController | undefined;
 const query = new URLSearchParams(location.search);
 const address = query.get("model") ?? OWN_MODEL;
 
-/** `mmproj=FILE` beside a GGUF model, and `weights=q8`, `weights=q4` or `weights=text=q4,embeddings=q8`. */
+/** A repository on the Hub, as `load` sees it; everything else is an address. */
+const repository = /^[^/\s]+\/[^/\s]+$/.test(address) && !/\.gguf$/.test(address);
+
+/**
+ * `revision=`, `endpoint=` of a repository; `gguf=FILE`, `mmproj=FILE` of a GGUF model; `weights=q8`, `weights=q4` or
+ * `weights=text=q4,embeddings=q8`.
+ */
 function loadOptions(): LoadOptions {
   const options: LoadOptions = { onProgress: showProgress };
-  const [mmproj, weights] = [query.get("mmproj"), query.get("weights")];
-  if (mmproj) options.mmproj = mmproj;
+  for (const name of ["revision", "endpoint", "gguf", "mmproj"] as const) {
+    const value = query.get(name);
+    if (value) options[name] = value;
+  }
+  const weights = query.get("weights");
   if (weights) {
     const parts = weights.split(",").map((part) => part.split("="));
     // What is no format is told by the engine, in words.
@@ -98,7 +112,7 @@ async function start(): Promise<void> {
   page.progress.removeAttribute("value");
   page.status.textContent = "Loading the model…";
   try {
-    model = await load(new URL(address, location.href), loadOptions());
+    model = await load(repository ? address : new URL(address, location.href), loadOptions());
     page.status.textContent = modelFacts(model.info);
     void model.closed.then((reason) => {
       model = session = undefined;
@@ -112,21 +126,59 @@ async function start(): Promise<void> {
   }
   page.progress.hidden = true;
   update();
+  void showKept();
 }
 
-function showProgress({ phase, loaded, total }: Progress): void {
-  const words = { start: "Starting", download: "Downloading", upload: "Loading", compile: "Preparing" };
+function showProgress({ phase, loaded, total, fromCache, bytesPerSecond = 0, waiting }: Progress): void {
+  const words = {
+    resolve: "Looking up",
+    download: "Downloading",
+    upload: "Loading",
+    quantize: "Loading and quantizing",
+    compile: "Preparing",
+  };
   const share = phase !== "compile" && total > 0 ? ` ${megabytes(loaded)} of ${megabytes(total)}` : "";
-  page.status.textContent = `${words[phase]} the model…${share}`;
+  const rate = phase === "download" && !fromCache && bytesPerSecond > 0 ? `, ${megabytes(bytesPerSecond)} a second` : "";
+  page.status.textContent = waiting
+    ? `Another tab is downloading this model; waiting for it…${share}`
+    : `${words[phase]} the model…${share}${rate}`;
   if (total > 0) page.progress.value = loaded / total;
   else page.progress.removeAttribute("value");
 }
 
-function modelFacts({ parameters, weightBytes, adapter, loadMs }: ModelInfo): string {
+function modelFacts({ parameters, weightBytes, adapter, cache, loadMs }: ModelInfo): string {
   const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(" ") || "unnamed";
   const kind = adapter.software ? `${name} (a software adapter: slow)` : name;
   const size = `${(parameters / 1e6).toFixed(1)} million parameters, ${megabytes(weightBytes)} on the device`;
-  return `Ready. Loaded in ${seconds(loadMs)}: ${size}. Runs on ${kind}.`;
+  const lost = cache.kind === "none" && cache.reason && !own ? ` It is not kept for next time: ${sentence(cache.reason)}` : "";
+  return `Ready. Loaded in ${seconds(loadMs)}: ${size}. Runs on ${kind}.${lost}`;
+}
+
+/** Models whose files are on this device, and a way to be rid of them. */
+async function showKept(): Promise<void> {
+  const list = (await models.list()).filter(({ bytes }) => bytes > 0);
+  page.kept.hidden = list.length === 0;
+  page.keptList.replaceChildren(...list.map(keptItem));
+}
+
+function keptItem(kept: CachedModel): HTMLElement {
+  const item = document.createElement("li");
+  const { revisions, commit, complete, bytes } = kept;
+  const version = revisions[0] ?? commit?.slice(0, 8);
+  const facts = [version, megabytes(bytes), !complete && "not complete"].filter(Boolean).join(", ");
+  item.append(`${kept.model} (${facts}) `);
+  const remove = item.appendChild(document.createElement("button"));
+  remove.type = "button";
+  remove.textContent = "Remove";
+  remove.onclick = async () => {
+    try {
+      await models.remove(kept);
+      await showKept();
+    } catch (error) {
+      item.append(` ${sentence(error instanceof Error ? error.message : String(error))}`);
+    }
+  };
+  return item;
 }
 
 function showProblem(error: unknown, again: string): void {
@@ -326,7 +378,8 @@ page.restart.onclick = restart;
 page.start.onclick = start;
 page.other.onsubmit = (event) => {
   event.preventDefault();
-  location.search = new URLSearchParams({ model: page.address.value }).toString();
+  const weights = page.weights.value;
+  location.search = new URLSearchParams({ model: page.address.value.trim(), ...(weights && { weights }) }).toString();
 };
 page.suggestions.append(
   ...SUGGESTIONS.map((text) => {
@@ -363,12 +416,16 @@ const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1).
 const own = address === OWN_MODEL;
 page.tiny.hidden = !own;
 page.suggestions.hidden = !own;
-if (!own) page.address.value = new URL(address, location.href).href;
+if (!own) page.address.value = repository ? address : new URL(address, location.href).href;
+page.weights.value = query.get("weights") ?? "";
 update();
-if (new URL(address, location.href).origin === location.origin) {
+void showKept();
+if (!repository && new URL(address, location.href).origin === location.origin) {
   void start();
 } else {
   // A link to this page must not make a visitor download gigabytes from somewhere: they say so first.
-  page.status.textContent = `A model from ${new URL(address, location.href).host} is not loaded yet. It may be large.`;
+  const host = new URL(repository ? (query.get("endpoint") ?? "https://huggingface.co") : address, location.href).host;
+  const what = repository ? `${address} from ${host}` : `A model from ${host}`;
+  page.status.textContent = `${what} is not loaded yet. It may be large.`;
   page.start.hidden = false;
 }

@@ -9,6 +9,9 @@ export type ErrorCode =
   | "io" // a source of bytes did not keep its word
   | "network"
   | "cors"
+  | "auth" // a token is needed, or may not read this
+  | "integrity" // a file is not what its server says it is
+  | "busy" // another tab is using it
   | "not_found"
   | "bad_model"
   | "bad_image"

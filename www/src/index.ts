@@ -1,8 +1,10 @@
 // The package: `support`, `load`, and what they give. The engine runs in a worker; nothing here blocks the page.
 
 import { type ErrorFields, FanlightError } from "./errors.js";
+import { isRepoName, repoId } from "./hub.js";
 import { imageBytes } from "./media.js";
 import type { Call, Calls, EngineOptions, FromWorker, ToWorker, WireMessage } from "./protocol.js";
+import type { Place } from "./source.js";
 import type {
   Delta,
   GenerateOptions,
@@ -15,31 +17,36 @@ import type {
 
 export { type Box, boxes } from "./boxes.js";
 export { type ErrorCode, FanlightError } from "./errors.js";
+export { models } from "./models.js";
 export { support } from "./support.js";
 export type * from "./types.js";
 
 /**
- * Loads a checkpoint folder in Hugging Face layout, or a `.gguf` file, from its URL.
+ * Loads a checkpoint:
+ *
+ * - `"ORG/NAME"`, a repository on the Hub (`revision`, `endpoint`, `token`);
+ * - the address of a folder in Hugging Face layout, or of a `.gguf` file: a `URL`, or a string with a scheme, with a
+ *   `/` or `.` at its beginning, or with a `/` or `.gguf` at its end;
+ * - files that a person picked: a folder (`<input type="file" webkitdirectory>`) or a `.gguf` with its mmproj.
  *
  * ```ts
- * const model = await load("/models/screen-reader/");
+ * const model = await load("Qwen/Qwen2.5-VL-3B-Instruct", { weights: { text: "q4" } });
  * const session = await model.session();
  * for await (const { text } of session.promptStreaming("What is in this picture?")) print(text);
  * ```
  */
-export async function load(model: string | URL, options: LoadOptions = {}): Promise<Model> {
-  const { onProgress = () => {}, signal, weights, ...rest } = options;
+export async function load(model: string | URL | FileList | File[], options: LoadOptions = {}): Promise<Model> {
+  const { onProgress = () => {}, signal, weights, revision, endpoint, token, cache = "opfs", timeoutMs = 30_000, ...rest } = options;
   if (signal?.aborted) throw aborted("loading was aborted");
-  const base = new URL(model, document.baseURI);
-  const [, folder, gguf] = /^(.*\/)([^/]+\.gguf)$/.exec(base.pathname) ?? [];
-  if (folder !== undefined) base.pathname = folder;
-  if (!base.pathname.endsWith("/")) base.pathname += "/";
-  const engineOptions: EngineOptions = { ...rest, gguf, weights: notation(weights) };
+  const { place, gguf } = placeOf(model, { revision, endpoint, token });
+  const engineOptions: EngineOptions = { ...rest, gguf: rest.gguf ?? gguf, weights: notation(weights) };
+  // The browser may ask the person; loading does not wait for the answer, `info.cache` has it.
+  if (cache === "opfs" && place.kind !== "files") navigator.storage?.persist?.().catch(() => {});
   const worker = new WorkerLink();
   const stop = () => worker.close(aborted("loading was aborted"));
   signal?.addEventListener("abort", stop);
   try {
-    const info = await worker.call("load", { base: base.href, options: engineOptions }, onProgress);
+    const info = await worker.call("load", { place, cache, timeoutMs, options: engineOptions }, onProgress);
     return new Model(worker, info);
   } catch (error) {
     worker.close(aborted("the model could not be loaded"));
@@ -47,6 +54,20 @@ export async function load(model: string | URL, options: LoadOptions = {}): Prom
   } finally {
     signal?.removeEventListener("abort", stop);
   }
+}
+
+type HubOptions = Record<"revision" | "endpoint" | "token", string | undefined>;
+
+function placeOf(model: string | URL | FileList | File[], hub: HubOptions): { place: Place; gguf?: string | undefined } {
+  if (typeof model !== "string" && !(model instanceof URL)) return { place: { kind: "files", files: [...model] } };
+  if (typeof model === "string" && isRepoName(model) && !model.endsWith(".gguf")) {
+    return { place: { kind: "hub", id: repoId(model, hub.revision, hub.endpoint), token: hub.token } };
+  }
+  const base = new URL(model, document.baseURI);
+  const [, folder, gguf] = /^(.*\/)([^/]+\.gguf)$/.exec(base.pathname) ?? [];
+  if (folder !== undefined) base.pathname = folder;
+  if (!base.pathname.endsWith("/")) base.pathname += "/";
+  return { place: { kind: "url", base: base.href }, gguf };
 }
 
 /** The engine's notation of weight formats: one word, or `text=q4,vision=keep`. */

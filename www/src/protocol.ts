@@ -1,12 +1,13 @@
 // The one table of messages between page and worker.
 
 import type { ErrorFields } from "./errors.js";
+import type { Place } from "./source.js";
 import type { Delta, GenerateOptions, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
 
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
   load: {
-    args: { base: string; options: EngineOptions };
+    args: { place: Place; cache: "opfs" | "none"; timeoutMs: number; options: EngineOptions };
     result: ModelInfo;
     event: Progress;
   };
@@ -24,7 +25,7 @@ export interface EngineOptions extends PixelLimits {
   contextLength?: number;
   weights?: string | undefined;
   gguf?: string | undefined;
-  mmproj?: string;
+  mmproj?: string | undefined;
 }
 
 /** A message whose pictures are numbers: indices into the `images` beside it. */

@@ -43,25 +43,78 @@ export interface Message {
 export type WeightFormat = "keep" | "q8" | "q4";
 
 export interface LoadOptions extends PixelLimits {
+  /** Branch, tag or commit of a repository on the Hub; `main` if not given. It is looked up once and pinned for the load. */
+  revision?: string;
+  /** A server that speaks the Hub's paths, instead of https://huggingface.co. */
+  endpoint?: string;
+  /** For gated and private repositories. Sent to the endpoint's own origin alone, and never stored. */
+  token?: string;
   /**
    * Quantizes f32, f16 and bf16 weights while they are loaded, for a device that cannot hold what the checkpoint stores.
    * A part that is not named keeps its weights; so does everything in a GGUF file that is quantized already.
    */
   weights?: WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
-  /** The file of the vision tower of a GGUF model, in the same folder. Without it the model takes text alone. */
+  /** The `.gguf` file of a repository or folder that has several. */
+  gguf?: string;
+  /** The file of the vision tower of a GGUF model, in the same folder. Where files can be listed, the only one is found. */
   mmproj?: string;
   /** Tokens a session may hold, picture and answer included. The checkpoint's own limit if not given. */
   contextLength?: number;
+  /** Where files are kept for next time: the origin's private file system, or nowhere. */
+  cache?: "opfs" | "none";
+  /** A connection that brings nothing for this long is tried again: 30 000 ms. */
+  timeoutMs?: number;
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
 }
 
+export interface FileProgress {
+  file: string;
+  loaded: number;
+  total: number;
+  /** Nothing of it came over the network. */
+  fromCache: boolean;
+}
+
 export interface Progress {
-  phase: "start" | "download" | "upload" | "compile";
-  file?: string;
+  /** Finding out what there is; fetching it; moving what is there to the device; quantizing on that way; preparing kernels. */
+  phase: "resolve" | "download" | "upload" | "quantize" | "compile";
   /** Bytes, or steps for "compile". `total` is 0 while it is unknown. */
   loaded: number;
   total: number;
+  /** Nothing of it came over the network. */
+  fromCache?: boolean;
+  /** What the network brings, smoothed over about a second. */
+  bytesPerSecond?: number;
+  files?: FileProgress[];
+  /** Another tab is fetching a file that this one will read when it is there. */
+  waiting?: true;
+}
+
+/** What became of the wish to keep the files. */
+export interface CacheInfo {
+  kind: "opfs" | "none";
+  /** Why not, where they could not be kept. */
+  reason?: string;
+  /** Whether the browser has promised not to clear them by itself. */
+  persisted: boolean;
+  /** Bytes that came over the network. */
+  networkBytes: number;
+}
+
+/** A checkpoint whose files were kept. */
+export interface CachedModel {
+  id: string;
+  /** `ORG/NAME` on the Hub, or an address. */
+  model: string;
+  endpoint?: string;
+  commit?: string;
+  revisions: string[];
+  /** Bytes on the disk. Files that two checkpoints share are counted for both. */
+  bytes: number;
+  /** Everything that the last load needed is there. */
+  complete: boolean;
+  lastUsed: Date;
 }
 
 export interface SessionOptions {
@@ -129,6 +182,11 @@ export interface ModelInfo {
   weightBytes: number;
   contextLength: number;
   adapter: AdapterInfo;
+  /** The commit that the revision meant, for a repository on the Hub. */
+  commit?: string;
+  cache: CacheInfo;
+  /** The engine's own memory, at its largest while loading. Weights pass through it and do not stay. */
+  wasmBytes: number;
   loadMs: number;
 }
 

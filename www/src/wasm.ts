@@ -1,5 +1,6 @@
 // The surface of the wasm module (src/web.rs) as the worker uses it.
 
+import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
 import type { GenerateOptions, ModelInfo, Progress, Result } from "./types.js";
 
@@ -8,10 +9,15 @@ export interface Reader {
   /** The file's length, or undefined if there is no such file. */
   size(file: string): Promise<number | undefined>;
   read(file: string, start: number, end: number): Promise<Uint8Array>;
+  /** What will be read from now on, in order. */
+  expect(reads: { file: string; start: number; end: number }[]): Promise<void>;
+  /** Whether reads that jump about are dear. */
+  sequential(): boolean;
 }
 
 export interface WasmModule {
-  default(options: { module_or_path: URL | string }): Promise<unknown>;
+  default(options: { module_or_path: URL | string }): Promise<{ memory: WebAssembly.Memory } | undefined>;
+  Sha256: new () => Hasher;
   Engine: {
     load(
       reader: Reader,
@@ -22,7 +28,7 @@ export interface WasmModule {
 }
 
 export interface WasmEngine {
-  info(): Omit<ModelInfo, "adapter" | "loadMs">;
+  info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
   session(options: { addVisionId: boolean }): WasmSession;
 }
 

@@ -3,26 +3,42 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
-import { HttpReader } from "./reader.js";
+import { findGguf, openSource } from "./source.js";
 import { support } from "./support.js";
+import type { Progress } from "./types.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
 
 type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
 type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, aborted: () => boolean) => Promise<Calls[C]["result"]>;
 
 let engine: WasmEngine | undefined;
+/** Wasm's; it only ever grows. */
+let memory: WebAssembly.Memory | undefined;
 const sessions = new Map<number, WasmSession>();
 const aborted = new Set<number>();
 let lastSession = 0;
 
 const handlers: { [C in Call]: Handler<C> } = {
-  async load({ base, options }, emit) {
+  async load({ place, cache, timeoutMs, options }, emit) {
     const start = performance.now();
     const { webgpu, reason, hint, adapter } = await support();
     if (!webgpu || !adapter) throw new FanlightError("webgpu_unavailable", reason ?? "no WebGPU", hint);
     const wasm = await module();
-    engine = await wasm.Engine.load(new HttpReader(new URL(base)), options, emit);
-    return { ...engine.info(), adapter, loadMs: performance.now() - start };
+    const sha256 = () => new wasm.Sha256();
+    const source = await openSource(place, { cache, timeoutMs, sha256, onProgress: emit });
+    try {
+      if (source.names) Object.assign(options, findGguf(source.names, options.gguf, options.mmproj));
+      // While the network is at work its progress is what one waits for.
+      const onProgress = (progress: Progress) => source.downloading || emit(progress);
+      engine = await wasm.Engine.load(source, options, onProgress);
+      await source.finish();
+    } finally {
+      source.close();
+    }
+    const kept = { ...source.cache, persisted: (await navigator.storage?.persisted?.()) ?? false };
+    const commit = source.commit !== undefined ? { commit: source.commit } : {};
+    const wasmBytes = memory?.buffer.byteLength ?? 0;
+    return { ...engine.info(), ...commit, adapter, cache: kept, wasmBytes, loadMs: performance.now() - start };
   },
 
   async session(options) {
@@ -48,7 +64,7 @@ async function module(): Promise<WasmModule> {
   const script = new URL("../wasm/fanlight.js", import.meta.url);
   try {
     const wasm = (await import(script.href)) as WasmModule;
-    await wasm.default({ module_or_path: new URL("fanlight_bg.wasm", script) });
+    ({ memory } = (await wasm.default({ module_or_path: new URL("fanlight_bg.wasm", script) })) ?? {});
     return wasm;
   } catch (error) {
     throw new FanlightError("network", `the engine could not be loaded: ${String(error)}`, "Reload the page.", true);

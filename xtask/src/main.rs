@@ -3,6 +3,7 @@
 //! Reading order: `setup` (what must be on the machine) → `site` (wasm + page into one folder) → `serve` (that folder
 //! on localhost) → `demo` and `check` (the two commands people use) · `process` holds the helpers all of them share.
 
+mod bench;
 mod check;
 mod demo;
 mod process;
@@ -25,6 +26,9 @@ usage: cargo xtask COMMAND
       --headless        ask the sample question in headless Chromium and print the streamed answer
       --image FILE      …about another image       --ask TEXT    …another question
   build                 build the page into www/dist and stop
+  bench                 load a model and answer in headless Chromium; print times and peaks of memory
+      --model PATH      a checkpoint folder or a .gguf file (the demonstration model)
+      --tokens N        how many to generate           --weights FORMAT   quantize while loading
   test                  everything CI runs
       --only STEP,…     of these steps: fmt clippy clippy-wasm doc rust web
       --filter TEXT     only browser tests whose name contains TEXT
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Some("build") => {
             no_more(&args[1..]).and_then(|()| setup::setup()).and_then(|tools| site::build(&tools).map(drop))
         }
+        Some("bench") => bench::bench(&args[1..]),
         Some("test") => check::check(&args[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{USAGE}");

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::Outcome;
 
@@ -124,10 +124,11 @@ fn file_for(path: &str, mounts: &Mounts) -> Option<PathBuf> {
 fn answer(request: &Request, mounts: &Mounts, out: &mut TcpStream) -> std::io::Result<()> {
     let opened = file_for(&request.path, mounts).and_then(|path| {
         let file = File::open(&path).ok()?;
-        let length = file.metadata().ok().filter(|m| m.is_file())?.len();
-        Some((path, file, length))
+        let data = file.metadata().ok().filter(|m| m.is_file())?;
+        let age = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some((path, file, data.len(), format!("\"{:x}-{:x}\"", age.as_nanos(), data.len())))
     });
-    let Some((path, mut file, length)) = opened else {
+    let Some((path, mut file, length, tag)) = opened else {
         return plain(out, "404 Not Found", request.head_only);
     };
     let range = match request.range.as_deref().and_then(|text| byte_range(text, length)) {
@@ -146,7 +147,7 @@ fn answer(request: &Request, mounts: &Mounts, out: &mut TcpStream) -> std::io::R
         range.map_or(String::new(), |(start, end)| format!("Content-Range: bytes {start}-{}/{length}\r\n", end - 1));
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{content_range}Accept-Ranges: bytes\r\n\
-         Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n\r\n",
+         ETag: {tag}\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n\r\n",
         content_type(&path),
         end - start,
     );

@@ -1,0 +1,74 @@
+// `node bench.mjs ADDRESS-OF-MODEL [--tokens N]`: loads a model in headless Chromium twice, over the network and from what
+// was kept, asks one question, and prints what it took. Peaks of memory are those of the worker, where everything is.
+
+import { parseArgs } from "node:util";
+
+import { launch, site } from "./browser.mjs";
+
+const { positionals: [model], values } = parseArgs({
+  allowPositionals: true,
+  options: { tokens: { type: "string", default: "16" }, weights: { type: "string" } },
+});
+
+const browser = await launch();
+try {
+  const context = await browser.newContext();
+  for (const where of ["over the network", "from the disk"]) print(where, await run(context));
+} finally {
+  await browser.close();
+}
+
+async function run(context) {
+  const page = await context.newPage();
+  page.setDefaultTimeout(0);
+  const heap = await watchWorkers(page);
+  await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>-</title>" }));
+  await page.goto(`${site()}blank`);
+  const result = await page.evaluate(
+    async ({ model, tokens, weights }) => {
+      const { load } = await import("/src/index.js");
+      const loaded = await load(model, weights ? { weights } : {});
+      const session = await loaded.session();
+      const { text, usage, timings } = await session.prompt("Write one sentence about the sea.", { maxTokens: tokens, temperature: 0 });
+      return { info: loaded.info, text, usage, timings };
+    },
+    { model, tokens: Number(values.tokens), weights: values.weights },
+  );
+  const peak = heap();
+  await page.close();
+  return { ...result, ...peak };
+}
+
+/** Asks every worker of the page for the size of its heap, ten times a second; the result gives the largest seen. */
+async function watchWorkers(page) {
+  const cdp = await page.context().newCDPSession(page);
+  const sessions = new Set();
+  const peak = { js: 0, buffers: 0 };
+  let id = 0;
+  cdp.on("Target.attachedToTarget", ({ sessionId }) => sessions.add(sessionId));
+  cdp.on("Target.detachedFromTarget", ({ sessionId }) => sessions.delete(sessionId));
+  cdp.on("Target.receivedMessageFromTarget", ({ message }) => {
+    const { usedSize = 0, backingStorageSize = 0 } = JSON.parse(message).result ?? {};
+    peak.js = Math.max(peak.js, usedSize);
+    peak.buffers = Math.max(peak.buffers, backingStorageSize);
+  });
+  await cdp.send("Target.setAutoAttach", { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
+  const timer = setInterval(() => {
+    for (const sessionId of sessions) {
+      const message = JSON.stringify({ id: ++id, method: "Runtime.getHeapUsage" });
+      cdp.send("Target.sendMessageToTarget", { sessionId, message }).catch(() => {});
+    }
+  }, 100);
+  return () => (clearInterval(timer), peak);
+}
+
+function print(where, { info, text, usage, timings, js, buffers }) {
+  const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const s = (ms) => `${(ms / 1000).toFixed(2)} s`;
+  console.log(`\n${where}: ${info.modelType}, ${mb(info.weightBytes)} on ${info.adapter.description || info.adapter.architecture}`);
+  console.log(`  load            ${s(info.loadMs)}, ${mb(info.cache.networkBytes)} over the network, kept: ${info.cache.kind}`);
+  console.log(`  memory, peak    wasm heap ${mb(info.wasmBytes)}, JavaScript heap ${mb(js)}, its buffers with the wasm heap ${mb(buffers)}`);
+  console.log(`  first token     ${s(timings.ttftMs)} for ${usage.promptTokens} tokens`);
+  console.log(`  decode          ${timings.decodeTps.toFixed(2)} tokens/s`);
+  console.log(`  ${JSON.stringify(text)}`);
+}

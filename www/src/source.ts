@@ -1,0 +1,314 @@
+// Where a checkpoint's files are: a repository on the Hub, a folder behind an address, or files that a person picked.
+
+import { Download, type DownloadOptions, hex, type RemoteFile } from "./download.js";
+import { FanlightError } from "./errors.js";
+import { Http, type HttpOptions } from "./http.js";
+import { fileUrl, isCommit, list, type RepoFile, type RepoId, resolve } from "./hub.js";
+import { type Manifest, modelLock, Store } from "./store.js";
+import type { CacheInfo, Progress } from "./types.js";
+import type { Reader } from "./wasm.js";
+
+export type Place =
+  | { kind: "hub"; id: RepoId; token?: string | undefined }
+  | { kind: "url"; base: string }
+  | { kind: "files"; files: File[] };
+
+export interface SourceOptions {
+  cache: "opfs" | "none";
+  timeoutMs: number;
+  sha256: DownloadOptions["sha256"];
+  onProgress: (progress: Progress) => void;
+}
+
+export interface Source extends Reader {
+  /** All names, where they are known. */
+  readonly names: string[] | undefined;
+  readonly commit?: string | undefined;
+  readonly cache: Omit<CacheInfo, "persisted">;
+  /** Whether anything is on its way over the network. */
+  readonly downloading: boolean;
+  /** Waits for what is still being fetched and checked, and notes what is kept. */
+  finish(): Promise<void>;
+  close(): void;
+}
+
+export async function openSource(place: Place, options: SourceOptions): Promise<Source> {
+  if (place.kind === "files") return new PickedFiles(place.files);
+  const remote = new Remote(options, place.kind === "hub" ? place : undefined);
+  await remote.open(place.kind === "hub" ? place.id : new URL(place.base));
+  return remote;
+}
+
+/** A name may come from an index file that someone else wrote: it stays inside the folder. */
+function checkName(file: string): void {
+  if (!/^[\w.+=-]+(\/[\w.+=-]+)*$/.test(file) || file.split("/").some((part) => part.endsWith("."))) {
+    throw new FanlightError("bad_model", `"${file}" is no file name of a checkpoint`);
+  }
+}
+
+const FIRST_BYTES = 256 * 1024;
+
+class Remote implements Source {
+  names: string[] | undefined;
+  commit: string | undefined;
+  readonly cache: Omit<CacheInfo, "persisted">;
+  readonly #options: SourceOptions;
+  readonly #http: Http;
+  readonly #abort = new AbortController();
+  #store: Store | undefined;
+  #download: Download | undefined;
+  #locate: (file: string) => Promise<RemoteFile | undefined> = async () => undefined;
+  /** Files by name, with those that are not there. */
+  readonly #files = new Map<string, Promise<RemoteFile | undefined>>();
+  #manifest: Manifest | undefined;
+  #releaseModel = (): void => {};
+
+  constructor(options: SourceOptions, hub: { id: RepoId; token?: string | undefined } | undefined) {
+    this.#options = options;
+    this.cache = { kind: options.cache, networkBytes: 0 };
+    const http: HttpOptions = { timeoutMs: options.timeoutMs, signal: this.#abort.signal };
+    if (hub?.token) http.token = { value: hub.token, origin: new URL(hub.id.endpoint).origin };
+    this.#http = new Http(http);
+  }
+
+  async open(place: RepoId | URL): Promise<void> {
+    this.#options.onProgress({ phase: "resolve", loaded: 0, total: 0 });
+    if (this.#options.cache === "opfs") {
+      try {
+        this.#store = await Store.open();
+      } catch (error) {
+        this.#notKept(`this browser keeps no files here: ${String(error)}`);
+      }
+    }
+    const { sha256 } = this.#options;
+    this.#download = new Download({
+      http: this.#http,
+      store: this.#store,
+      sha256,
+      onProgress: this.#options.onProgress,
+      onFull: (reason) => this.#notKept(reason),
+    });
+    if (place instanceof URL) await this.#openFolder(place);
+    else await this.#openRepo(place);
+    if (this.#manifest) await this.#lockModel(this.#manifest.id);
+  }
+
+  async size(file: string): Promise<number | undefined> {
+    return (await this.#file(file))?.size;
+  }
+
+  async read(file: string, start: number, end: number): Promise<Uint8Array> {
+    if (!(await this.#file(file))) {
+      throw new FanlightError("not_found", `${file} is not there`, "Check that the checkpoint is complete.");
+    }
+    return this.#running.read(file, start, end);
+  }
+
+  async expect(reads: { file: string; start: number; end: number }[]): Promise<void> {
+    // Noted first: a load that is cut off is found again by its files.
+    await this.#keepManifest();
+    await this.#running.expect(reads);
+  }
+
+  sequential(): boolean {
+    return this.#running.sequential;
+  }
+
+  get downloading(): boolean {
+    return this.#running.downloading;
+  }
+
+  async finish(): Promise<void> {
+    await this.#running.finish();
+    this.cache.networkBytes = this.#running.networkBytes;
+    await this.#keepManifest();
+    this.close();
+  }
+
+  close(): void {
+    this.#abort.abort();
+    this.#download?.close();
+    this.#releaseModel();
+  }
+
+  get #running(): Download {
+    if (!this.#download) throw new FanlightError("internal", "a file was asked for before its place was known");
+    return this.#download;
+  }
+
+  #file(name: string): Promise<RemoteFile | undefined> {
+    checkName(name);
+    let file = this.#files.get(name);
+    if (!file) {
+      file = this.#locate(name).then(async (found) => {
+        if (found) await this.#running.open(found);
+        if (found?.key) this.#manifest?.needed.push(name);
+        return found;
+      });
+      this.#files.set(name, file);
+      // A failure is not remembered: the next call asks again.
+      file.catch(() => this.#files.delete(name));
+    }
+    return file;
+  }
+
+  // ── The Hub ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #openRepo(id: RepoId): Promise<void> {
+    const known = (await this.#store?.manifests().catch(() => [])) ?? [];
+    const ours = known.filter(({ model, endpoint }) => model === id.repo && endpoint === id.endpoint);
+    let commit: string | undefined;
+    try {
+      commit = await resolve(this.#http, id);
+    } catch (error) {
+      // No network: what the revision meant last time has to do, if there is one.
+      const kept = ours.find(({ revisions }) => revisions.includes(id.revision));
+      const away = error instanceof FanlightError && (error.code === "network" || error.code === "cors");
+      if (!kept?.commit || !away) throw error;
+      commit = kept.commit;
+    }
+    if (!commit) return this.#openUnlisted(id);
+    this.commit = commit;
+    const kept = ours.find((manifest) => manifest.commit === commit);
+    const files = kept ? new Map(Object.entries(kept.files)) : await list(this.#http, id, commit);
+    this.names = [...files.keys()];
+    const { endpoint, repo: model, revision } = id;
+    this.#manifest = {
+      id: (await hex("SHA-256", new TextEncoder().encode(`${endpoint}${model}@${commit}`))).slice(0, 32),
+      model,
+      endpoint,
+      commit,
+      revisions: isCommit(revision) ? [] : [revision],
+      files: {},
+      needed: [],
+      used: Date.now(),
+    };
+    for (const [name, { size, sha256, sha1 }] of files) {
+      this.#manifest.files[name] = { size, sha256, sha1, key: blobKey(files.get(name)) };
+    }
+    this.#locate = async (name) => {
+      const file = files.get(name);
+      return file && { ...file, name, url: fileUrl(id, commit, name), key: blobKey(file) || undefined };
+    };
+  }
+
+  /** A server that has the Hub's paths for files and not for lists of them. */
+  async #openUnlisted(id: RepoId): Promise<void> {
+    const base = new URL(`${id.endpoint}${id.repo}/resolve/${encodeURIComponent(id.revision)}/`);
+    const config = await this.#http.head(new URL("config.json", base), "config.json", FIRST_BYTES);
+    if (!config) {
+      const message = `${id.endpoint} has no repository ${id.repo} with a revision ${id.revision}`;
+      throw new FanlightError("not_found", message, "Check the name; private and gated ones need a token.");
+    }
+    await this.#openFolder(base);
+  }
+
+  // ── A folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #openFolder(base: URL): Promise<void> {
+    const id = (await hex("SHA-256", new TextEncoder().encode(base.href))).slice(0, 32);
+    const manifest: Manifest = { id, model: base.href, revisions: [], files: {}, needed: [], used: Date.now() };
+    this.#manifest = manifest;
+    this.#locate = async (name) => {
+      const url = new URL(base);
+      url.pathname += name;
+      const head = await this.#http.head(url, name, FIRST_BYTES);
+      if (!head) return undefined;
+      const { size, version, bytes, ranges } = head;
+      // Without something that changes with the file, there is no telling next time whether it is the same.
+      const facts = new TextEncoder().encode(`${url.href}\n${size}\n${version}`);
+      const key = version === undefined ? undefined : await hex("SHA-256", facts);
+      if (key) manifest.files[name] = { size, key };
+      return { name, url, size, key, head: bytes, ranges };
+    };
+  }
+
+  // ── What is kept ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #lockModel(id: string): Promise<void> {
+    await new Promise<void>((locked) => {
+      const held = new Promise<void>((release) => (this.#releaseModel = release));
+      void navigator.locks.request(modelLock(id), { mode: "shared" }, () => (locked(), held));
+    });
+  }
+
+  async #keepManifest(): Promise<void> {
+    if (!this.#store || !this.#manifest || Object.keys(this.#manifest.files).length === 0) return;
+    try {
+      await this.#store.keep(this.#manifest);
+    } catch (error) {
+      this.#notKept(`the list of files could not be written: ${String(error)}`);
+    }
+  }
+
+  #notKept(reason: string): void {
+    this.cache.kind = "none";
+    this.cache.reason ??= reason;
+  }
+}
+
+/** What a file of the Hub is stored under: its content's hash, whichever repository it is in. */
+function blobKey(file: RepoFile | undefined): string {
+  return file?.sha256 ?? (file?.sha1 ? `git-${file.sha1}` : "");
+}
+
+/** Files that a person picked: a folder of a checkpoint, or `.gguf` files. */
+class PickedFiles implements Source {
+  readonly names: string[];
+  readonly cache = { kind: "none" as const, reason: "the files are on this device already", networkBytes: 0 };
+  readonly downloading = false;
+  readonly #files = new Map<string, File>();
+
+  constructor(files: File[]) {
+    const paths = files.map((file) => file.webkitRelativePath || file.name);
+    // A picked folder puts its own name before all of them.
+    const top = /^[^/]+\//.exec(paths[0] ?? "")?.[0] ?? "";
+    const below = top !== "" && paths.every((path) => path.startsWith(top)) ? top.length : 0;
+    files.forEach((file, index) => this.#files.set((paths[index] ?? "").slice(below), file));
+    this.names = [...this.#files.keys()];
+  }
+
+  async size(name: string): Promise<number | undefined> {
+    return this.#files.get(name)?.size;
+  }
+
+  async read(name: string, start: number, end: number): Promise<Uint8Array> {
+    const file = this.#files.get(name);
+    if (!file) throw new FanlightError("not_found", `${name} is not among the picked files`, "Pick all of them.");
+    try {
+      return new Uint8Array(await file.slice(start, end).arrayBuffer());
+    } catch (error) {
+      throw new FanlightError("io", `${name} could not be read: ${String(error)}`, "Pick the files again.");
+    }
+  }
+
+  async expect(): Promise<void> {}
+
+  sequential(): boolean {
+    return false;
+  }
+
+  async finish(): Promise<void> {}
+
+  close(): void {}
+}
+
+/** Which files of GGUF to load, where a caller has named none and there is no folder in Hugging Face layout. */
+export function findGguf(names: string[], gguf?: string, mmproj?: string): { gguf?: string; mmproj?: string } {
+  if (!gguf) {
+    if (names.includes("config.json") && names.some((name) => /^model.*\.safetensors$/.test(name))) return {};
+    // Of a split file the first part stands for all.
+    const whole = names.filter((name) => /\.gguf$/.test(name) && !/mmproj/.test(name));
+    const files = whole.filter((name) => !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(name));
+    if (files.length === 0) return {};
+    if (files.length > 1) {
+      const message = `there are ${files.length} models here: ${files.join(", ")}`;
+      throw new FanlightError("bad_request", message, "Name one of them with the option `gguf`.");
+    }
+    gguf = files[0] as string;
+  }
+  const towers = names.filter((name) => /mmproj.*\.gguf$/.test(name));
+  // Sixteen bits are what the tower is made for; it is small.
+  mmproj ??= towers.find((name) => /b?f16/i.test(name)) ?? (towers.length === 1 ? towers[0] : undefined);
+  return mmproj ? { gguf, mmproj } : { gguf };
+}

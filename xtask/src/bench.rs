@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: what loading and answering take in headless Chromium.
+
+use std::path::PathBuf;
+
+use crate::process::{command, run};
+use crate::serve::Server;
+use crate::{Outcome, USAGE, setup, site};
+
+pub fn bench(args: &[String]) -> Outcome {
+    let (mut model, mut passed) = (PathBuf::from("models/screen-reader"), Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("`{arg}` needs a value\n\n{USAGE}"));
+        match arg.as_str() {
+            "--model" => model = PathBuf::from(value()?),
+            "--tokens" | "--weights" => passed.extend([arg.clone(), value()?.clone()]),
+            _ => return Err(format!("`{arg}` was not expected\n\n{USAGE}")),
+        }
+    }
+    let model = std::fs::canonicalize(&model).map_err(|e| format!("{}: {e}", model.display()))?;
+    let tools = setup::setup()?;
+    // A file is served with the folder it is in: a GGUF model may have a vision tower beside it.
+    let (folder, name) = match model.file_name().filter(|_| model.is_file()).and_then(|name| name.to_str()) {
+        Some(name) => (model.parent().unwrap_or(&model).to_owned(), name.to_owned()),
+        None => (model, String::new()),
+    };
+    let server = Server::start(vec![("/".to_owned(), site::build(&tools)?), ("/bench/".to_owned(), folder)], 8887)?;
+    let mut node = command("node");
+    node.arg("tests/web/bench.mjs").arg(format!("/bench/{name}")).args(passed);
+    run(node.env("FANLIGHT_CHROMIUM", tools.chromium).env("FANLIGHT_URL", server.url()))
+}
