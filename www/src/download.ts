@@ -219,7 +219,8 @@ export class Download {
 
   /** Bytes that came over the network. */
   get networkBytes(): number {
-    return [...this.#entries.values()].reduce((total, { network }) => total + network, 0);
+    const entries = [...this.#entries.values()];
+    return entries.reduce((total, { network, file }) => total + network + (file.head?.length ?? 0), 0);
   }
 
   /** Whether anything is still to come from the network. */
