@@ -263,6 +263,11 @@ impl Engine {
         &self.preprocessor
     }
 
+    /// Lets no picture have more pixels than this, unless its own options say so.
+    pub fn lower_max_pixels(&mut self, most: u64) {
+        self.preprocessor.max_pixels = self.preprocessor.max_pixels.min(most);
+    }
+
     /// An empty conversation of at most `context` tokens (and never more than the checkpoint is made for).
     ///
     /// # Errors
@@ -464,8 +469,15 @@ impl Engine {
             let (Image::New(key, patches), Some(vision)) = (image, &self.model.vision) else { continue };
             let [t, h, w] = patches.grid_thw;
             let grid = Grid::new(t, h, w);
-            let embeds = vision.encode(&self.gpu, &patches.pixel_values, grid)?;
-            self.gpu.settle().await?;
+            // What the decoder took is of no use to the tower and the other way round, so neither stays beside the other.
+            self.gpu.trim();
+            let encoded = vision.encode(&self.gpu, &patches.pixel_values, grid);
+            let settled = self.gpu.settle().await;
+            self.gpu.trim();
+            let embeds = encoded.and_then(|embeds| settled.map(|()| embeds)).map_err(|error| {
+                let (width, height) = patches.resized;
+                error.advise(|| format!("The picture has {width}×{height} pixels for the model: lower max_pixels."))
+            })?;
             let info = ImageInfo {
                 original: [patches.original.0, patches.original.1],
                 resized: [patches.resized.0, patches.resized.1],

@@ -115,8 +115,12 @@ pub enum Error {
     OutOfMemory {
         /// What was being allocated.
         what: String,
-        /// How many bytes it asked for.
+        /// How many bytes it asked for; 0 where the driver does not say which allocation failed.
         bytes: u64,
+        /// How many bytes were held already.
+        held: u64,
+        /// What to lower, with numbers, as far as the place where it was noticed knows.
+        advice: String,
     },
     /// The device was lost; everything on it is gone.
     DeviceLost {
@@ -152,8 +156,8 @@ impl Error {
         }
     }
 
-    /// What the caller can do about it, in one sentence.
-    pub fn hint(&self) -> &'static str {
+    /// What the caller can do about it, in a sentence or two.
+    pub fn hint(&self) -> &str {
         match self {
             Error::Missing { .. } => "Check that the folder is a complete Hugging Face checkpoint.",
             Error::Io { .. } => "Check the path or the connection, then try again.",
@@ -167,7 +171,10 @@ impl Error {
             Error::Invalid { .. } => "Correct the argument.",
             Error::NoAdapter { .. } => "Use a browser with WebGPU, or install a Vulkan, Metal or DX12 driver.",
             Error::DeviceTooSmall { .. } => "Lower max_pixels or the context length, or use a smaller model.",
-            Error::OutOfMemory { .. } => "Close other programs, lower the context length, or use a smaller model.",
+            Error::OutOfMemory { advice, .. } if !advice.is_empty() => advice,
+            Error::OutOfMemory { .. } => {
+                "Close other programs, quantize the weights, lower the context length or max_pixels, or use a smaller model."
+            }
             Error::DeviceLost { .. } => "Load the model again.",
             Error::Gpu { .. } => "Please report this with the adapter's name.",
             Error::Cancelled => "Nothing to do.",
@@ -177,6 +184,16 @@ impl Error {
     /// Whether the same call may succeed later without any change.
     pub fn retryable(&self) -> bool {
         matches!(self, Error::Io { .. } | Error::DeviceLost { .. } | Error::OutOfMemory { .. })
+    }
+
+    /// The same with a hint that knows the numbers, if memory was what ran out and nobody nearer has said more.
+    pub fn advise(mut self, text: impl FnOnce() -> String) -> Self {
+        if let Error::OutOfMemory { advice, .. } = &mut self
+            && advice.is_empty()
+        {
+            *advice = text();
+        }
+        self
     }
 
     /// Shorthand for [`Error::Malformed`].
@@ -193,6 +210,20 @@ impl Error {
     pub fn missing(what: impl Into<String>, place: impl Into<String>) -> Self {
         Error::Missing { what: what.into(), place: place.into() }
     }
+}
+
+/// A number of bytes for people, in units of 1024: `7.0 GiB`, `812 MiB`.
+pub fn in_words(bytes: u64) -> String {
+    const UNITS: [&str; 3] = ["KiB", "MiB", "GiB"];
+    let mut size = bytes as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if size < 1000.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, next);
+    }
+    if unit == "bytes" || size >= 100.0 { format!("{size:.0} {unit}") } else { format!("{size:.1} {unit}") }
 }
 
 impl fmt::Display for Error {
@@ -221,7 +252,13 @@ impl fmt::Display for Error {
             Error::DeviceTooSmall { limit, needed, available, what } => {
                 write!(f, "{what} needs {limit} of {needed}, the device has {available}")
             }
-            Error::OutOfMemory { what, bytes } => write!(f, "out of GPU memory at {what} ({bytes} bytes)"),
+            Error::OutOfMemory { what, bytes: 0, held, .. } => {
+                write!(f, "out of GPU memory at {what}: {} are held already", in_words(*held))
+            }
+            Error::OutOfMemory { what, bytes, held, .. } => {
+                let (needed, held) = (in_words(*bytes), in_words(*held));
+                write!(f, "out of GPU memory: {what} needs {needed} ({bytes} bytes), {held} are held already")
+            }
             Error::DeviceLost { message } => write!(f, "the GPU device was lost: {message}"),
             Error::Gpu { message } => write!(f, "the GPU refused: {message}"),
             Error::Cancelled => write!(f, "cancelled"),

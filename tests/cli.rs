@@ -183,6 +183,57 @@ fn inspect_says_what_it_is() {
     }
 }
 
+/// The estimate as text and as JSON, and `auto` within a memory that the model does not fit as it is.
+#[test]
+fn inspect_estimates_and_auto_chooses() {
+    let model = path(&folder("base"));
+    let inspect = |more: &[&str]| {
+        let run =
+            fanlight(&[&["inspect", "--model", &model, "--context", "300", "--max-pixels", "50176"], more].concat());
+        (run.status.success(), String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap())
+    };
+    let (_, text, _) = inspect(&[]);
+    for word in ["download", "activations", "total", "context of 300", "50176 pixels", "fits"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let json = |more: &[&str]| -> Value { serde_json::from_str(&inspect(&[&["--json"], more].concat()).1).unwrap() };
+    let kept = json(&[]);
+    assert_eq!((&kept["contextLength"], &kept["maxPixels"], &kept["fits"]), (&300.into(), &50176.into(), &true.into()));
+    let total = kept["totalBytes"].as_u64().unwrap();
+    let memory = (total - 1).to_string();
+    let chosen = json(&["--quantize", "auto", "--memory", &memory]);
+    assert!(chosen["fits"] == true && chosen["totalBytes"].as_u64().unwrap() < total, "{chosen:#}");
+    assert!(chosen["weights"]["text"] == "q8" && !chosen["decisions"].as_array().unwrap().is_empty(), "{chosen:#}");
+    assert_eq!(json(&["--memory", &memory])["fits"], false);
+    let (ok, out, _) = inspect(&["--json", "--memory", "much"]);
+    assert!(!ok && out.is_empty());
+    // And it runs with what was chosen, or says what to lower.
+    let ask = |memory: &str| {
+        fanlight(&[
+            "ask",
+            "--model",
+            &model,
+            "--quantize",
+            "auto",
+            "--memory",
+            memory,
+            "--context",
+            "300",
+            "--max-tokens",
+            "3",
+            "Hi",
+        ])
+    };
+    let run = ask("1000000");
+    let notes = String::from_utf8(run.stderr).unwrap();
+    assert!(
+        !run.status.success() && notes.contains("out of GPU memory") && notes.contains("lower max_pixels"),
+        "{notes}"
+    );
+    let run = ask("12MiB");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
 /// Each fault ends in one message that says what was expected and what came, never in a panic.
 #[test]
 fn faults_are_named() {

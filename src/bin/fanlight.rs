@@ -20,7 +20,9 @@ mod native {
     use clap::{Args, Parser, Subcommand};
     use fanlight::chat::messages::{self, RawPart};
     use fanlight::chat::{AskOptions, Content, Conversation, DEFAULT_CONTEXT, Engine, Hooks, Message, Part};
+    use fanlight::error::in_words;
     use fanlight::generate::config::GenerationConfig;
+    use fanlight::generate::estimate::{self, Weights, Wish, parse_bytes};
     use fanlight::generate::sampler::SamplingParams;
     use fanlight::gpu::{Gpu, GpuOptions};
     use fanlight::image::{ImageOptions, Picture, decode};
@@ -28,9 +30,8 @@ mod native {
     use fanlight::model::registry;
     use fanlight::weights::hub;
     use fanlight::weights::plan::Limits;
-    use fanlight::weights::quantize::Formats;
     use fanlight::weights::safetensors;
-    use fanlight::weights::source::Directory;
+    use fanlight::weights::source::{Directory, Source};
     use fanlight::{Error, Result};
     use pollster::block_on;
 
@@ -65,9 +66,13 @@ mod native {
         /// The vision tower of a .gguf file; found by itself if it is the only mmproj*.gguf beside it.
         #[arg(long, value_name = "FILE.gguf")]
         mmproj: Option<PathBuf>,
-        /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8.
-        #[arg(long, value_name = "FORMATS", default_value = "keep")]
-        quantize: Formats,
+        /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8; auto chooses,
+        /// together with the context and max_pixels, what fits --memory.
+        #[arg(long, value_name = "FORMATS|auto", default_value = "keep")]
+        quantize: Weights,
+        /// Memory that the model may take, such as 4GiB.
+        #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+        memory: Option<u64>,
         /// Take a software adapter even where there is a hardware one.
         #[arg(long)]
         software: bool,
@@ -189,6 +194,15 @@ mod native {
     struct Inspect {
         #[command(flatten)]
         model: ModelArgs,
+        /// Tokens of the longest conversation that is estimated.
+        #[arg(long, value_name = "N", default_value_t = DEFAULT_CONTEXT)]
+        context: usize,
+        /// Pixels of the largest picture that is estimated; the checkpoint's own otherwise.
+        #[arg(long, value_name = "N")]
+        max_pixels: Option<u64>,
+        /// Print the estimate as one JSON object.
+        #[arg(long, conflicts_with = "tensors")]
+        json: bool,
         /// List every tensor.
         #[arg(long)]
         tensors: bool,
@@ -204,7 +218,11 @@ mod native {
             }
         }
         let cli = Cli::parse();
-        let json = matches!(&cli.command, Command::Ask(ask) if ask.json);
+        let json = match &cli.command {
+            Command::Ask(ask) => ask.json,
+            Command::Inspect(inspect) => inspect.json,
+            _ => false,
+        };
         let result = block_on(async {
             match cli.command {
                 Command::Ask(args) => ask(args).await,
@@ -294,9 +312,28 @@ mod native {
         }
     }
 
-    async fn load(args: &ModelArgs) -> Result<Engine> {
+    /// A loaded checkpoint, the context to use with it, and max_pixels if that was chosen or asked for.
+    struct Ready {
+        engine: Engine,
+        context: usize,
+        max_pixels: Option<u64>,
+    }
+
+    async fn load(args: &ModelArgs, context: usize, max_pixels: Option<u64>) -> Result<Ready> {
         let place = Place::of(args)?;
         let gpu = Gpu::open(&GpuOptions { software: args.software, ..GpuOptions::default() }).await?;
+        let gguf = place.open().await?;
+        let source: &dyn Source = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Source);
+        let (formats, context, max_pixels) = match args.quantize {
+            Weights::Fixed(formats) => (formats, context, max_pixels),
+            Weights::Auto => {
+                let wish = Wish { weights: Weights::Auto, context, max_pixels, memory: args.memory };
+                let chosen = estimate::of(source, gpu.caps().limits(), &wish).await?;
+                chosen.decisions.iter().for_each(|decision| eprintln!("{decision}"));
+                chosen.check()?;
+                (chosen.formats, chosen.context_length, chosen.max_pixels)
+            }
+        };
         let show = std::io::stderr().is_terminal();
         let mut percent = 0;
         let mut progress = |done: u64, total: u64| {
@@ -306,10 +343,11 @@ mod native {
                 eprint!("\rloading {now} %{}", if now == 100 { "\n" } else { "" });
             }
         };
-        match place.open().await? {
-            Some(gguf) => Engine::load_as(&gpu, &gguf, &args.quantize, &mut progress).await,
-            None => Engine::load_as(&gpu, &place.files, &args.quantize, &mut progress).await,
+        let mut engine = Engine::load_as(&gpu, source, &formats, &mut progress).await?;
+        if let (Weights::Auto, Some(most)) = (args.quantize, max_pixels) {
+            engine.lower_max_pixels(most);
         }
+        Ok(Ready { engine, context, max_pixels })
     }
 
     fn read(path: &Path) -> Result<Vec<u8>> {
@@ -353,25 +391,20 @@ mod native {
     }
 
     async fn ask(args: Ask) -> Result<()> {
-        let messages = match &args.messages {
-            Some(path) => read_messages(path)?,
-            None => {
-                let pixels = ImageOptions {
-                    min_pixels: args.min_pixels,
-                    max_pixels: args.max_pixels,
-                    ..ImageOptions::default()
-                };
-                let mut parts =
-                    args.image.iter().map(|p| Ok(Part::Image(picture(p)?, pixels))).collect::<Result<Vec<_>>>()?;
-                parts.push(Part::Text(args.question.clone().unwrap_or_default()));
-                vec![Message { role: "user".into(), content: Content::Parts(parts) }]
-            }
-        };
+        // What cannot be read is known before the weights are.
+        let pictures = args.image.iter().map(|path| picture(path)).collect::<Result<Vec<_>>>()?;
+        let messages = args.messages.as_deref().map(read_messages).transpose()?;
         let begin = Instant::now();
-        let engine = load(&args.model).await?;
+        let Ready { engine, context, max_pixels } = load(&args.model, args.sampling.context, args.max_pixels).await?;
+        let messages = messages.unwrap_or_else(|| {
+            let pixels = ImageOptions { min_pixels: args.min_pixels, max_pixels, ..ImageOptions::default() };
+            let mut parts: Vec<Part> = pictures.into_iter().map(|picture| Part::Image(picture, pixels)).collect();
+            parts.push(Part::Text(args.question.clone().unwrap_or_default()));
+            vec![Message { role: "user".into(), content: Content::Parts(parts) }]
+        });
         let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
         let options = args.sampling.options(engine.generation_config());
-        let mut conversation = engine.conversation(args.sampling.context)?;
+        let mut conversation = engine.conversation(context)?;
         let json = args.json;
         let mut out = std::io::stdout();
         let mut on_text = |text: &str| {
@@ -396,9 +429,9 @@ mod native {
     }
 
     async fn chat(args: Chat) -> Result<()> {
-        let engine = load(&args.model).await?;
+        let Ready { engine, context, .. } = load(&args.model, args.sampling.context, None).await?;
         let options = args.sampling.options(engine.generation_config());
-        let mut conversation: Conversation = engine.conversation(args.sampling.context)?;
+        let mut conversation: Conversation = engine.conversation(context)?;
         let mut messages: Vec<Message> = Vec::new();
         let mut waiting: Vec<Part> = Vec::new();
         let begin = Instant::now();
@@ -469,7 +502,7 @@ mod native {
 
     async fn trace(args: Trace) -> Result<()> {
         let messages = read_messages(&args.messages)?;
-        let engine = load(&args.model).await?;
+        let Ready { engine, .. } = load(&args.model, DEFAULT_CONTEXT, None).await?;
         let t = engine.trace(&messages, args.add_vision_id).await?;
         let n = t.input_ids.len() as u64;
         let images = t.image_grid_thw.len() as u64 / 3;
@@ -497,12 +530,15 @@ mod native {
         let (max_binding, max_buffer) =
             gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
         let limits = Limits { max_binding, max_buffer };
-        let formats = &args.model.quantize;
-        let d = match place.open().await? {
-            Some(gguf) => registry::describe(&gguf, limits, formats).await?,
-            None => registry::describe(&place.files, limits, formats).await?,
-        };
-        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
+        let gguf = place.open().await?;
+        let source: &dyn Source = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Source);
+        let Inspect { model: ModelArgs { quantize: weights, memory, .. }, context, max_pixels, .. } = args;
+        let e = estimate::of(source, limits, &Wish { weights, context, max_pixels, memory }).await?;
+        if args.json {
+            println!("{}", e.to_json());
+            return Ok(());
+        }
+        let d = registry::describe(source, limits, &e.formats).await?;
         println!("model          {}", d.family);
         println!("parameters     {}", d.parameters);
         println!(
@@ -528,21 +564,36 @@ mod native {
                     "device         {} ({}{kind}), {f16}, {} per binding",
                     caps.adapter,
                     caps.backend,
-                    mib(max_binding)
+                    in_words(max_binding)
                 );
             }
             Err(e) => println!("device         none ({e}); planned with WebGPU's guaranteed limits"),
         }
-        let parts = d.plan.device_bytes();
-        println!("weights        {}", mib(parts.values().sum()));
-        for (part, bytes) in &parts {
-            println!("  {part:<12} {}", mib(*bytes));
+        println!(
+            "estimate       for a context of {} tokens{}",
+            e.context_length,
+            match e.max_pixels {
+                Some(pixels) => format!(" and pictures of at most {pixels} pixels"),
+                None => String::new(),
+            }
+        );
+        println!("  download     {}", in_words(e.download_bytes));
+        println!("  weights      {}: {}", in_words(e.weight_bytes.iter().map(|(_, bytes)| bytes).sum()), e.formats);
+        for (part, bytes) in &e.weight_bytes {
+            println!("    {part:<10} {}", in_words(*bytes));
         }
-        let largest = d.plan.matrices.iter().flat_map(|m| &m.shards).map(|s| s.bytes()).max().unwrap_or(0);
-        println!("largest buffer {}", mib(largest));
-        println!("KV cache       {} per 1024 tokens", mib(d.cache_bytes(1024)));
-        if let Some(patches) = d.max_patches(max_binding) {
-            println!("largest image  {patches} patches of one image fit a binding");
+        println!("  KV cache     {}: {} per 1024 tokens", in_words(e.kv_bytes), in_words(d.cache_bytes(1024)));
+        println!(
+            "  activations  {} for a picture, {} for a prompt, one at a time",
+            in_words(e.activation_bytes.vision),
+            in_words(e.activation_bytes.prefill)
+        );
+        println!("  in passing   {}", in_words(e.staging_bytes));
+        println!("  total        {}", in_words(e.total_bytes));
+        println!("  largest      {} of one buffer: {}", in_words(e.largest_buffer.bytes), e.largest_buffer.name);
+        println!("{}  {}", if e.fits { "fits         " } else { "does not fit " }, e.reason);
+        for decision in &e.decisions {
+            println!("  {decision}");
         }
         if args.tensors {
             for m in &d.plan.matrices {

@@ -1,6 +1,7 @@
-//! The generate room: sampler and session. It knows token ids, not text.
+//! The generate room: sampler, session and what they take of a device. It knows token ids, not text.
 
 pub mod config;
+pub mod estimate;
 pub mod sampler;
 pub mod session;
 

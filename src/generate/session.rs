@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::error::{Error, Result};
-use crate::gpu::{Element, Gpu, Recorder, Tensor};
+use crate::error::{Error, Result, in_words};
+use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::cache::KvCache;
+use crate::model::decoder::DecoderConfig;
 use crate::model::positions::{Grid, mrope_positions, mrope_table, rope_delta, segments_from_ids};
 use crate::model::{Model, rope_rows};
 use crate::ops::argmax::{NOT_A_NUMBER, argmax};
@@ -71,6 +72,8 @@ pub struct Session {
     next_position: i64,
     limit: usize,
     chunk: usize,
+    /// Rows of the prompt's last pass.
+    pass: usize,
     chosen: Tensor,
 }
 
@@ -90,6 +93,7 @@ impl Session {
             next_position: 0,
             limit: limit.min(model.max_positions),
             chunk: CHUNK,
+            pass: 0,
             chosen: gpu.persistent("chosen id", 1, 4, Element::U32)?,
         })
     }
@@ -171,13 +175,19 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::ContextOverflow`], [`Error::Invalid`] for pads that do not match the images or ids outside the
-    /// vocabulary, [`Error::Cancelled`], or any error of the device.
+    /// vocabulary, [`Error::Cancelled`], or any error of the device. After [`Error::OutOfMemory`] the cache is empty and its
+    /// memory free.
     pub async fn prefill(
         &mut self,
         prompt: &Prompt,
         choose: Choose<'_>,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Next> {
+        let next = self.passes(prompt, choose, keep_going).await;
+        next.map_err(|error| self.forget_if_full(error))
+    }
+
+    async fn passes(&mut self, prompt: &Prompt, choose: Choose<'_>, keep_going: &dyn Fn() -> bool) -> Result<Next> {
         let reuse = self.reusable(prompt);
         self.rewind(prompt, reuse)?;
         let (positions, next) = self.positions(prompt)?;
@@ -186,6 +196,11 @@ impl Session {
         loop {
             let end = prompt.ids.len().min(at + self.chunk);
             let last = end == prompt.ids.len();
+            if self.pass != end - at {
+                // Buffers of another pass's sizes would stay beside those of this one.
+                self.gpu.trim();
+                self.pass = end - at;
+            }
             let mut rec = Recorder::new(&self.gpu);
             let h = self.record(&mut rec, prompt, &positions, &index, at..end)?;
             if last {
@@ -212,6 +227,11 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`].
     pub async fn step(&mut self, id: u32, choose: Choose<'_>) -> Result<Next> {
+        let next = self.append(id, choose).await;
+        next.map_err(|error| self.forget_if_full(error))
+    }
+
+    async fn append(&mut self, id: u32, choose: Choose<'_>) -> Result<Next> {
         let n = self.ids.len();
         if n + 1 > self.limit {
             return Err(Error::ContextOverflow { needed: n + 1, limit: self.limit });
@@ -286,7 +306,28 @@ impl Session {
     }
 
     fn reserve(&mut self, needed: usize) -> Result<()> {
-        self.cache.reserve(&self.gpu, self.model.decoder.config().layers, needed, self.limit)
+        let layers = self.model.decoder.config().layers;
+        self.cache.reserve(&self.gpu, layers, needed, self.limit).inspect_err(|_| {
+            // The cache is empty now.
+            self.ids.clear();
+            self.media.clear();
+        })
+    }
+
+    /// A browser says late that memory ran out: any buffer of the cache or the pool may be the one that is not there.
+    fn forget_if_full(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::OutOfMemory { .. }) {
+            return error;
+        }
+        let &DecoderConfig { layers, heads, .. } = self.model.decoder.config();
+        self.cache = KvCache::new(layers, heads);
+        self.ids.clear();
+        self.media.clear();
+        self.gpu.trim();
+        error.advise(|| {
+            let bytes = in_words(KvCache::bytes(layers, heads, 1024));
+            format!("1024 tokens of context take {bytes}: lower the context length, now {}.", self.limit)
+        })
     }
 
     /// Records embeddings, images and all layers for tokens `range` of a prompt, of which the cache holds all before.
@@ -365,6 +406,31 @@ impl Session {
         self.gpu.execute(rec.finish())?;
         Ok(pending)
     }
+}
+
+/// A pass of [`Session::prefill`] or [`Session::step`] on paper: `n` tokens, `images` pictures among them, `keys` keys in
+/// sight of the last, `seen` ids for the repetition penalty.
+pub(super) fn rehearse(
+    pool: &Rehearsal,
+    decoder: &DecoderConfig,
+    n: usize,
+    images: usize,
+    keys: usize,
+    seen: &[usize],
+) {
+    let mut uploads: Vec<Lease> = vec![pool.upload("token ids", n, 1)];
+    let _h = pool.scratch("embeddings", n, decoder.hidden);
+    uploads.extend((0..images).map(|_| pool.upload("image rows", n, 1)));
+    uploads.push(pool.upload("rope", n, decoder.heads.dim));
+    if n > 1 {
+        uploads.push(pool.upload("causal ranges", n, 2));
+    }
+    decoder.rehearse_forward(pool, n, keys);
+    let _logits = decoder.rehearse_logits(pool, 1);
+    for count in seen {
+        drop(pool.upload("seen ids", *count, 1)); // held by the recording, but nothing comes after it
+    }
+    pool.launch(3 + images);
 }
 
 enum Pending {

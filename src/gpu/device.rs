@@ -20,6 +20,8 @@ pub struct GpuOptions {
     pub max_binding: Option<u64>,
     /// Take a software adapter even where there is a hardware one.
     pub software: bool,
+    /// Refuse to hold more than this many bytes, as a device of that size would (to exercise its error).
+    pub max_memory: Option<u64>,
 }
 
 /// What the device can do, read once.
@@ -65,6 +67,7 @@ pub(super) struct Inner {
     pub(super) bind_groups: RefCell<HashMap<BindGroupKey, wgpu::BindGroup>>,
     pub(super) pool: Rc<Pool>,
     pub(super) arena: RefCell<Option<(wgpu::Buffer, u32)>>,
+    pub(super) max_memory: Option<u64>,
     pub(super) next_id: Cell<u32>,
     pub(super) fault: Arc<Mutex<Option<Error>>>,
 }
@@ -161,6 +164,7 @@ impl Gpu {
             bind_groups: RefCell::default(),
             pool: Rc::default(),
             arena: RefCell::default(),
+            max_memory: options.max_memory,
             next_id: Cell::new(1),
             fault,
         };
@@ -183,12 +187,21 @@ impl Gpu {
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
         let mut slot = self.inner.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(Error::OutOfMemory { held, .. }) = &mut *slot {
+            *held = self.memory().total.current;
+        }
         match &*slot {
             // A lost device stays lost: every later call says so too.
             Some(lost @ Error::DeviceLost { .. }) => Err(lost.clone()),
             Some(_) => slot.take().map_or(Ok(()), Err),
             None => Ok(()),
         }
+    }
+
+    /// Whether the driver has just said that an allocation failed; then that is forgotten.
+    pub(super) fn take_out_of_memory(&self) -> bool {
+        let mut slot = self.inner.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        slot.take_if(|fault| matches!(fault, Error::OutOfMemory { .. })).is_some()
     }
 
     /// Waits until the device has seen everything submitted so far, then reports as [`Gpu::check`] does: the only way to
@@ -233,9 +246,14 @@ fn note(slot: &Mutex<Option<Error>>, error: Error) {
     }
 }
 
+/// A browser says so long after the call, and not of which.
+fn out_of_memory() -> Error {
+    Error::OutOfMemory { what: "a GPU allocation".into(), bytes: 0, held: 0, advice: String::new() }
+}
+
 fn from_wgpu(error: &wgpu::Error) -> Error {
     match error {
-        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: "a GPU allocation".into(), bytes: 0 },
+        wgpu::Error::OutOfMemory { .. } => out_of_memory(),
         other => Error::Gpu { message: other.to_string() },
     }
 }

@@ -13,6 +13,11 @@ pub(super) type BindGroupKey = (u32, u32, Vec<u32>);
 /// Above this many cached bind groups the cache starts anew: prompts of ever new lengths would grow it without end.
 const MAX_BIND_GROUPS: usize = 8192;
 
+/// Size of the buffer that holds `params` bytes of parameter blocks.
+pub(super) fn arena_bytes(params: u64) -> u64 {
+    (params + 256).next_power_of_two().max(1 << 16)
+}
+
 impl Gpu {
     /// Submits everything in the recording as one command buffer.
     ///
@@ -51,9 +56,12 @@ impl Gpu {
             // Room behind the last block, since a binding is as long as its layout's block.
             Some((buffer, id)) if buffer.size() >= bytes + 256 => (buffer.clone(), *id),
             _ => {
+                let size = arena_bytes(bytes);
+                let before = arena.as_ref().map_or(0, |(buffer, _)| buffer.size());
+                self.inner.pool.ledger.passing(size as i64 - before as i64);
                 let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some("params"),
-                    size: (bytes + 256).next_power_of_two().max(1 << 16),
+                    size,
                     usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
                     mapped_at_creation: false,
                 });

@@ -6,12 +6,14 @@
 
 mod device;
 mod execute;
+mod memory;
 mod readback;
 mod recorder;
 pub mod shader;
 mod tensor;
 
 pub use device::{Caps, Gpu, GpuOptions};
+pub use memory::{Lease, MemoryUse, Meter, Rehearsal};
 pub use recorder::{Dispatch, Recorder, Recording};
 pub use shader::{Access, Kernel, Variant, WeightFormat};
 pub use tensor::{Element, Tensor};

@@ -1,11 +1,12 @@
 //! The only asynchronous read: device → staging buffer → host.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use crate::error::{Error, Result};
 use crate::gpu::device::Gpu;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Pool, Tensor};
 
 impl Gpu {
     /// Reads `count` f32 words from word `start` of the tensor, after everything submitted so far.
@@ -43,6 +44,7 @@ impl Gpu {
         }
         let bytes = 4 * count as u64;
         let device = &self.inner.device;
+        let _counted = Passing::new(&self.inner.pool, bytes);
         let staging = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
             size: bytes,
@@ -84,6 +86,22 @@ impl Gpu {
         drop(view);
         staging.unmap();
         Ok(values)
+    }
+}
+
+/// Counts a staging buffer for as long as it is there.
+struct Passing(Rc<Pool>, u64);
+
+impl Passing {
+    fn new(pool: &Rc<Pool>, bytes: u64) -> Self {
+        pool.ledger.passing(bytes as i64);
+        Passing(pool.clone(), bytes)
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.0.ledger.passing(-(self.1 as i64));
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 
 use crate::error::{Error, Result};
 use crate::gpu::device::Gpu;
+use crate::gpu::memory::{Class, Ledger};
 
 /// What a tensor's 4-byte words are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,30 +35,30 @@ pub struct Tensor {
 pub(super) struct Memory {
     pub(super) raw: wgpu::Buffer,
     pub(super) id: u32,
-    home: Weak<Pool>,
-    class: Class,
+    pool: Weak<Pool>,
+    /// Where it goes back to; persistent memory is freed.
+    class: Option<Class>,
 }
 
-/// Buffers are interchangeable within a class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Class {
-    bytes: u64,
-    upload: bool,
-}
-
-/// Free buffers by class. Uploads have their own: `write_buffer` runs before the whole next submission, so an
-/// upload must never land in memory that an earlier step of the same recording still uses.
+/// Free buffers by class, and the count of everything that is allocated.
 #[derive(Default)]
 pub(super) struct Pool {
     free: RefCell<HashMap<Class, Vec<(wgpu::Buffer, u32)>>>,
+    pub(super) ledger: Ledger,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        match self.home.upgrade() {
-            Some(pool) => pool.free.borrow_mut().entry(self.class).or_default().push((self.raw.clone(), self.id)),
+        let pool = self.pool.upgrade();
+        match (&pool, self.class) {
+            (Some(pool), Some(class)) => {
+                pool.free.borrow_mut().entry(class).or_default().push((self.raw.clone(), self.id));
+            }
             // Work already submitted still finishes. Without this a browser frees weights when its collector likes.
-            None => self.raw.destroy(),
+            _ => {
+                self.raw.destroy();
+                pool.inspect(|pool| pool.ledger.persistent(-(self.raw.size() as i64)));
+            }
         }
     }
 }
@@ -94,29 +95,24 @@ impl Tensor {
     }
 }
 
-/// Rounds up to one of four sizes per power of two, so that a few buffers serve many shapes.
-fn size_class(bytes: u64) -> u64 {
-    let bytes = bytes.max(256);
-    let step = (bytes.next_power_of_two() / 8).max(256);
-    bytes.next_multiple_of(step)
-}
-
 impl Gpu {
     /// Memory that lives until the last clone is dropped: weights, caches. Zero-filled.
     ///
     /// # Errors
-    /// [`Error::DeviceTooSmall`] if one binding cannot hold it.
+    /// [`Error::DeviceTooSmall`] if one binding cannot hold it, [`Error::OutOfMemory`] if the device is full. Natively a
+    /// full device is noticed here, in a browser at the next [`Gpu::settle`].
     pub fn persistent(&self, what: &str, rows: usize, cols: usize, element: Element) -> Result<Tensor> {
         let bytes = self.fits(what, rows, cols)?.next_multiple_of(16).max(16);
-        let raw = self.create(what, bytes);
-        let memory = Memory { raw, id: self.fresh_id(), home: Weak::new(), class: Class { bytes, upload: false } };
+        let raw = self.create(what, bytes)?;
+        self.inner.pool.ledger.persistent(bytes as i64);
+        let memory = Memory { raw, id: self.fresh_id(), pool: Rc::downgrade(&self.inner.pool), class: None };
         Ok(Tensor { memory: Rc::new(memory), rows, cols, element })
     }
 
     /// Memory from the pool, with whatever its last user left in it.
     ///
     /// # Errors
-    /// [`Error::DeviceTooSmall`] if one binding cannot hold it.
+    /// As [`Gpu::persistent`].
     pub(super) fn pooled(
         &self,
         what: &str,
@@ -126,12 +122,18 @@ impl Gpu {
         upload: bool,
     ) -> Result<Tensor> {
         let bytes = self.fits(what, rows, cols)?;
-        let limit = self.caps().max_binding / 256 * 256;
-        let class = Class { bytes: size_class(bytes).min(limit.max(bytes)), upload };
+        let class = Class::of(bytes, upload, self.caps().max_binding);
         let pool = &self.inner.pool;
         let free = pool.free.borrow_mut().get_mut(&class).and_then(Vec::pop);
-        let (raw, id) = free.unwrap_or_else(|| (self.create(what, class.bytes), self.fresh_id()));
-        let memory = Memory { raw, id, home: Rc::downgrade(pool), class };
+        let (raw, id) = match free {
+            Some(free) => free,
+            None => {
+                let raw = self.create(what, class.bytes)?;
+                pool.ledger.pooled(class.bytes as i64);
+                (raw, self.fresh_id())
+            }
+        };
+        let memory = Memory { raw, id, pool: Rc::downgrade(pool), class: Some(class) };
         Ok(Tensor { memory: Rc::new(memory), rows, cols, element })
     }
 
@@ -150,10 +152,12 @@ impl Gpu {
         Ok(())
     }
 
-    /// Gives all pooled memory back to the driver.
+    /// Gives pooled memory that nobody holds back to the driver. Not while something is recorded and not yet executed.
     pub fn trim(&self) {
         self.forget_bind_groups();
-        for (raw, _) in self.inner.pool.free.borrow_mut().drain().flat_map(|(_, buffers)| buffers) {
+        let pool = &self.inner.pool;
+        for (raw, _) in pool.free.borrow_mut().drain().flat_map(|(_, buffers)| buffers) {
+            pool.ledger.pooled(-(raw.size() as i64));
             raw.destroy();
         }
     }
@@ -171,26 +175,19 @@ impl Gpu {
         Ok(needed)
     }
 
-    fn create(&self, label: &str, size: u64) -> wgpu::Buffer {
-        self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
+    fn create(&self, what: &str, size: u64) -> Result<wgpu::Buffer> {
+        let held = self.memory().total.current;
+        let full = || Error::OutOfMemory { what: what.to_owned(), bytes: size, held, advice: String::new() };
+        if self.inner.max_memory.is_some_and(|most| held.saturating_add(size) > most) {
+            return Err(full());
+        }
+        let raw = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
             size,
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size_class;
-
-    #[test]
-    fn size_classes_hold_what_they_are_for_and_waste_at_most_a_quarter() {
-        for bytes in [1, 255, 256, 257, 1000, 4097, 123_456, 1 << 20, (1 << 20) + 1, 100_000_001] {
-            let class = size_class(bytes);
-            assert!(class >= bytes && class.is_multiple_of(256));
-            assert!(class <= bytes + bytes / 4 + 512, "{bytes} -> {class}");
-        }
+        });
+        // Natively the driver's answer is there already.
+        if self.take_out_of_memory() { Err(full()) } else { Ok(raw) }
     }
 }

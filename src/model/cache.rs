@@ -40,39 +40,51 @@ impl KvCache {
     }
 
     /// Makes room for `needed` positions, at most `limit`: half again as many as before, so that the copies of a long
-    /// conversation stay proportional to its length.
+    /// conversation stay proportional to its length. Layer by layer, so that one layer at a time is there twice.
     ///
     /// # Errors
-    /// [`crate::Error::DeviceTooSmall`] if a layer's keys do not fit one binding.
+    /// [`crate::Error::DeviceTooSmall`] if a layer's keys do not fit one binding, [`crate::Error::OutOfMemory`]. The cache has
+    /// then no layers and no positions.
     pub fn reserve(&mut self, gpu: &Gpu, layers: usize, needed: usize, limit: usize) -> Result<()> {
         if needed <= self.capacity {
             return Ok(());
         }
         let capacity = needed.max(self.capacity * 3 / 2).next_multiple_of(STEP).min(limit.max(needed));
-        let make = |what| gpu.persistent(what, self.heads.kv * capacity, self.heads.dim, Element::F32);
-        let mut fresh = Vec::with_capacity(layers);
-        for _ in 0..layers {
-            fresh.push(LayerCache { k: make("keys")?, v: make("values")? });
+        let grown = self.grow(gpu, layers, capacity);
+        self.capacity = capacity;
+        if grown.is_err() {
+            *self = KvCache::new(layers, self.heads);
         }
-        if self.len > 0 {
-            let mut index = vec![KEEP; self.heads.kv * capacity];
-            for head in 0..self.heads.kv {
-                for i in 0..self.len {
-                    index[head * capacity + i] = (head * self.capacity + i) as u32;
-                }
+        // Cached bind groups name the old buffers, and the index is of no further use.
+        gpu.trim();
+        grown
+    }
+
+    fn grow(&mut self, gpu: &Gpu, layers: usize, capacity: usize) -> Result<()> {
+        let make = |what| gpu.persistent(what, self.heads.kv * capacity, self.heads.dim, Element::F32);
+        if self.len == 0 {
+            self.layers.clear();
+            for _ in 0..layers {
+                self.layers.push(LayerCache { k: make("keys")?, v: make("values")? });
             }
+            return Ok(());
+        }
+        let mut index = vec![KEEP; self.heads.kv * capacity];
+        for head in 0..self.heads.kv {
+            for i in 0..self.len {
+                index[head * capacity + i] = (head * self.capacity + i) as u32;
+            }
+        }
+        for layer in &mut self.layers {
+            let fresh = LayerCache { k: make("keys")?, v: make("values")? };
             let mut rec = Recorder::new(gpu);
             let index = rec.upload_u32("cache rows", index.len(), &index)?;
-            for (old, new) in self.layers.iter().zip(&fresh) {
-                gather_rows(&mut rec, &old.k, &index, &new.k)?;
-                gather_rows(&mut rec, &old.v, &index, &new.v)?;
-            }
+            gather_rows(&mut rec, &layer.k, &index, &fresh.k)?;
+            gather_rows(&mut rec, &layer.v, &index, &fresh.v)?;
             gpu.execute(rec.finish())?;
+            *layer = fresh;
+            gpu.flush()?;
         }
-        self.layers = fresh;
-        self.capacity = capacity;
-        // The old buffers are named by cached bind groups; without them they can go.
-        gpu.forget_bind_groups();
         Ok(())
     }
 

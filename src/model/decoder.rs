@@ -3,10 +3,10 @@
 //! transformers: `Qwen2_5_VLTextModel` in `modeling_qwen2_5_vl.py`.
 
 use crate::error::Result;
-use crate::gpu::{Recorder, Tensor};
+use crate::gpu::{Lease, Recorder, Rehearsal, Tensor};
 use crate::model::cache::KvCache;
 use crate::model::load::Loaded;
-use crate::ops::attention::{Mask, attention};
+use crate::ops::attention::{self, Mask, attention};
 use crate::ops::embed::embed;
 use crate::ops::rms_norm::rms_norm;
 use crate::ops::rope::{Heads, RopeTarget, rope};
@@ -26,6 +26,33 @@ pub struct DecoderConfig {
     pub eps: f32,
     /// Rows of the embedding matrix.
     pub vocab: usize,
+    /// Rows of the stacked gate and up projections: twice the MLP's width, padding included.
+    pub gate_up: usize,
+}
+
+impl DecoderConfig {
+    /// [`Decoder::forward`] on paper, for `n` rows of which the last sees `keys` keys.
+    pub fn rehearse_forward(&self, pool: &Rehearsal, n: usize, keys: usize) {
+        let Heads { q, kv, dim } = self.heads;
+        // A third layer would find what the second has given back.
+        for _ in 0..self.layers.min(2) {
+            let _x = pool.scratch("rms_norm", n, self.hidden);
+            let _qkv = pool.scratch("qkv", n, (q + 2 * kv) * dim);
+            let _q = pool.scratch("q", q * n, dim);
+            let _o = attention::rehearse(pool, n, self.heads, keys);
+            let _x = pool.scratch("rms_norm", n, self.hidden);
+            let _gate_up = pool.scratch("gate_up", n, self.gate_up);
+            let _x = pool.scratch("swiglu", n, self.gate_up / 2);
+        }
+        pool.launch(10 * self.layers);
+    }
+
+    /// [`Decoder::logits`] on paper, for `n` rows.
+    pub fn rehearse_logits(&self, pool: &Rehearsal, n: usize) -> Lease {
+        let _x = pool.scratch("rms_norm", n, self.hidden);
+        pool.launch(2);
+        pool.scratch("logits", n, self.vocab)
+    }
 }
 
 struct Layer {

@@ -43,7 +43,14 @@ impl Loaded {
         for vector in &plan.vectors {
             sink.vectors.push(gpu.persistent(&vector.name, 1, vector.len, Element::F32)?);
         }
-        gpu.settle().await?;
+        // A browser says here that one of them failed, but not which.
+        gpu.settle().await.map_err(|error| match error {
+            Error::OutOfMemory { bytes: 0, held, advice, .. } => {
+                let bytes = plan.device_bytes().values().sum();
+                Error::OutOfMemory { what: "the weights".into(), bytes, held: held.saturating_sub(bytes), advice }
+            }
+            other => other,
+        })?;
         stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
         gpu.settle().await?;
         Ok(Loaded {
@@ -89,7 +96,7 @@ struct Device<'a> {
 }
 
 /// Writes wait in staging memory until something is submitted; this much may wait.
-const FLUSH_BYTES: usize = 32 << 20;
+pub const FLUSH_BYTES: usize = 32 << 20;
 
 impl Sink for Device<'_> {
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()> {

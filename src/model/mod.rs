@@ -10,7 +10,7 @@ pub mod qwen2_5_vl;
 pub mod registry;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Tensor};
+use crate::gpu::{Gpu, Lease, Rehearsal, Tensor};
 use crate::model::decoder::Decoder;
 use crate::model::positions::{Grid, Rope};
 
@@ -23,6 +23,25 @@ pub trait VisionTower {
     /// [`crate::Error::Shape`] if `pixel_values` are not the grid's, [`crate::Error::DeviceTooSmall`] if an
     /// intermediate does not fit the device.
     fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor>;
+}
+
+/// A vision tower's sizes, known without a device.
+pub trait VisionSizes: std::fmt::Debug {
+    /// Number of blocks.
+    fn blocks(&self) -> usize;
+
+    /// Width of its residual stream.
+    fn hidden(&self) -> usize;
+
+    /// Side of a patch in pixels.
+    fn patch_size(&self) -> usize;
+
+    /// Patches on the side of a merged token.
+    fn merge(&self) -> usize;
+
+    /// [`VisionTower::encode`] on paper, for a picture of so many patches: takes from the pool what that would, in its order.
+    /// What comes back are the embeddings.
+    fn rehearse(&self, pool: &Rehearsal, patches: usize) -> Lease;
 }
 
 /// What a family says about media in a prompt.

@@ -1,11 +1,15 @@
 //! `model_type` → family. A new family is one folder and one line here.
 
-use crate::error::{Error, Result};
+use std::rc::Rc;
+
+use crate::error::{Error, Result, in_words};
 use crate::gpu::Gpu;
 use crate::model::cache::KvCache;
 use crate::model::decoder::DecoderConfig;
-use crate::model::{Model, qwen2, qwen2_5_vl};
-use crate::weights::plan::{Limits, Plan};
+use crate::model::load::Loaded;
+use crate::model::{Model, VisionSizes, qwen2, qwen2_5_vl};
+use crate::weights::index::Checkpoint;
+use crate::weights::plan::{self, Limits, MatrixSpec, Plan, VectorSpec};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -79,35 +83,94 @@ impl Description {
     }
 }
 
+/// What a checkpoint's small files say: enough to plan every buffer of the model before any weight is read.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// The `model_type`.
+    pub family: &'static str,
+    /// The tensors that there are.
+    pub checkpoint: Checkpoint,
+    /// The matrices that the model wants.
+    pub matrices: Vec<MatrixSpec>,
+    /// The vectors that the model wants.
+    pub vectors: Vec<VectorSpec>,
+    /// The decoder.
+    pub decoder: DecoderConfig,
+    /// Longest context that the checkpoint is made for.
+    pub max_positions: usize,
+    /// The vision tower, if there is one.
+    pub vision: Option<Rc<dyn VisionSizes>>,
+}
+
+impl Tables {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// As [`load`], less the device's.
+    pub async fn read(source: &dyn Source) -> Result<Self> {
+        let (family, config) = read_config(source).await?;
+        match family {
+            qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::tables(source, &config).await.map(|(_, tables)| tables),
+            qwen2::MODEL_TYPE => qwen2::tables(source, &config).await.map(|(.., tables)| tables),
+            other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
+        }
+    }
+
+    /// Which bytes go to which buffer, with floats in the given formats.
+    ///
+    /// # Errors
+    /// As [`plan::plan`].
+    pub fn plan(&self, limits: Limits, formats: &Formats) -> Result<Plan> {
+        plan::plan(&self.checkpoint, &self.matrices, &self.vectors, limits, formats)
+    }
+
+    /// Plans and brings the weights to the device.
+    ///
+    /// # Errors
+    /// As [`Loaded::load`]; [`Error::OutOfMemory`] hints at what lighter formats would take.
+    pub async fn load(
+        &self,
+        gpu: &Gpu,
+        source: &dyn Source,
+        formats: &Formats,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Plan, Loaded)> {
+        let limits = gpu.caps().limits();
+        let plan = self.plan(limits, formats)?;
+        match Loaded::load(gpu, &plan, source, progress).await {
+            Ok(loaded) => Ok((plan, loaded)),
+            Err(error) => Err(error.advise(|| self.lighter(limits, &plan))),
+        }
+    }
+
+    /// What the weights take, and what they would take in lighter formats.
+    fn lighter(&self, limits: Limits, plan: &Plan) -> String {
+        let mut bytes = plan.device_bytes().values().sum::<u64>();
+        let mut text = format!("The weights take {}", in_words(bytes));
+        for formats in &Formats::LADDER[1..] {
+            let lighter = self.plan(limits, formats).map_or(u64::MAX, |p| p.device_bytes().values().sum());
+            if lighter < bytes {
+                text.push_str(&format!(", {} with {formats}", in_words(lighter)));
+                bytes = lighter;
+            }
+        }
+        text + "; the context length and max_pixels decide what is needed beside them."
+    }
+}
+
 /// Reads configuration and tensor tables and plans under the given limits, without touching a device.
 ///
 /// # Errors
 /// As [`load`], less the device's.
 pub async fn describe(source: &dyn Source, limits: Limits, formats: &Formats) -> Result<Description> {
-    let (family, config) = read_config(source).await?;
-    match family {
-        qwen2_5_vl::config::MODEL_TYPE => {
-            let (config, plan) = qwen2_5_vl::plan(source, &config, limits, formats).await?;
-            Ok(Description {
-                family,
-                parameters: plan.parameters(),
-                decoder: qwen2_5_vl::decoder_config(&config.text),
-                max_positions: config.text.max_position_embeddings,
-                vision: Some((config.vision.depth, config.vision.hidden_size)),
-                plan,
-            })
-        }
-        qwen2::MODEL_TYPE => {
-            let (text, _, plan) = qwen2::plan(source, &config, limits, formats).await?;
-            Ok(Description {
-                family,
-                parameters: plan.parameters(),
-                decoder: qwen2_5_vl::decoder_config(&text),
-                max_positions: text.max_position_embeddings,
-                vision: None,
-                plan,
-            })
-        }
-        other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
-    }
+    let tables = Tables::read(source).await?;
+    let plan = tables.plan(limits, formats)?;
+    Ok(Description {
+        family: tables.family,
+        parameters: plan.parameters(),
+        vision: tables.vision.as_ref().map(|vision| (vision.blocks(), vision.hidden())),
+        decoder: tables.decoder,
+        max_positions: tables.max_positions,
+        plan,
+    })
 }

@@ -4,7 +4,7 @@ use super::rope::Heads;
 use super::{attention_decode, check};
 use crate::error::Result;
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Kernel, Recorder, Tensor, Variant};
+use crate::gpu::{Kernel, Lease, Recorder, Rehearsal, Tensor, Variant};
 
 /// Parts: attention.
 pub static KERNEL: Kernel = Kernel {
@@ -40,6 +40,12 @@ pub fn tile(dim: usize) -> (usize, usize) {
         97..=128 => (16, 8),
         _ => (8, 4),
     }
+}
+
+/// [`attention`] on paper: `n` queries, causal where `n` is 1 and then of `keys` keys.
+pub fn rehearse(pool: &Rehearsal, n: usize, heads: Heads, keys: usize) -> Lease {
+    let _parts = (n == 1).then(|| attention_decode::rehearse(pool, heads, keys));
+    pool.scratch("attention", n, heads.q * heads.dim)
 }
 
 /// Keys that a query sees.

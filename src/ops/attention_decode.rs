@@ -4,7 +4,7 @@ use super::attention_merge;
 use super::rope::Heads;
 use crate::error::Result;
 use crate::gpu::Access::{Read, Write};
-use crate::gpu::{Kernel, Recorder, Tensor, Variant};
+use crate::gpu::{Kernel, Lease, Recorder, Rehearsal, Tensor, Variant};
 
 /// Parts: attention_decode.
 pub static KERNEL: Kernel = Kernel {
@@ -35,7 +35,12 @@ struct Params {
 }
 
 /// Keys of a workgroup.
-const CHUNK: usize = 128;
+pub const CHUNK: usize = 128;
+
+/// The parts that are merged, on paper.
+pub(super) fn rehearse(pool: &Rehearsal, heads: Heads, keys: usize) -> Lease {
+    pool.scratch("attention parts", heads.q * keys.div_ceil(CHUNK), heads.dim + 4)
+}
 
 /// q `[heads.q, dim]` over the first `keys` of k, v `[heads.kv * capacity, dim]`; returns `[1, heads.q * dim]`.
 /// Shapes are checked by [`super::attention::attention`].

@@ -561,6 +561,12 @@ impl Plan {
         rows.chain(packed).fold(0, u64::saturating_add)
     }
 
+    /// Every buffer: the name of what is in it, and its bytes, which for a vector are a multiple of 16.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, u64)> {
+        let matrices = self.matrices.iter().flat_map(|m| m.shards.iter().map(|s| (m.name.as_str(), s.bytes())));
+        matrices.chain(self.vectors.iter().map(|v| (v.name.as_str(), (v.len as u64 * 4).next_multiple_of(16))))
+    }
+
     /// Bytes on the device, by the part of the model that a name starts with (`vision`, `text`, `lm_head`).
     pub fn device_bytes(&self) -> BTreeMap<&str, u64> {
         let mut parts = BTreeMap::new();

@@ -30,6 +30,16 @@ pub struct Formats {
 }
 
 impl Formats {
+    /// From the heaviest to the lightest that `auto` takes. The vision tower is kept: it is small, and what it loses no text
+    /// makes good.
+    pub const LADDER: [Formats; 5] = [
+        Formats { vision: None, text: None, embeddings: None },
+        Formats { vision: None, text: Some(Layout::Q8), embeddings: None },
+        Formats { vision: None, text: Some(Layout::Q4), embeddings: None },
+        Formats { vision: None, text: Some(Layout::Q4), embeddings: Some(Layout::Q8) },
+        Formats { vision: None, text: Some(Layout::Q4), embeddings: Some(Layout::Q4) },
+    ];
+
     /// The format of a matrix by the model's name for it.
     pub fn of(&self, name: &str) -> Option<Layout> {
         match name {

@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::decoder::Decoder;
-use crate::model::load::Loaded;
 use crate::model::qwen2_5_vl::config::{self, TextConfig};
 use crate::model::qwen2_5_vl::{check_sizes, decoder_config, names};
+use crate::model::registry::Tables;
 use crate::model::{MediaTokens, Model};
 use crate::weights::index::Checkpoint;
-use crate::weights::plan::{self, Limits, Plan};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -58,23 +57,26 @@ pub fn parse_config(bytes: &[u8]) -> Result<(TextConfig, bool)> {
     config::parse_text(&json)
 }
 
-/// Reads the configuration and the tensor tables and decides what goes where.
+/// Reads the configuration and the tensor tables; also whether the embedding serves as `lm_head`.
 ///
 /// # Errors
 /// Any error of the source or of the checkpoint's files.
-pub async fn plan(
-    source: &dyn Source,
-    config: &[u8],
-    limits: Limits,
-    formats: &Formats,
-) -> Result<(TextConfig, bool, Plan)> {
+pub async fn tables(source: &dyn Source, config: &[u8]) -> Result<(TextConfig, bool, Tables)> {
     let (text, tied) = parse_config(config)?;
     check_sizes(&text)?;
     let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
     checkpoint.quantization = config::quantization(config)?;
     let (matrices, vectors) = names::text_specs(&text, tied);
-    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits, formats)?;
-    Ok((text, tied, plan))
+    let tables = Tables {
+        family: MODEL_TYPE,
+        checkpoint,
+        matrices,
+        vectors,
+        decoder: decoder_config(&text),
+        max_positions: text.max_position_embeddings,
+        vision: None,
+    };
+    Ok((text, tied, tables))
 }
 
 /// Loads a checkpoint whose `config.json` is `config`.
@@ -88,11 +90,11 @@ pub async fn load(
     formats: &Formats,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Model> {
-    let (text, tied, plan) = plan(source, config, gpu.caps().limits(), formats).await?;
-    let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
+    let (text, tied, tables) = tables(source, config).await?;
+    let (plan, mut loaded) = tables.load(gpu, source, formats, progress).await?;
     Ok(Model {
         family: MODEL_TYPE,
-        decoder: Decoder::new(decoder_config(&text), tied, &mut loaded)?,
+        decoder: Decoder::new(tables.decoder, tied, &mut loaded)?,
         vision: None,
         rope: text.rope(),
         media: MediaTokens::NONE,

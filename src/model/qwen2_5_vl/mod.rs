@@ -4,15 +4,16 @@ pub mod config;
 pub mod names;
 pub mod vision;
 
+use std::rc::Rc;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Tensor};
 use crate::model::decoder::{Decoder, DecoderConfig};
-use crate::model::load::Loaded;
 use crate::model::positions::Grid;
+use crate::model::registry::Tables;
 use crate::model::{MediaTokens, Model, VisionTower};
 use crate::ops::rope::Heads;
 use crate::weights::index::Checkpoint;
-use crate::weights::plan::{self, Limits, Plan};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -22,24 +23,28 @@ impl VisionTower for vision::Vision {
     }
 }
 
-/// Reads the configuration and the tensor tables and decides what goes where.
+/// Reads the configuration and the tensor tables.
 ///
 /// # Errors
 /// Any error of the source or of the checkpoint's files.
-pub async fn plan(
-    source: &dyn Source,
-    config: &[u8],
-    limits: Limits,
-    formats: &Formats,
-) -> Result<(config::Config, Plan)> {
+pub async fn tables(source: &dyn Source, config: &[u8]) -> Result<(config::Config, Tables)> {
     let quantization = config::quantization(config)?;
     let config = config::Config::parse(config)?;
     check_sizes(&config.text)?;
     let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
     checkpoint.quantization = quantization;
     let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
-    let plan = plan::plan(&checkpoint, &matrices, &vectors, limits, formats)?;
-    Ok((config, plan))
+    let frames = matrices.iter().filter(|m| m.name.starts_with("vision.patch_embed")).count();
+    let tables = Tables {
+        family: config::MODEL_TYPE,
+        checkpoint,
+        matrices,
+        vectors,
+        decoder: decoder_config(&config.text),
+        max_positions: config.text.max_position_embeddings,
+        vision: Some(Rc::new(vision::Sizes { config: config.vision.clone(), frames })),
+    };
+    Ok((config, tables))
 }
 
 /// The kernels read four values at a time.
@@ -66,6 +71,7 @@ pub fn decoder_config(text: &config::TextConfig) -> DecoderConfig {
         heads: Heads { q: text.num_attention_heads, kv: text.num_key_value_heads, dim: text.head_dim },
         eps: text.rms_norm_eps as f32,
         vocab: text.vocab_size,
+        gate_up: 2 * text.intermediate_size.next_multiple_of(4),
     }
 }
 
@@ -80,13 +86,13 @@ pub async fn load(
     formats: &Formats,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Model> {
-    let (config, plan) = plan(source, config, gpu.caps().limits(), formats).await?;
-    let mut loaded = Loaded::load(gpu, &plan, source, progress).await?;
+    let (config, tables) = tables(source, config).await?;
+    let (plan, mut loaded) = tables.load(gpu, source, formats, progress).await?;
     let text = &config.text;
     let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
     Ok(Model {
         family: config::MODEL_TYPE,
-        decoder: Decoder::new(decoder_config(text), config.tie_word_embeddings, &mut loaded)?,
+        decoder: Decoder::new(tables.decoder, config.tie_word_embeddings, &mut loaded)?,
         vision: Some(Box::new(vision::Vision::new(config.vision.clone(), &mut loaded)?)),
         rope: text.rope(),
         media: MediaTokens {

@@ -6,10 +6,10 @@ use std::borrow::Cow;
 
 use super::config::VisionConfig;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder, Tensor};
+use crate::gpu::{Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::load::Loaded;
 use crate::model::positions::{Grid, permute_rows, vision_rope_table, window_index};
-use crate::model::rope_rows;
+use crate::model::{VisionSizes, rope_rows};
 use crate::ops::attention::{Mask, attention};
 use crate::ops::gather_rows::gather_rows;
 use crate::ops::rms_norm::rms_norm;
@@ -183,6 +183,75 @@ impl Vision {
             linear(rec, &x, &b.down, Some(&b.down_bias), h, into, residual)?;
         }
         Ok(())
+    }
+}
+
+/// The tower on paper.
+#[derive(Debug, Clone)]
+pub struct Sizes {
+    /// The configuration.
+    pub config: VisionConfig,
+    /// Matrices that the patch embedding is in: one for all frames of a patch, or one for each.
+    pub frames: usize,
+}
+
+impl VisionSizes for Sizes {
+    fn blocks(&self) -> usize {
+        self.config.depth
+    }
+
+    fn hidden(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn patch_size(&self) -> usize {
+        self.config.patch_size
+    }
+
+    fn merge(&self) -> usize {
+        self.config.spatial_merge_size
+    }
+
+    fn rehearse(&self, pool: &Rehearsal, n: usize) -> Lease {
+        let c = &self.config;
+        let (hidden, unit) = (c.hidden_size, c.merge_unit());
+        let gate_up = 2 * c.intermediate_size.next_multiple_of(4);
+        let _table = pool.upload("vision rope", n, c.head_dim);
+        let _windows = pool.upload("windows", n, 2);
+        let _frames = pool.upload("frames", n, 2);
+        let _h = pool.scratch("vision", n, hidden);
+        let mut uploads: Vec<Lease> =
+            (0..self.frames).map(|_| pool.upload("pixel_values", n, c.patch_len() / self.frames)).collect();
+        let mut work = 0;
+        for _ in 0..c.depth {
+            let _q = pool.scratch("q", n, hidden);
+            let _k = pool.scratch("k", n, hidden);
+            let _v = pool.scratch("v", n, hidden);
+            for (_, rows) in pieces(n) {
+                let _x = pool.scratch("rms_norm", rows, hidden);
+                let _qkv = pool.scratch("qkv", rows, 3 * hidden);
+                pool.launch(3);
+            }
+            let _o = pool.scratch("attention", n, hidden);
+            for (_, rows) in pieces(n) {
+                let _x = pool.scratch("rms_norm", rows, hidden);
+                let _gate_up = pool.scratch("gate_up", rows, gate_up);
+                let _x = pool.scratch("swiglu", rows, gate_up / 2);
+                pool.launch(4);
+            }
+            pool.launch(2);
+            work += n;
+            if work >= WORK {
+                uploads.clear();
+                work = 0;
+            }
+        }
+        let _x = pool.scratch("rms_norm", n, hidden);
+        let _wide = pool.scratch("merger", n / unit, unit * hidden);
+        let _merged = pool.scratch("merged", n / unit, c.out_hidden_size);
+        let _inverse = pool.upload("window inverse", n / unit, 1);
+        pool.launch(4 + self.frames);
+        pool.scratch("image_embeds", n / unit, c.out_hidden_size)
     }
 }
 

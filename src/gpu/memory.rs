@@ -1,0 +1,237 @@
+//! What is allocated, counted ([`Gpu::memory`]), and the pool on paper ([`Rehearsal`]): which buffers a pass would take,
+//! known without a device.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::gpu::device::Gpu;
+use crate::gpu::execute::arena_bytes;
+
+/// Bytes now, and the most there have been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meter {
+    /// Now.
+    pub current: u64,
+    /// The most since the device was opened, or since [`Gpu::forget_peaks`].
+    pub peak: u64,
+}
+
+impl Meter {
+    fn change(&mut self, by: i64) {
+        self.current = self.current.saturating_add_signed(by);
+        self.peak = self.peak.max(self.current);
+    }
+}
+
+/// Bytes in buffers of this crate. What the driver adds (staging of writes, pipelines) is not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Weights and caches.
+    pub persistent: Meter,
+    /// The pool: intermediates and uploads, in use or free.
+    pub pooled: Meter,
+    /// Parameter blocks and readback.
+    pub passing: Meter,
+    /// All of them.
+    pub total: Meter,
+}
+
+/// The count behind [`Gpu::memory`].
+#[derive(Default)]
+pub(super) struct Ledger(Cell<MemoryUse>);
+
+impl Ledger {
+    pub(super) fn persistent(&self, by: i64) {
+        self.change(by, |m| &mut m.persistent);
+    }
+
+    pub(super) fn pooled(&self, by: i64) {
+        self.change(by, |m| &mut m.pooled);
+    }
+
+    pub(super) fn passing(&self, by: i64) {
+        self.change(by, |m| &mut m.passing);
+    }
+
+    fn change(&self, by: i64, part: impl Fn(&mut MemoryUse) -> &mut Meter) {
+        let mut now = self.0.get();
+        part(&mut now).change(by);
+        now.total.change(by);
+        self.0.set(now);
+    }
+}
+
+impl Gpu {
+    /// Bytes in buffers of this device, now and at most.
+    pub fn memory(&self) -> MemoryUse {
+        self.inner.pool.ledger.0.get()
+    }
+
+    /// Lets the peaks start anew from what is held now.
+    pub fn forget_peaks(&self) {
+        let mut now = self.memory();
+        for meter in [&mut now.persistent, &mut now.pooled, &mut now.passing, &mut now.total] {
+            meter.peak = meter.current;
+        }
+        self.inner.pool.ledger.0.set(now);
+    }
+}
+
+/// Pooled buffers are interchangeable within a class. Uploads have their own: `write_buffer` runs before the whole next
+/// submission, so an upload must never land in memory that an earlier step of the same recording still uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Class {
+    pub(super) bytes: u64,
+    pub(super) upload: bool,
+}
+
+impl Class {
+    /// The class of a buffer of at least `bytes`: one of four sizes per power of two, so that a few buffers serve many
+    /// shapes, unless that no longer fits a binding.
+    pub(super) fn of(bytes: u64, upload: bool, max_binding: u64) -> Self {
+        let limit = max_binding / 256 * 256;
+        Class { bytes: size_class(bytes).min(limit.max(bytes)), upload }
+    }
+}
+
+fn size_class(bytes: u64) -> u64 {
+    let bytes = bytes.max(256);
+    let step = (bytes.checked_next_power_of_two().unwrap_or(1 << 63) / 8).max(256);
+    bytes.checked_next_multiple_of(step).unwrap_or(bytes)
+}
+
+/// The pool on paper: told what a pass takes and gives back, in the pass's order, it knows what the pool will hold.
+///
+/// A [`Lease`] stands for a tensor and is dropped where the tensor is. Beside each graph stands its rehearsal;
+/// `tests/memory.rs` holds the two together.
+pub struct Rehearsal(Rc<RefCell<Book>>);
+
+struct Book {
+    max_binding: u64,
+    /// Classes with how many buffers there are and how many of them are free.
+    buffers: Vec<(Class, u64, u64)>,
+    uploaded: u64,
+    launches: u64,
+    largest: (&'static str, u64),
+}
+
+/// A tensor on paper.
+#[must_use = "memory goes back when this is dropped"]
+pub struct Lease(Class, Rc<RefCell<Book>>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut book = self.1.borrow_mut();
+        if let Some((_, _, free)) = book.buffers.iter_mut().find(|(class, ..)| *class == self.0) {
+            *free += 1;
+        }
+    }
+}
+
+impl Rehearsal {
+    /// An empty pool on a device with bindings of at most `max_binding` bytes.
+    pub fn new(max_binding: u64) -> Self {
+        let book = Book { max_binding, buffers: Vec::new(), uploaded: 0, launches: 0, largest: ("", 0) };
+        Rehearsal(Rc::new(RefCell::new(book)))
+    }
+
+    /// As [`crate::gpu::Recorder::scratch`].
+    pub fn scratch(&self, what: &'static str, rows: usize, cols: usize) -> Lease {
+        self.take(what, rows, cols, false)
+    }
+
+    /// As [`crate::gpu::Recorder::upload_f32`] and [`crate::gpu::Recorder::upload_u32`]. The recorder holds an upload too, until
+    /// the recording is executed.
+    pub fn upload(&self, what: &'static str, rows: usize, cols: usize) -> Lease {
+        self.take(what, rows, cols, true)
+    }
+
+    fn take(&self, what: &'static str, rows: usize, cols: usize, upload: bool) -> Lease {
+        let bytes = (rows as u64).saturating_mul(cols as u64).saturating_mul(4);
+        let mut book = self.0.borrow_mut();
+        let class = Class::of(bytes, upload, book.max_binding);
+        if bytes > book.largest.1 {
+            book.largest = (what, bytes);
+        }
+        if upload {
+            book.uploaded = book.uploaded.saturating_add(bytes);
+        }
+        match book.buffers.iter_mut().find(|(known, ..)| *known == class) {
+            Some((_, count, free @ 0)) => (*count, *free) = (*count + 1, 0),
+            Some((.., free)) => *free -= 1,
+            None => book.buffers.push((class, 1, 0)),
+        }
+        Lease(class, self.0.clone())
+    }
+
+    /// Counts launches of kernels.
+    pub fn launch(&self, count: usize) {
+        self.0.borrow_mut().launches += count as u64;
+    }
+
+    /// What the pool holds by now: it keeps what comes back, so this is its peak as well.
+    pub fn bytes(&self) -> u64 {
+        self.0.borrow().buffers.iter().fold(0, |sum, (class, count, _)| sum.saturating_add(class.bytes * count))
+    }
+
+    /// What a pool holds in which both passes ran, in any order: of each class the most that were in use at once.
+    pub fn bytes_with(&self, other: &Rehearsal) -> u64 {
+        let (a, b) = (self.0.borrow(), other.0.borrow());
+        let count = |book: &Book, class| book.buffers.iter().find(|(c, ..)| *c == class).map_or(0, |(_, n, _)| *n);
+        let ours = a.buffers.iter().map(|(class, n, _)| class.bytes * count(&b, *class).max(*n));
+        let theirs = b.buffers.iter().filter(|(class, ..)| count(&a, *class) == 0);
+        ours.chain(theirs.map(|(class, n, _)| class.bytes * n)).fold(0, u64::saturating_add)
+    }
+
+    /// Launches counted so far.
+    pub fn launches(&self) -> u64 {
+        self.0.borrow().launches
+    }
+
+    /// All bytes that were uploaded.
+    pub fn uploaded(&self) -> u64 {
+        self.0.borrow().uploaded
+    }
+
+    /// The largest tensor and its bytes.
+    pub fn largest(&self) -> (&'static str, u64) {
+        self.0.borrow().largest
+    }
+
+    /// Bytes of the buffer for the parameters of a recording of `dispatches`, at WebGPU's widest alignment.
+    pub fn params(dispatches: u64) -> u64 {
+        arena_bytes(dispatches.saturating_mul(256).min(1 << 40))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_classes_hold_what_they_are_for_and_waste_at_most_a_quarter() {
+        for bytes in [1, 255, 256, 257, 1000, 4097, 123_456, 1 << 20, (1 << 20) + 1, 100_000_001] {
+            let class = size_class(bytes);
+            assert!(class >= bytes && class.is_multiple_of(256));
+            assert!(class <= bytes + bytes / 4 + 512, "{bytes} -> {class}");
+        }
+        assert_eq!(size_class(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn the_pool_on_paper_takes_back_and_gives_again() {
+        let pool = Rehearsal::new(1 << 20);
+        let (a, b) = (pool.scratch("a", 1, 64), pool.scratch("b", 1, 64));
+        drop(a);
+        let c = pool.scratch("c", 1, 60);
+        let d = pool.upload("d", 64, 1);
+        assert_eq!((pool.bytes(), pool.uploaded(), pool.largest()), (3 * 256, 256, ("a", 256)));
+        drop((b, c, d));
+        let other = Rehearsal::new(1 << 20);
+        let three = [(); 3].map(|()| other.scratch("e", 1, 64));
+        assert_eq!((other.bytes(), other.bytes_with(&pool), pool.bytes_with(&other)), (768, 1024, 1024));
+        drop(three);
+        drop(pool.scratch("wide", 1 << 18, 1));
+        assert_eq!(pool.bytes(), 3 * 256 + (1 << 20));
+    }
+}
