@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
-use crate::generate::session::{Media, Prompt, Session};
+use crate::generate::session::{Media, Prompt, Session, prepare};
 use crate::generate::{Finish, Flow, GenerateOptions, generate};
 use crate::gpu::Gpu;
 use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, preprocess};
@@ -227,15 +227,9 @@ impl Engine {
             Some(bytes) => GenerationConfig::parse(&bytes)?,
             None => GenerationConfig::default(),
         };
-        let model = registry::load(gpu, source, formats, progress).await?;
-        Ok(Engine {
-            gpu: gpu.clone(),
-            model: Rc::new(model),
-            tokenizer: Rc::new(tokenizer),
-            template,
-            preprocessor,
-            generation,
-        })
+        let begin = |model: &Rc<Model>| prepare(gpu, model);
+        let model = registry::load(gpu, source, formats, progress, &begin).await?;
+        Ok(Engine { gpu: gpu.clone(), model, tokenizer: Rc::new(tokenizer), template, preprocessor, generation })
     }
 
     /// The device.

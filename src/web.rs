@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::*;
 use crate::chat::messages::{self, RawMessage, RawPart};
 use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, Message, Part};
 use crate::error::{Error, Result};
+use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::image::{ImageOptions, Picture, decode};
 use crate::model::gguf::GgufModel;
@@ -120,12 +121,51 @@ pub struct Engine {
     engine: Rc<chat::Engine>,
     pixels: ImageOptions,
     context: usize,
+    formats: Formats,
+    decisions: Vec<String>,
+}
+
+/// What loading with these options would take of this device, as [`estimate::Estimate::to_json`]; reads the small files and
+/// the headers.
+///
+/// # Errors
+/// As [`Engine::load`].
+#[wasm_bindgen]
+pub async fn estimate(reader: Reader, options: JsValue) -> std::result::Result<JsValue, JsValue> {
+    let thrown = Rc::new(Cell::new(None));
+    let source = JsSource { reader, thrown: thrown.clone() };
+    let estimating = async {
+        let options = plain(&options)?;
+        let wish = wish(&options)?;
+        let gpu = Gpu::open(&GpuOptions::default()).await?;
+        let gguf = gguf(&source, &options).await?;
+        let source: &dyn Source = gguf.as_ref().map_or(&source, |gguf| gguf as &dyn Source);
+        Ok(to_js(&estimate::of(source, gpu.caps().limits(), &wish).await?.to_json()))
+    };
+    estimating.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
+}
+
+async fn gguf<'a>(source: &'a JsSource, options: &Value) -> Result<Option<GgufModel<'a>>> {
+    match text(options, "gguf")? {
+        Some(file) => GgufModel::open(source, file, text(options, "mmproj")?).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// `weights` (`auto` or [`Formats`]), `contextLength`, `maxPixels` and `memory` of the options.
+fn wish(options: &Value) -> Result<Wish> {
+    Ok(Wish {
+        weights: text(options, "weights")?.map_or(Ok(Weights::Fixed(Formats::default())), str::parse)?,
+        context: natural(options, "contextLength")?.map_or(DEFAULT_CONTEXT, |n| n as usize),
+        max_pixels: natural(options, "maxPixels")?,
+        memory: natural(options, "memory")?,
+    })
 }
 
 #[wasm_bindgen]
 impl Engine {
     /// Opens the device and loads a checkpoint: a folder, or with `options.gguf` a file of it, whose vision tower is
-    /// `options.mmproj`. `options.weights` are the [`Formats`] of floats.
+    /// `options.mmproj`. `options.weights` are the [`Formats`] of floats, or `auto`.
     ///
     /// # Errors
     /// An `Error` with `code`, `hint` and `retryable`, or whatever the reader threw.
@@ -134,32 +174,41 @@ impl Engine {
         let source = JsSource { reader, thrown: thrown.clone() };
         let loading = async {
             let options = plain(&options)?;
+            let wish = wish(&options)?;
             let gpu = Gpu::open(&GpuOptions::default()).await?;
+            let gguf = gguf(&source, &options).await?;
+            let source: &dyn Source = gguf.as_ref().map_or(&source, |gguf| gguf as &dyn Source);
+            let (formats, chosen) = match wish.weights {
+                Weights::Fixed(formats) => (formats, None),
+                Weights::Auto => {
+                    let chosen = estimate::of(source, gpu.caps().limits(), &wish).await?;
+                    chosen.check()?;
+                    (chosen.formats, Some(chosen))
+                }
+            };
+            let phase = if formats == Formats::default() { "upload" } else { "quantize" };
             let mut progress = |done: u64, total: u64| {
-                let event = json!({"phase": "upload", "loaded": done, "total": total});
+                let event = json!({"phase": phase, "loaded": done, "total": total});
                 // What the listener throws is its own affair.
                 let _ = on_progress.call1(&JsValue::NULL, &to_js(&event));
             };
-            let formats = text(&options, "weights")?.map_or(Ok(Formats::default()), |name| name.parse())?;
-            let engine = match text(&options, "gguf")? {
-                None => chat::Engine::load_as(&gpu, &source, &formats, &mut progress).await?,
-                Some(file) => {
-                    let gguf = GgufModel::open(&source, file, text(&options, "mmproj")?).await?;
-                    chat::Engine::load_as(&gpu, &gguf, &formats, &mut progress).await?
-                }
-            };
-            let pixels = ImageOptions {
-                min_pixels: natural(&options, "minPixels")?,
-                max_pixels: natural(&options, "maxPixels")?,
-                ..ImageOptions::default()
-            };
-            let context = natural(&options, "contextLength")?.map_or(DEFAULT_CONTEXT, |n| n as usize);
-            Ok(Engine { engine: Rc::new(engine), pixels, context })
+            let mut engine = chat::Engine::load_as(&gpu, source, &formats, &mut progress).await?;
+            let mut context = wish.context;
+            if let Some(chosen) = &chosen {
+                context = chosen.context_length;
+                chosen.max_pixels.into_iter().for_each(|most| engine.lower_max_pixels(most));
+            }
+            let min_pixels = natural(&options, "minPixels")?;
+            // The chosen one is the engine's own now.
+            let max_pixels = wish.max_pixels.filter(|_| chosen.is_none());
+            let pixels = ImageOptions { min_pixels, max_pixels, ..ImageOptions::default() };
+            let decisions = chosen.map_or(Vec::new(), |chosen| chosen.decisions);
+            Ok(Engine { engine: Rc::new(engine), pixels, context, formats, decisions })
         };
         loading.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
     }
 
-    /// What was loaded: `{modelType, parameters, weightBytes, contextLength}`.
+    /// What was loaded: `{modelType, parameters, weightBytes, contextLength, weights, decisions}`.
     pub fn info(&self) -> JsValue {
         let model = self.engine.model();
         to_js(&json!({
@@ -167,6 +216,8 @@ impl Engine {
             "parameters": model.parameters,
             "weightBytes": model.weight_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>(),
             "contextLength": self.context.min(model.max_positions),
+            "weights": self.formats.to_string(),
+            "decisions": self.decisions,
         }))
     }
 

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use fanlight::chat::{Content, Engine, Message, Part};
 use fanlight::dtype::{Dtype, Element};
@@ -275,7 +274,7 @@ fn answers_as_transformers(options: &GpuOptions) {
     let gpu = block_on(Gpu::open(options)).expect("an adapter");
     let files = Directory::new(folder());
     let source = block_on(GgufModel::open(&files, FILE, None)).unwrap();
-    let model = Rc::new(block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap());
+    let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
     let prompt = Prompt { ids: expected_ids("input_ids"), images: Vec::new() };
     let mut session = Session::new(&gpu, &model, 512).unwrap();
     let error = relative_error(&block_on(session.all_logits(&prompt)).unwrap(), &expected("logits"));

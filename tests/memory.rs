@@ -49,7 +49,7 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     let gpu = open(options);
     let source = Directory::new(folder(model));
     let tables = block_on(Tables::read(&source)).unwrap();
-    let loaded = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap();
+    let loaded = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
     let sizes = tables.vision.as_ref().unwrap();
     let (patches, tokens) = ((h * w) as usize, (h * w) as usize / (sizes.merge() * sizes.merge()));
     let context = tokens + words + decoded;
@@ -150,12 +150,13 @@ fn a_full_device_gives_everything_back() {
     let source = Directory::new(folder("base"));
     let whole = {
         let gpu = open(&GpuOptions::default());
-        let _model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap();
+        let _model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
         gpu.memory().persistent.current
     };
     for most in [100, whole / 2, whole - 1] {
         let gpu = open(&GpuOptions { max_memory: Some(most), ..GpuOptions::default() });
-        let error = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).err().unwrap();
+        let error =
+            block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).err().unwrap();
         let Error::OutOfMemory { what, bytes, held, .. } = &error else { panic!("{error}") };
         assert!(!what.is_empty() && *bytes > 0 && held + bytes > most && *held <= most, "{error}");
         assert!(error.hint().contains("text=q8") && error.hint().contains("max_pixels"), "{}", error.hint());
@@ -166,8 +167,8 @@ fn a_full_device_gives_everything_back() {
     // Formats that fit do load, on the same device as ever.
     let lighter: Formats = "text=q4,embeddings=q4".parse().unwrap();
     let gpu = open(&GpuOptions { max_memory: Some(whole - 1), ..GpuOptions::default() });
-    assert!(block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).is_err());
-    block_on(registry::load(&gpu, &source, &lighter, &mut |_, _| {})).unwrap();
+    assert!(block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).is_err());
+    block_on(registry::load(&gpu, &source, &lighter, &mut |_, _| {}, &|_| Ok(()))).unwrap();
 }
 
 /// A conversation that outgrows the device can go on with fewer tokens, and a picture that does can be a smaller one.
@@ -182,7 +183,7 @@ fn a_full_device_in_a_conversation() {
     };
     let most = weights + (4 << 20);
     let gpu = open(&GpuOptions { max_memory: Some(most), ..GpuOptions::default() });
-    let model = Rc::new(block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap());
+    let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
     let before = gpu.memory().persistent.current;
     let mut session = Session::new(&gpu, &model, 1 << 20).unwrap();
     let prompt = |n: u32| Prompt { ids: (0..n).map(|i| 3 + i % 50).collect(), images: Vec::new() };

@@ -21,6 +21,7 @@ fn the_transcript_is_that_of_transformers() {
     let transcript: Vec<Value> =
         serde_json::from_slice(&std::fs::read(root.join("tests/screens/transcript.json")).unwrap()).unwrap();
     assert!(transcript.len() >= 20);
+    let compiled = gpu.pipeline_count();
     let mut conversation = engine.conversation(4096).unwrap();
     for entry in &transcript {
         let file = root.join("tests/screens").join(entry["image"].as_str().unwrap());
@@ -39,4 +40,5 @@ fn the_transcript_is_that_of_transformers() {
         assert_eq!(streamed, answer.text, "{place}");
         assert_eq!(answer.finish_reason, entry["finish_reason"].as_str().unwrap(), "{place}");
     }
+    assert_eq!(gpu.pipeline_count(), compiled, "everything was compiled while the weights were on their way");
 }

@@ -77,6 +77,35 @@ pub struct Session {
     chosen: Tensor,
 }
 
+/// Compiles every pipeline that a picture, a prompt and an answer need. Runs nothing, so the weights need not be there.
+///
+/// # Errors
+/// Any error of the device.
+pub fn prepare(gpu: &Gpu, model: &Rc<Model>) -> Result<()> {
+    // More rows than the matrix-vector kernel takes, then one.
+    const PROMPT: usize = 16;
+    gpu.compile_only(|| {
+        let embeds = model.vision.as_ref().map(|vision| vision.prepare(gpu)).transpose()?;
+        let mut session = Session::new(gpu, model, PROMPT + 1)?;
+        session.reserve(PROMPT + 1)?;
+        for n in [PROMPT, 1] {
+            let prompt = Prompt { ids: vec![0; n], images: Vec::new() };
+            let mut rec = Recorder::new(gpu);
+            let h = session.record(&mut rec, &prompt, &vec![[0; 3]; n], &vec![KEEP; n], 0..n)?;
+            if let Some(embeds) = &embeds {
+                let index = rec.upload_u32("image rows", n, &vec![KEEP; n])?;
+                gather_rows(&mut rec, embeds, &index, &h)?;
+            }
+            let logits = model.decoder.logits(&mut rec, &h, n - 1, 1)?;
+            session.choose(rec, &logits, Choose::Greedy { vocab: 1, penalty: Some((1.0, &[0])) })?;
+            session.cache.len = PROMPT;
+        }
+        Ok(())
+    })?;
+    gpu.trim();
+    Ok(())
+}
+
 impl Session {
     /// An empty conversation that may grow to `limit` tokens.
     ///

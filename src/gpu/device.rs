@@ -69,6 +69,7 @@ pub(super) struct Inner {
     pub(super) arena: RefCell<Option<(wgpu::Buffer, u32)>>,
     pub(super) max_memory: Option<u64>,
     pub(super) next_id: Cell<u32>,
+    pub(super) compile_only: Cell<bool>,
     pub(super) fault: Arc<Mutex<Option<Error>>>,
 }
 
@@ -166,6 +167,7 @@ impl Gpu {
             arena: RefCell::default(),
             max_memory: options.max_memory,
             next_id: Cell::new(1),
+            compile_only: Cell::new(false),
             fault,
         };
         Ok(Gpu { inner: Rc::new(inner) })

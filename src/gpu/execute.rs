@@ -27,6 +27,10 @@ impl Gpu {
     pub fn execute(&self, recording: Recording) -> Result<()> {
         self.check()?;
         let inner = &self.inner;
+        if inner.compile_only.get() {
+            recording.dispatches.iter().for_each(|dispatch| drop(self.pipeline(dispatch)));
+            return Ok(());
+        }
         let (arena, arena_id) = self.arena(recording.params.len() as u64);
         if !recording.params.is_empty() {
             let mut params = recording.params;
@@ -47,6 +51,17 @@ impl Gpu {
         }
         inner.queue.submit([encoder.finish()]);
         Ok(())
+    }
+
+    /// Runs `record`, of whose recordings [`Gpu::execute`] only compiles the pipelines.
+    ///
+    /// # Errors
+    /// Those of `record`.
+    pub fn compile_only<T>(&self, record: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.inner.compile_only.set(true);
+        let result = record();
+        self.inner.compile_only.set(false);
+        result
     }
 
     /// The uniform buffer that holds all parameter blocks of a recording.

@@ -8,19 +8,21 @@ use crate::ops::{Weight, WeightShard};
 use crate::weights::plan::{CHUNK_BYTES, Plan, Sink, stream};
 use crate::weights::source::Source;
 
-/// Tensors on the device by the names of the specs.
+/// Tensors on the device by the names of the specs: zeros until they are filled.
 pub struct Loaded {
     matrices: HashMap<String, Weight>,
     vectors: HashMap<String, Tensor>,
+    /// The same in the plan's order.
+    filling: (Vec<Weight>, Vec<Tensor>),
 }
 
 impl Loaded {
-    /// Allocates everything that the plan names, then streams it in.
+    /// Allocates everything that the plan names.
     ///
     /// # Errors
-    /// Any error of the source; [`Error::OutOfMemory`] if the device cannot hold it (all of it is freed then).
-    pub async fn load(gpu: &Gpu, plan: &Plan, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
-        let mut sink = Device { gpu, plan, matrices: Vec::new(), vectors: Vec::new(), written: 0 };
+    /// [`Error::OutOfMemory`] if the device cannot hold it (all of it is freed then).
+    pub async fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Self> {
+        let (mut matrices, mut vectors) = (Vec::new(), Vec::new());
         for matrix in &plan.matrices {
             let shards = matrix
                 .shards
@@ -38,10 +40,10 @@ impl Loaded {
                     })
                 })
                 .collect::<Result<_>>()?;
-            sink.matrices.push(Weight { shards, rows: matrix.rows, cols: matrix.cols });
+            matrices.push(Weight { shards, rows: matrix.rows, cols: matrix.cols });
         }
         for vector in &plan.vectors {
-            sink.vectors.push(gpu.persistent(&vector.name, 1, vector.len, Element::F32)?);
+            vectors.push(gpu.persistent(&vector.name, 1, vector.len, Element::F32)?);
         }
         // A browser says here that one of them failed, but not which.
         gpu.settle().await.map_err(|error| match error {
@@ -51,12 +53,30 @@ impl Loaded {
             }
             other => other,
         })?;
-        stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
-        gpu.settle().await?;
         Ok(Loaded {
-            matrices: plan.matrices.iter().map(|m| m.name.clone()).zip(sink.matrices).collect(),
-            vectors: plan.vectors.iter().map(|v| v.name.clone()).zip(sink.vectors).collect(),
+            matrices: plan.matrices.iter().map(|m| m.name.clone()).zip(matrices.iter().cloned()).collect(),
+            vectors: plan.vectors.iter().map(|v| v.name.clone()).zip(vectors.iter().cloned()).collect(),
+            filling: (matrices, vectors),
         })
+    }
+
+    /// Streams the weights in. `begin` is called when the source has been told what will be read: while that arrives,
+    /// pipelines can be compiled.
+    ///
+    /// # Errors
+    /// Any error of the source or of the device.
+    pub async fn fill(
+        self,
+        gpu: &Gpu,
+        plan: &Plan,
+        source: &dyn Source,
+        progress: &mut dyn FnMut(u64, u64),
+        begin: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let (matrices, vectors) = self.filling;
+        let mut sink = Device { gpu, plan, matrices, vectors, written: 0, begin };
+        stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
+        gpu.settle().await
     }
 
     /// A matrix by name.
@@ -93,12 +113,17 @@ struct Device<'a> {
     vectors: Vec<Tensor>,
     /// Bytes written since the last flush.
     written: usize,
+    begin: &'a dyn Fn() -> Result<()>,
 }
 
 /// Writes wait in staging memory until something is submitted; this much may wait.
 pub const FLUSH_BYTES: usize = 32 << 20;
 
 impl Sink for Device<'_> {
+    fn begin(&mut self) -> Result<()> {
+        (self.begin)()
+    }
+
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         let weight = self.matrices.get(matrix).and_then(|m| m.shards.get(shard));
         let shard = weight.ok_or_else(|| Error::missing("a shard", "the plan"))?;

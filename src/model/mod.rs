@@ -23,6 +23,12 @@ pub trait VisionTower {
     /// [`crate::Error::Shape`] if `pixel_values` are not the grid's, [`crate::Error::DeviceTooSmall`] if an
     /// intermediate does not fit the device.
     fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor>;
+
+    /// What [`VisionTower::encode`] does with some small picture, so that its pipelines exist.
+    ///
+    /// # Errors
+    /// As there.
+    fn prepare(&self, gpu: &Gpu) -> Result<Tensor>;
 }
 
 /// A vision tower's sizes, known without a device.

@@ -36,7 +36,8 @@ pub async fn read_config(source: &dyn Source) -> Result<(&'static str, Vec<u8>)>
     }
 }
 
-/// Loads the checkpoint in `source` onto the device, floats in the given formats.
+/// Loads the checkpoint in `source` onto the device, floats in the given formats. `progress` gets bytes done and in all;
+/// `begin` gets the model before its weights are there, to prepare what needs only their shapes.
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
@@ -45,13 +46,29 @@ pub async fn load(
     source: &dyn Source,
     formats: &Formats,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Model> {
+    begin: &dyn Fn(&Rc<Model>) -> Result<()>,
+) -> Result<Rc<Model>> {
     let (family, config) = read_config(source).await?;
-    match family {
-        qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::load(gpu, source, &config, formats, progress).await,
-        qwen2::MODEL_TYPE => qwen2::load(gpu, source, &config, formats, progress).await,
-        other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
-    }
+    let (model, pending) = match family {
+        qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::build(gpu, source, &config, formats).await?,
+        qwen2::MODEL_TYPE => qwen2::build(gpu, source, &config, formats).await?,
+        other => return Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
+    };
+    let model = Rc::new(model);
+    let Pending { tables, plan, loaded } = pending;
+    let filled = loaded.fill(gpu, &plan, source, progress, &|| begin(&model)).await;
+    filled.map_err(|error| error.advise(|| tables.lighter(gpu.caps().limits(), &plan)))?;
+    Ok(model)
+}
+
+/// A model whose buffers are there and whose weights are not.
+pub struct Pending {
+    /// What the checkpoint has.
+    pub tables: Tables,
+    /// What goes where.
+    pub plan: Plan,
+    /// The buffers.
+    pub loaded: Loaded,
 }
 
 /// What [`load`] would do, known without a device.
@@ -124,21 +141,15 @@ impl Tables {
         plan::plan(&self.checkpoint, &self.matrices, &self.vectors, limits, formats)
     }
 
-    /// Plans and brings the weights to the device.
+    /// Plans, and allocates the weights' buffers.
     ///
     /// # Errors
-    /// As [`Loaded::load`]; [`Error::OutOfMemory`] hints at what lighter formats would take.
-    pub async fn load(
-        &self,
-        gpu: &Gpu,
-        source: &dyn Source,
-        formats: &Formats,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(Plan, Loaded)> {
+    /// As [`Tables::plan`] and [`Loaded::allocate`]; [`Error::OutOfMemory`] hints at what lighter formats would take.
+    pub async fn allocate(self, gpu: &Gpu, formats: &Formats) -> Result<Pending> {
         let limits = gpu.caps().limits();
         let plan = self.plan(limits, formats)?;
-        match Loaded::load(gpu, &plan, source, progress).await {
-            Ok(loaded) => Ok((plan, loaded)),
+        match Loaded::allocate(gpu, &plan).await {
+            Ok(loaded) => Ok(Pending { tables: self, plan, loaded }),
             Err(error) => Err(error.advise(|| self.lighter(limits, &plan))),
         }
     }

@@ -42,8 +42,8 @@ impl Engine {
         let source = Directory::new(folder(model));
         let cases: Value = serde_json::from_slice(&read(folder(model).join("cases.json"))).unwrap();
         let tokenizer_ids = cases["tokenizer_ids"].as_u64().unwrap() as usize;
-        let model = block_on(registry::load(&gpu, &source, formats, &mut |_, _| {})).unwrap();
-        Engine { gpu, model: Rc::new(model), tokenizer_ids }
+        let model = block_on(registry::load(&gpu, &source, formats, &mut |_, _| {}, &|_| Ok(()))).unwrap();
+        Engine { gpu, model, tokenizer_ids }
     }
 
     /// `base` from its two GGUF files.
@@ -51,8 +51,8 @@ impl Engine {
         let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
         let files = Directory::new(folder("../gguf"));
         let source = block_on(GgufModel::open(&files, "base.gguf", Some("base-mmproj.gguf"))).unwrap();
-        let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap();
-        Engine { gpu, model: Rc::new(model), ..Engine::open("base") }
+        let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
+        Engine { gpu, model, ..Engine::open("base") }
     }
 }
 

@@ -59,6 +59,38 @@ test("a text model refuses a picture in words", async (t) => {
   assert.match(message, /no vision tower/);
 });
 
+test("what loading takes is known before, and auto keeps to a given memory", async (t) => {
+  const page = await open(t);
+  const asked = [];
+  page.on("request", (request) => asked.push(request.headers().range ?? request.url()));
+  const plan = (options) =>
+    withPackage(page, async ({ estimate }, options, caught) => caught(estimate("/models/screen-reader/", options)), options);
+  const { value: kept } = await plan({});
+  const sum = ({ weightBytes }) => Object.values(weightBytes).reduce((total, bytes) => total + bytes, 0);
+  assert.ok(kept.fits && kept.downloadBytes > 9e6 && sum(kept) > 9e6 && kept.totalBytes > sum(kept) + kept.kvBytes);
+  assert.ok(kept.largestBuffer.bytes < kept.largestBuffer.limit);
+  assert.ok(!asked.some((range) => range === `bytes=0-${kept.downloadBytes}`), "only the beginnings of large files are read");
+  const memory = Math.round(0.8 * kept.totalBytes);
+  const { value: less } = await plan({ weights: "auto", memory });
+  assert.ok(less.fits && less.totalBytes <= memory && less.decisions.length > 0, less.reason);
+  const { value: nothing } = await plan({ weights: "auto", memory: 1_000_000 });
+  assert.equal(nothing.fits, false);
+
+  const load = (options) =>
+    withPackage(page, async ({ load }, options, caught) => {
+      const loaded = await caught(load("/models/screen-reader/", options));
+      loaded.value?.destroy();
+      return loaded.value ? { info: loaded.value.info } : loaded;
+    }, options);
+  const { info } = await load({ weights: "auto", memory });
+  assert.equal(info.weightBytes, sum(less));
+  assert.equal(info.contextLength, less.contextLength);
+  assert.deepEqual(info.decisions, less.decisions);
+  const refused = await load({ weights: "auto", memory: 1_000_000 });
+  assert.equal(refused.code, "oom");
+  assert.match(refused.hint, /lower|smaller/i);
+});
+
 test("weights are quantized on the way", async (t) => {
   const page = await open(t);
   const ask = [{ role: "user", content: "Hello" }];

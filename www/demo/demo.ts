@@ -3,10 +3,12 @@
 import {
   boxes,
   type CachedModel,
+  estimate,
   FanlightError,
   type ImageInfo,
   load,
   type LoadOptions,
+  type MemoryPlan,
   type Model,
   type ModelInfo,
   models,
@@ -41,6 +43,7 @@ const page = {
   problemWhat: block("problem-what"),
   problemHint: block("problem-hint"),
   start: button("start"),
+  measure: button("measure"),
   tiny: block("tiny"),
   stage: block("stage"),
   empty: block("empty"),
@@ -106,13 +109,39 @@ function loadOptions(): LoadOptions {
   return options;
 }
 
+const place = (): string | URL => (repository ? address : new URL(address, location.href));
+
+/** Says what loading would take, before it is begun. */
+async function measure(): Promise<void> {
+  page.measure.hidden = page.problem.hidden = true;
+  page.status.textContent = "Looking it up…";
+  try {
+    page.status.textContent = planFacts(await estimate(place(), { ...loadOptions(), onProgress: () => {} }));
+  } catch (error) {
+    page.status.textContent = "It could not be looked up.";
+    showProblem(error, "Load the model");
+    page.measure.hidden = false;
+  }
+}
+
+function planFacts(plan: MemoryPlan): string {
+  const weights = Object.values(plan.weightBytes).reduce((sum, bytes) => sum + bytes, 0);
+  const pixels = plan.maxPixels === null ? "" : ` and pictures of ${(plan.maxPixels / 1e6).toFixed(1)} megapixels`;
+  return [
+    `It downloads ${megabytes(plan.downloadBytes)} and takes ${megabytes(plan.totalBytes)} on the device: ${megabytes(weights)} of`,
+    `weights, and the rest for ${plan.contextLength} tokens${pixels}.`,
+    sentence(plan.reason),
+    ...plan.decisions.map(sentence),
+  ].join(" ");
+}
+
 async function start(): Promise<void> {
-  page.start.hidden = page.problem.hidden = true;
+  page.start.hidden = page.measure.hidden = page.problem.hidden = true;
   page.progress.hidden = false;
   page.progress.removeAttribute("value");
   page.status.textContent = "Loading the model…";
   try {
-    model = await load(repository ? address : new URL(address, location.href), loadOptions());
+    model = await load(place(), loadOptions());
     page.status.textContent = modelFacts(model.info);
     void model.closed.then((reason) => {
       model = session = undefined;
@@ -146,12 +175,13 @@ function showProgress({ phase, loaded, total, fromCache, bytesPerSecond = 0, wai
   else page.progress.removeAttribute("value");
 }
 
-function modelFacts({ parameters, weightBytes, adapter, cache, loadMs }: ModelInfo): string {
+function modelFacts({ parameters, weightBytes, decisions, adapter, cache, loadMs }: ModelInfo): string {
   const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(" ") || "unnamed";
   const kind = adapter.software ? `${name} (a software adapter: slow)` : name;
   const size = `${(parameters / 1e6).toFixed(1)} million parameters, ${megabytes(weightBytes)} on the device`;
   const lost = cache.kind === "none" && cache.reason && !own ? ` It is not kept for next time: ${sentence(cache.reason)}` : "";
-  return `Ready. Loaded in ${seconds(loadMs)}: ${size}. Runs on ${kind}.${lost}`;
+  const chosen = decisions.map((decision) => ` ${sentence(decision)}`).join("");
+  return `Ready. Loaded in ${seconds(loadMs)}: ${size}. Runs on ${kind}.${lost}${chosen}`;
 }
 
 /** Models whose files are on this device, and a way to be rid of them. */
@@ -376,6 +406,7 @@ page.question.onkeydown = (event) => {
 page.stop.onclick = () => generating?.abort();
 page.restart.onclick = restart;
 page.start.onclick = start;
+page.measure.onclick = measure;
 page.other.onsubmit = (event) => {
   event.preventDefault();
   const weights = page.weights.value;
@@ -408,7 +439,8 @@ function update(): void {
 }
 
 // A number and its unit stay on one line.
-const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)}\u00a0MB`;
+const megabytes = (bytes: number) =>
+  bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)}\u00a0MB` : `${(bytes / 1e9).toFixed(1)}\u00a0GB`;
 const seconds = (ms: number) => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 0)}\u00a0s`;
 const perSecond = (rate: number) => `${rate.toFixed(rate < 10 ? 1 : 0)}\u00a0tokens/s`;
 const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1).replace(/[.]?$/, ".");
@@ -417,7 +449,7 @@ const own = address === OWN_MODEL;
 page.tiny.hidden = !own;
 page.suggestions.hidden = !own;
 if (!own) page.address.value = repository ? address : new URL(address, location.href).href;
-page.weights.value = query.get("weights") ?? "";
+page.weights.value = query.get("weights") ?? (own ? "auto" : "");
 update();
 void showKept();
 if (!repository && new URL(address, location.href).origin === location.origin) {
@@ -427,5 +459,5 @@ if (!repository && new URL(address, location.href).origin === location.origin) {
   const host = new URL(repository ? (query.get("endpoint") ?? "https://huggingface.co") : address, location.href).host;
   const what = repository ? `${address} from ${host}` : `A model from ${host}`;
   page.status.textContent = `${what} is not loaded yet. It may be large.`;
-  page.start.hidden = false;
+  page.start.hidden = page.measure.hidden = false;
 }

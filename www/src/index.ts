@@ -3,12 +3,13 @@
 import { type ErrorFields, FanlightError } from "./errors.js";
 import { isRepoName, repoId } from "./hub.js";
 import { imageBytes } from "./media.js";
-import type { Call, Calls, EngineOptions, FromWorker, ToWorker, WireMessage } from "./protocol.js";
+import type { Call, Calls, FromWorker, ToWorker, WireMessage } from "./protocol.js";
 import type { Place } from "./source.js";
 import type {
   Delta,
   GenerateOptions,
   LoadOptions,
+  MemoryPlan,
   Message,
   ModelInfo,
   Result,
@@ -36,24 +37,52 @@ export type * from "./types.js";
  * ```
  */
 export async function load(model: string | URL | FileList | File[], options: LoadOptions = {}): Promise<Model> {
-  const { onProgress = () => {}, signal, weights, revision, endpoint, token, cache = "opfs", timeoutMs = 30_000, ...rest } = options;
+  return withWorker(options, async (worker) => {
+    const args = loadArgs(model, options);
+    // The browser may ask the person; loading does not wait for the answer, `info.cache` has it.
+    if (args.cache === "opfs" && args.place.kind !== "files") navigator.storage?.persist?.().catch(() => {});
+    return [new Model(worker, await worker.call("load", args, options.onProgress)), "keep"];
+  });
+}
+
+/**
+ * What `load` with the same arguments would take of this device. Reads the small files and the headers of the others, and
+ * keeps nothing on the device.
+ */
+export async function estimate(model: string | URL | FileList | File[], options: LoadOptions = {}): Promise<MemoryPlan> {
+  return withWorker(options, async (worker) => {
+    return [await worker.call("estimate", loadArgs(model, options), options.onProgress), "close"];
+  });
+}
+
+/** Starts a worker for one call. It ends when the call fails or is aborted, or is of no more use. */
+async function withWorker<T>(
+  { signal }: LoadOptions,
+  use: (worker: WorkerLink) => Promise<[T, "keep" | "close"]>,
+): Promise<T> {
   if (signal?.aborted) throw aborted("loading was aborted");
-  const { place, gguf } = placeOf(model, { revision, endpoint, token });
-  const engineOptions: EngineOptions = { ...rest, gguf: rest.gguf ?? gguf, weights: notation(weights) };
-  // The browser may ask the person; loading does not wait for the answer, `info.cache` has it.
-  if (cache === "opfs" && place.kind !== "files") navigator.storage?.persist?.().catch(() => {});
   const worker = new WorkerLink();
   const stop = () => worker.close(aborted("loading was aborted"));
   signal?.addEventListener("abort", stop);
   try {
-    const info = await worker.call("load", { place, cache, timeoutMs, options: engineOptions }, onProgress);
-    return new Model(worker, info);
+    const [result, then] = await use(worker);
+    if (then === "close") worker.close(aborted("done"));
+    return result;
   } catch (error) {
     worker.close(aborted("the model could not be loaded"));
     throw error;
   } finally {
     signal?.removeEventListener("abort", stop);
   }
+}
+
+/** What the worker needs of the caller's options. */
+function loadArgs(model: string | URL | FileList | File[], options: LoadOptions): Calls["load"]["args"] {
+  const { onProgress: _, signal: __, weights, revision, endpoint, token, cache = "opfs", timeoutMs = 30_000, ...rest } = options;
+  const { place, gguf } = placeOf(model, { revision, endpoint, token });
+  const { deviceMemory = 8 } = navigator as { deviceMemory?: number };
+  const memory = rest.memory ?? (weights === "auto" ? deviceMemory * 2 ** 29 : undefined);
+  return { place, cache, timeoutMs, options: { ...rest, memory, gguf: rest.gguf ?? gguf, weights: notation(weights) } };
 }
 
 type HubOptions = Record<"revision" | "endpoint" | "token", string | undefined>;

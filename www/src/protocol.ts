@@ -2,13 +2,18 @@
 
 import type { ErrorFields } from "./errors.js";
 import type { Place } from "./source.js";
-import type { Delta, GenerateOptions, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
+import type { Delta, GenerateOptions, MemoryPlan, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
 
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
   load: {
     args: { place: Place; cache: "opfs" | "none"; timeoutMs: number; options: EngineOptions };
     result: ModelInfo;
+    event: Progress;
+  };
+  estimate: {
+    args: { place: Place; cache: "opfs" | "none"; timeoutMs: number; options: EngineOptions };
+    result: MemoryPlan;
     event: Progress;
   };
   session: { args: { addVisionId: boolean }; result: number; event: never };
@@ -23,6 +28,7 @@ export interface Calls {
 /** How the engine loads: `gguf` and `mmproj` are files in the folder, `weights` is the engine's own notation. */
 export interface EngineOptions extends PixelLimits {
   contextLength?: number;
+  memory?: number | undefined;
   weights?: string | undefined;
   gguf?: string | undefined;
   mmproj?: string | undefined;

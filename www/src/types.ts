@@ -53,7 +53,12 @@ export interface LoadOptions extends PixelLimits {
    * Quantizes f32, f16 and bf16 weights while they are loaded, for a device that cannot hold what the checkpoint stores.
    * A part that is not named keeps its weights; so does everything in a GGUF file that is quantized already.
    */
-  weights?: WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
+  weights?: "auto" | WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
+  /**
+   * Bytes that the model may take, for `weights: "auto"`, which then lowers formats, context and max_pixels, in this order,
+   * until all fits. WebGPU does not say how much there is: not given, it is half of `navigator.deviceMemory`, or 4 GiB.
+   */
+  memory?: number;
   /** The `.gguf` file of a repository or folder that has several. */
   gguf?: string;
   /** The file of the vision tower of a GGUF model, in the same folder. Where files can be listed, the only one is found. */
@@ -89,6 +94,32 @@ export interface Progress {
   files?: FileProgress[];
   /** Another tab is fetching a file that this one will read when it is there. */
   waiting?: true;
+}
+
+/** What loading would take, known before a weight is fetched. Bytes, all of them. */
+export interface MemoryPlan {
+  modelType: string;
+  parameters: number;
+  downloadBytes: number;
+  /** On the device. `vision` is absent for a model without eyes. */
+  weightBytes: { vision?: number; text?: number; embeddings?: number };
+  /** Keys and values of a conversation of `contextLength` tokens. */
+  kvBytes: number;
+  /** While a picture of `maxPixels` is encoded, and while a prompt is computed: one at a time. */
+  activationBytes: { vision: number; prefill: number };
+  stagingBytes: number;
+  totalBytes: number;
+  largestBuffer: { name: string; bytes: number; limit: number };
+  fits: boolean;
+  /** Why, in words; where it does not fit, with what to lower. */
+  reason: string;
+  contextLength: number;
+  maxPixels: number | null;
+  /** What it was held against, if that is known. */
+  memoryBytes: number | null;
+  weights: { vision: string; text: string; embeddings: string };
+  /** What "auto" changed and why, one sentence each. */
+  decisions: string[];
 }
 
 /** What became of the wish to keep the files. */
@@ -181,6 +212,10 @@ export interface ModelInfo {
   /** Bytes the weights take on the device. */
   weightBytes: number;
   contextLength: number;
+  /** Formats of floats: "keep", "q8", "q4" or by part. */
+  weights: string;
+  /** What "auto" changed and why, one sentence each. */
+  decisions: string[];
   adapter: AdapterInfo;
   /** The commit that the revision meant, for a repository on the Hub. */
   commit?: string;

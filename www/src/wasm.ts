@@ -2,7 +2,7 @@
 
 import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
-import type { GenerateOptions, ModelInfo, Progress, Result } from "./types.js";
+import type { GenerateOptions, MemoryPlan, ModelInfo, Progress, Result } from "./types.js";
 
 /** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
 export interface Reader {
@@ -18,6 +18,7 @@ export interface Reader {
 export interface WasmModule {
   default(options: { module_or_path: URL | string }): Promise<{ memory: WebAssembly.Memory } | undefined>;
   Sha256: new () => Hasher;
+  estimate(reader: Reader, options: EngineOptions): Promise<MemoryPlan>;
   Engine: {
     load(
       reader: Reader,

@@ -3,9 +3,9 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
-import { findGguf, openSource } from "./source.js";
+import { findGguf, openSource, type Source } from "./source.js";
 import { support } from "./support.js";
-import type { Progress } from "./types.js";
+import type { AdapterInfo, Progress } from "./types.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
 
 type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
@@ -19,26 +19,34 @@ const aborted = new Set<number>();
 let lastSession = 0;
 
 const handlers: { [C in Call]: Handler<C> } = {
-  async load({ place, cache, timeoutMs, options }, emit) {
+  async load(args, emit) {
     const start = performance.now();
-    const { webgpu, reason, hint, adapter } = await support();
-    if (!webgpu || !adapter) throw new FanlightError("webgpu_unavailable", reason ?? "no WebGPU", hint);
+    const adapter = await usableAdapter();
     const wasm = await module();
-    const sha256 = () => new wasm.Sha256();
-    const source = await openSource(place, { cache, timeoutMs, sha256, onProgress: emit });
+    const source = await open(wasm, args, emit);
     try {
-      if (source.names) Object.assign(options, findGguf(source.names, options.gguf, options.mmproj));
       // While the network is at work its progress is what one waits for.
       const onProgress = (progress: Progress) => source.downloading || emit(progress);
-      engine = await wasm.Engine.load(source, options, onProgress);
+      engine = await wasm.Engine.load(source, args.options, onProgress);
       await source.finish();
     } finally {
       source.close();
     }
-    const kept = { ...source.cache, persisted: (await navigator.storage?.persisted?.()) ?? false };
+    const cache = { ...source.cache, persisted: (await navigator.storage?.persisted?.()) ?? false };
     const commit = source.commit !== undefined ? { commit: source.commit } : {};
     const wasmBytes = memory?.buffer.byteLength ?? 0;
-    return { ...engine.info(), ...commit, adapter, cache: kept, wasmBytes, loadMs: performance.now() - start };
+    return { ...engine.info(), ...commit, adapter, cache, wasmBytes, loadMs: performance.now() - start };
+  },
+
+  async estimate(args, emit) {
+    await usableAdapter();
+    const wasm = await module();
+    const source = await open(wasm, args, emit);
+    try {
+      return await wasm.estimate(source, args.options);
+    } finally {
+      source.close();
+    }
   },
 
   async session(options) {
@@ -59,6 +67,19 @@ const handlers: { [C in Call]: Handler<C> } = {
     return null;
   },
 };
+
+async function usableAdapter(): Promise<AdapterInfo> {
+  const { webgpu, reason, hint, adapter } = await support();
+  if (!webgpu || !adapter) throw new FanlightError("webgpu_unavailable", reason ?? "no WebGPU", hint);
+  return adapter;
+}
+
+async function open(wasm: WasmModule, args: Calls["load"]["args"], onProgress: (progress: Progress) => void): Promise<Source> {
+  const { place, cache, timeoutMs, options } = args;
+  const source = await openSource(place, { cache, timeoutMs, sha256: () => new wasm.Sha256(), onProgress });
+  if (source.names) Object.assign(options, findGguf(source.names, options.gguf, options.mmproj));
+  return source;
+}
 
 async function module(): Promise<WasmModule> {
   const script = new URL("../wasm/fanlight.js", import.meta.url);

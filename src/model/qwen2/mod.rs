@@ -10,7 +10,7 @@ use crate::gpu::Gpu;
 use crate::model::decoder::Decoder;
 use crate::model::qwen2_5_vl::config::{self, TextConfig};
 use crate::model::qwen2_5_vl::{check_sizes, decoder_config, names};
-use crate::model::registry::Tables;
+use crate::model::registry::{Pending, Tables};
 use crate::model::{MediaTokens, Model};
 use crate::weights::index::Checkpoint;
 use crate::weights::quantize::Formats;
@@ -79,22 +79,17 @@ pub async fn tables(source: &dyn Source, config: &[u8]) -> Result<(TextConfig, b
     Ok((text, tied, tables))
 }
 
-/// Loads a checkpoint whose `config.json` is `config`.
+/// The model of a checkpoint whose `config.json` is `config`, before its weights are there.
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn load(
-    gpu: &Gpu,
-    source: &dyn Source,
-    config: &[u8],
-    formats: &Formats,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Model> {
+pub async fn build(gpu: &Gpu, source: &dyn Source, config: &[u8], formats: &Formats) -> Result<(Model, Pending)> {
     let (text, tied, tables) = tables(source, config).await?;
-    let (plan, mut loaded) = tables.load(gpu, source, formats, progress).await?;
-    Ok(Model {
+    let mut pending = tables.allocate(gpu, formats).await?;
+    let Pending { tables, plan, loaded } = &mut pending;
+    let model = Model {
         family: MODEL_TYPE,
-        decoder: Decoder::new(tables.decoder, tied, &mut loaded)?,
+        decoder: Decoder::new(tables.decoder.clone(), tied, loaded)?,
         vision: None,
         rope: text.rope(),
         media: MediaTokens::NONE,
@@ -102,7 +97,8 @@ pub async fn load(
         eos_token_ids: text.eos_token_ids,
         parameters: plan.parameters(),
         weight_bytes: plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect(),
-    })
+    };
+    Ok((model, pending))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Tensor};
 use crate::model::decoder::{Decoder, DecoderConfig};
 use crate::model::positions::Grid;
-use crate::model::registry::Tables;
+use crate::model::registry::{Pending, Tables};
 use crate::model::{MediaTokens, Model, VisionTower};
 use crate::ops::rope::Heads;
 use crate::weights::index::Checkpoint;
@@ -20,6 +20,10 @@ use crate::weights::source::Source;
 impl VisionTower for vision::Vision {
     fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor> {
         vision::Vision::encode(self, gpu, pixel_values, grid)
+    }
+
+    fn prepare(&self, gpu: &Gpu) -> Result<Tensor> {
+        vision::Vision::prepare(self, gpu)
     }
 }
 
@@ -75,25 +79,20 @@ pub fn decoder_config(text: &config::TextConfig) -> DecoderConfig {
     }
 }
 
-/// Loads a checkpoint whose `config.json` is `config`.
+/// The model of a checkpoint whose `config.json` is `config`, before its weights are there.
 ///
 /// # Errors
 /// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn load(
-    gpu: &Gpu,
-    source: &dyn Source,
-    config: &[u8],
-    formats: &Formats,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Model> {
+pub async fn build(gpu: &Gpu, source: &dyn Source, config: &[u8], formats: &Formats) -> Result<(Model, Pending)> {
     let (config, tables) = tables(source, config).await?;
-    let (plan, mut loaded) = tables.load(gpu, source, formats, progress).await?;
+    let mut pending = tables.allocate(gpu, formats).await?;
+    let Pending { tables, plan, loaded } = &mut pending;
     let text = &config.text;
     let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
-    Ok(Model {
+    let model = Model {
         family: config::MODEL_TYPE,
-        decoder: Decoder::new(tables.decoder, config.tie_word_embeddings, &mut loaded)?,
-        vision: Some(Box::new(vision::Vision::new(config.vision.clone(), &mut loaded)?)),
+        decoder: Decoder::new(tables.decoder.clone(), config.tie_word_embeddings, loaded)?,
+        vision: Some(Box::new(vision::Vision::new(config.vision.clone(), loaded)?)),
         rope: text.rope(),
         media: MediaTokens {
             image: config.image_token_id,
@@ -105,5 +104,6 @@ pub async fn load(
         eos_token_ids: text.eos_token_ids.clone(),
         parameters: plan.parameters(),
         weight_bytes,
-    })
+    };
+    Ok((model, pending))
 }

@@ -90,6 +90,16 @@ impl Vision {
         })
     }
 
+    /// [`Vision::encode`] of a black picture of a few merged tokens, more than the matrix-vector kernel takes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare(&self, gpu: &Gpu) -> Result<Tensor> {
+        let side = 4 * self.config.spatial_merge_size as u32;
+        let grid = Grid::new(1, side, side);
+        self.encode(gpu, &vec![0.0; grid.count() * self.config.patch_len()], grid)
+    }
+
     /// Embeddings `[patches / merge², out_hidden_size]` of one image or video, in the order of its pads.
     ///
     /// `pixel_values` `[patches, channels * temporal * patch * patch]` in block-merged order, as the processor makes it.
