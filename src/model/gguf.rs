@@ -3,6 +3,8 @@
 //!
 //! llama.cpp: `gguf-py/gguf/constants.py` (keys, tensor names), `src/llama-vocab.cpp` (token types, pre-tokenizers).
 
+pub mod export;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
