@@ -215,10 +215,7 @@ impl Engine {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
         registry::read_config(source).await?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
-        let tokenizer_config = optional(source, "tokenizer_config.json").await?;
-        let chat_json = optional(source, "chat_template.json").await?;
-        let chat_jinja = optional(source, "chat_template.jinja").await?;
-        let template = ChatTemplate::find(tokenizer_config.as_deref(), chat_json.as_deref(), chat_jinja.as_deref())?;
+        let template = template(source).await?;
         let preprocessor = match optional(source, "preprocessor_config.json").await? {
             Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
             None => PreprocessorConfig::default(),
@@ -532,6 +529,17 @@ fn key(picture: &Picture, options: &ImageOptions) -> u64 {
     picture.rgb.hash(&mut hasher);
     (options.min_pixels, options.max_pixels, options.resized_height, options.resized_width).hash(&mut hasher);
     hasher.finish()
+}
+
+/// The chat template of a checkpoint.
+///
+/// # Errors
+/// Any error of the source; as [`ChatTemplate::find`].
+pub async fn template(source: &dyn Source) -> Result<ChatTemplate> {
+    let config = optional(source, "tokenizer_config.json").await?;
+    let json = optional(source, "chat_template.json").await?;
+    let jinja = optional(source, "chat_template.jinja").await?;
+    ChatTemplate::find(config.as_deref(), json.as_deref(), jinja.as_deref())
 }
 
 async fn optional(source: &dyn Source, file: &str) -> Result<Option<Vec<u8>>> {

@@ -19,7 +19,7 @@ pub enum Error {
         /// Where it was looked for.
         place: String,
     },
-    /// Reading failed below us: disk, network, permission.
+    /// Reading or writing failed below us: disk, network, permission.
     Io {
         /// The file or address.
         path: String,
@@ -230,7 +230,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Missing { what, place } => write!(f, "{what} is missing from {place}"),
-            Error::Io { path, message } => write!(f, "cannot read {path}: {message}"),
+            Error::Io { path, message } => write!(f, "cannot read or write {path}: {message}"),
             Error::Malformed { what, expected, found } => write!(f, "{what}: expected {expected}, found {found}"),
             Error::Shape { what, expected, found } => {
                 write!(f, "{what}: expected shape {expected:?}, found {found:?}")

@@ -44,6 +44,69 @@ fn trace_of_a_gguf_file_equals_transformers() {
     std::fs::remove_dir_all(elsewhere).unwrap();
 }
 
+/// A converted checkpoint, which finds its vision tower beside it, computes what transformers computes with the original.
+#[test]
+fn convert_writes_what_transformers_would_read() {
+    let home = std::env::temp_dir().join(format!("fanlight-convert-{}", std::process::id()));
+    std::fs::create_dir_all(&home).unwrap();
+    let out = path(&home.join("new.gguf"));
+    let convert = |model: &str, more: &[&str]| {
+        let run = fanlight(&[&["convert", "--model", model, "--out", &out], more].concat());
+        let text = [run.stdout, run.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(!text.contains("panicked"), "{text}");
+        (run.status.success(), text)
+    };
+    let names = || {
+        let mut names: Vec<String> =
+            std::fs::read_dir(&home).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let base = path(&folder("base"));
+    let (fine, text) = convert(&base, &[]);
+    assert!(fine && text.contains("F32      27 tensors"), "{text}");
+    assert_eq!(names(), ["mmproj-new.gguf", "new.gguf"]);
+    assert!(compare_traces(&["--model", &out], "base", None) > 4);
+    // What is there stays unless it may go.
+    let before = std::fs::read(&out).unwrap();
+    let (fine, text) = convert(&base, &["--quantize", "q8"]);
+    assert!(!fine && text.contains("new.gguf"), "{text}");
+    assert_eq!(std::fs::read(&out).unwrap(), before);
+    let (fine, text) = convert(&base, &["--quantize", "q8", "--force"]);
+    assert!(fine, "{text}");
+    for line in ["Q8_0     14 tensors", "blk.0.ffn_down.weight is F32: rows of 56 are no multiple of 32"] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    // From GGUF to GGUF, into the file itself.
+    let quantized = std::fs::read(&out).unwrap();
+    let (fine, text) = convert(&out, &["--force"]);
+    assert!(fine, "{text}");
+    assert!(std::fs::read(&out).unwrap() == quantized, "the same file");
+    assert_eq!(names(), ["mmproj-new.gguf", "new.gguf"], "nothing else");
+    // Another tower beside it, and a text model that has none.
+    let elsewhere = path(&home.join("mmproj-other.gguf"));
+    let (fine, text) = convert(&base, &["--force", "--mmproj-out", &elsewhere]);
+    assert!(fine && text.contains("name its vision tower with --mmproj"), "{text}");
+    let awq = path(&folder("../packed/awq"));
+    let (fine, text) = convert(&awq, &["--force", "--mmproj-out", &elsewhere]);
+    assert!(!fine && text.contains("--mmproj-out: expected a model with a vision tower"), "{text}");
+    // A checkpoint that breaks off half way leaves nothing.
+    let broken = home.join("broken");
+    std::fs::create_dir_all(&broken).unwrap();
+    for entry in std::fs::read_dir(folder("base")).unwrap().flatten() {
+        std::fs::copy(entry.path(), broken.join(entry.file_name())).unwrap();
+    }
+    let mut weights = std::fs::read(broken.join("model.safetensors")).unwrap();
+    let end = weights.len();
+    weights[end - 200_000..].fill(255); // NaNs
+    std::fs::write(broken.join("model.safetensors"), weights).unwrap();
+    let before = (std::fs::read(&out).unwrap(), names());
+    let (fine, text) = convert(&path(&broken), &["--force", "--quantize", "q4"]);
+    assert!(!fine && text.contains("NaN"), "{text}");
+    assert!((std::fs::read(&out).unwrap(), names()) == before, "{:?}", names());
+    std::fs::remove_dir_all(home).unwrap();
+}
+
 /// ORG/NAME is looked for where Python left it.
 #[test]
 fn inspect_finds_checkpoints_in_the_cache_of_the_hub() {

@@ -1,4 +1,4 @@
-//! The native command line: `fanlight ask | chat | trace | inspect`.
+//! The native command line: `fanlight ask | chat | trace | inspect | convert`.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> std::process::ExitCode {
@@ -19,7 +19,7 @@ mod native {
 
     use clap::{Args, Parser, Subcommand};
     use fanlight::chat::messages::{self, RawPart};
-    use fanlight::chat::{AskOptions, Content, Conversation, DEFAULT_CONTEXT, Engine, Hooks, Message, Part};
+    use fanlight::chat::{AskOptions, Content, Conversation, DEFAULT_CONTEXT, Engine, Hooks, Message, Part, template};
     use fanlight::error::in_words;
     use fanlight::generate::config::GenerationConfig;
     use fanlight::generate::estimate::{self, Weights, Wish, parse_bytes};
@@ -27,8 +27,11 @@ mod native {
     use fanlight::gpu::{Gpu, GpuOptions};
     use fanlight::image::{ImageOptions, Picture, decode};
     use fanlight::model::gguf::GgufModel;
+    use fanlight::model::gguf::export::{Export, Outgoing};
     use fanlight::model::registry;
+    use fanlight::text::ChatTemplate;
     use fanlight::weights::hub;
+    use fanlight::weights::output::NewFile;
     use fanlight::weights::plan::Limits;
     use fanlight::weights::safetensors;
     use fanlight::weights::source::{Directory, Source};
@@ -53,6 +56,8 @@ mod native {
         Trace(Trace),
         /// Show what a checkpoint is and what it takes.
         Inspect(Inspect),
+        /// Write a checkpoint as a GGUF file, quantized by --quantize; a vision tower goes to a file of its own.
+        Convert(Convert),
     }
 
     #[derive(Args)]
@@ -208,6 +213,21 @@ mod native {
         tensors: bool,
     }
 
+    #[derive(Args)]
+    struct Convert {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// The new file.
+        #[arg(long, value_name = "FILE.gguf")]
+        out: PathBuf,
+        /// The new file of the vision tower; mmproj-OUT beside the other one unless given.
+        #[arg(long, value_name = "FILE.gguf")]
+        mmproj_out: Option<PathBuf>,
+        /// Replace files that are there already.
+        #[arg(long)]
+        force: bool,
+    }
+
     pub fn main() -> ExitCode {
         if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
             // Without it Mesa's device-select layer prints an error for every device, harmless and confusing.
@@ -229,6 +249,7 @@ mod native {
                 Command::Chat(args) => chat(args).await,
                 Command::Trace(args) => trace(args).await,
                 Command::Inspect(args) => inspect(args).await,
+                Command::Convert(args) => convert(args).await,
             }
         });
         match result {
@@ -312,6 +333,19 @@ mod native {
         }
     }
 
+    /// Shows how far something is, to people.
+    fn progress(what: &'static str) -> impl FnMut(u64, u64) {
+        let show = std::io::stderr().is_terminal();
+        let mut percent = 0;
+        move |done, total| {
+            let now = (100 * done).checked_div(total).unwrap_or(100);
+            if show && now != percent {
+                percent = now;
+                eprint!("\r{what} {now} %{}", if now == 100 { "\n" } else { "" });
+            }
+        }
+    }
+
     /// A loaded checkpoint, the context to use with it, and max_pixels if that was chosen or asked for.
     struct Ready {
         engine: Engine,
@@ -334,16 +368,7 @@ mod native {
                 (chosen.formats, chosen.context_length, chosen.max_pixels)
             }
         };
-        let show = std::io::stderr().is_terminal();
-        let mut percent = 0;
-        let mut progress = |done: u64, total: u64| {
-            let now = (100 * done).checked_div(total).unwrap_or(100);
-            if show && now != percent {
-                percent = now;
-                eprint!("\rloading {now} %{}", if now == 100 { "\n" } else { "" });
-            }
-        };
-        let mut engine = Engine::load_as(&gpu, source, &formats, &mut progress).await?;
+        let mut engine = Engine::load_as(&gpu, source, &formats, &mut progress("loading")).await?;
         if let (Weights::Auto, Some(most)) = (args.quantize, max_pixels) {
             engine.lower_max_pixels(most);
         }
@@ -520,6 +545,94 @@ mod native {
         std::fs::write(&args.out, &bytes)
             .map_err(|e| Error::Io { path: args.out.display().to_string(), message: e.to_string() })?;
         eprintln!("{} tokens, {images} images, {} bytes to {}", n, bytes.len(), args.out.display());
+        Ok(())
+    }
+
+    async fn convert(args: Convert) -> Result<()> {
+        let place = Place::of(&args.model)?;
+        let source = &place.files;
+        let formats = &match args.model.quantize {
+            Weights::Fixed(formats) => formats,
+            Weights::Auto => {
+                let gguf = place.open().await?;
+                let source: &dyn Source = gguf.as_ref().map_or(source, |gguf| gguf as &dyn Source);
+                // For whatever device it will be: only the memory counts.
+                let limits = Limits { max_binding: u64::MAX, max_buffer: u64::MAX };
+                let wish = Wish {
+                    weights: Weights::Auto,
+                    context: DEFAULT_CONTEXT,
+                    max_pixels: None,
+                    memory: args.model.memory,
+                };
+                let chosen = estimate::of(source, limits, &wish).await?;
+                chosen.decisions.iter().for_each(|decision| println!("{decision}"));
+                chosen.check()?;
+                chosen.formats
+            }
+        };
+        let export = match &place.gguf {
+            Some((file, mmproj)) => Export::of_gguf(source, file, mmproj.as_deref(), formats).await?,
+            None => {
+                let template = match template(source).await {
+                    Ok(template) => Some(template),
+                    Err(Error::Missing { .. }) => None,
+                    Err(other) => return Err(other),
+                };
+                let name = args.model.model.file_name().and_then(|name| name.to_str()).unwrap_or("model");
+                let texts = template.as_ref().map(ChatTemplate::sources);
+                if texts.is_some_and(|(_, tools)| tools.is_some()) {
+                    println!("note: the chat template for tools is not kept");
+                }
+                Export::of_folder(source, formats, name, texts.map(|(text, _)| text)).await?
+            }
+        };
+        let out = args.out.file_name().and_then(|name| name.to_str());
+        let out = out.ok_or_else(|| Error::invalid("--out", "a file's name", args.out.display().to_string()))?;
+        let beside_out = args.out.with_file_name(format!("mmproj-{out}"));
+        let mmproj_out = args.mmproj_out.as_deref().unwrap_or(&beside_out);
+        if export.vision.is_none() && args.mmproj_out.is_some() {
+            return Err(Error::invalid("--mmproj-out", "a model with a vision tower", "a text model"));
+        }
+        if export.vision.is_some() && mmproj_out == args.out {
+            return Err(Error::invalid("--mmproj-out", "another file than --out", args.out.display().to_string()));
+        }
+        // The tower first, so that no text file is without its own.
+        let files: Vec<(&Outgoing, &Path)> =
+            export.vision.iter().map(|tower| (tower, mmproj_out)).chain([(&export.text, &*args.out)]).collect();
+        let total = files.iter().map(|(file, _)| file.source_bytes()).sum();
+        let (mut done, mut progress) = (0, progress("converting"));
+        let mut written = Vec::new();
+        for (_, path) in &files {
+            written.push(NewFile::create(path, args.force)?);
+        }
+        for ((file, _), new) in files.iter().zip(&mut written) {
+            let mut heard = |bytes: u64| {
+                done += bytes;
+                progress(done, total);
+            };
+            file.write(source, &mut |bytes| new.write(bytes), &mut heard).await?;
+        }
+        written.into_iter().try_for_each(NewFile::finish)?;
+        for (file, path) in files.into_iter().rev() {
+            println!("{}", path.display());
+            for (dtype, (count, bytes)) in file.totals()? {
+                println!("  {:<6} {count:>4} tensors {:>12}", dtype.name(), in_words(bytes));
+            }
+            for tensor in file.tensors() {
+                if let Some(remark) = &tensor.remark {
+                    println!("  {} is {}: {remark}", tensor.head.name, tensor.head.dtype);
+                }
+            }
+        }
+        export.notes.iter().for_each(|note| println!("note: {note}"));
+        // Whoever loads the new file takes the tower that lies beside it.
+        let tower = export.vision.as_ref().and(mmproj_out.file_name()).and_then(|name| name.to_str());
+        let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match (beside(folder, out), tower) {
+            (Ok(found), _) if found.as_deref() == tower => {}
+            (_, Some(_)) => println!("note: to load it, name its vision tower with --mmproj"),
+            (_, None) => println!("note: the mmproj*.gguf beside it would be taken for its vision tower"),
+        }
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //!
 //! llama.cpp: `gguf-py/gguf/constants.py` (keys, tensor names), `src/llama-vocab.cpp` (token types, pre-tokenizers).
 
+pub mod export;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -138,52 +140,73 @@ fn parts(gguf: &Gguf, file: &str) -> Result<Vec<String>> {
     }
 }
 
+/// Tensors outside the layers: llama.cpp's name and transformers'.
+const PLAIN: [(&str, &str); 10] = [
+    ("token_embd.weight", "model.language_model.embed_tokens.weight"),
+    ("output_norm.weight", "model.language_model.norm.weight"),
+    ("output.weight", "lm_head.weight"),
+    ("v.patch_embd.weight", "model.visual.patch_embed.proj.weight"),
+    ("v.patch_embd.weight.1", "model.visual.patch_embed.proj.weight.1"),
+    ("v.post_ln.weight", "model.visual.merger.ln_q.weight"),
+    ("mm.0.weight", "model.visual.merger.mlp.0.weight"),
+    ("mm.0.bias", "model.visual.merger.mlp.0.bias"),
+    ("mm.2.weight", "model.visual.merger.mlp.2.weight"),
+    ("mm.2.bias", "model.visual.merger.mlp.2.bias"),
+];
+/// Before a layer's number.
+const TEXT_LAYER: (&str, &str) = ("blk.", "model.language_model.layers.");
+/// Parts of the decoder's layers.
+const TEXT_PARTS: [(&str, &str); 9] = [
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+/// Before a block's number.
+const VISION_LAYER: (&str, &str) = ("v.blk.", "model.visual.blocks.");
+/// Parts of the vision tower's blocks.
+const VISION_PARTS: [(&str, &str); 10] = [
+    ("ln1", "norm1"),
+    ("attn_q", "attn.q"),
+    ("attn_k", "attn.k"),
+    ("attn_v", "attn.v"),
+    ("attn_qkv", "attn.qkv"),
+    ("attn_out", "attn.proj"),
+    ("ln2", "norm2"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
 /// The name that transformers gives a tensor; others keep theirs. Idempotent.
 pub fn canonical(name: &str) -> String {
-    let plain = match name {
-        "token_embd.weight" => "model.language_model.embed_tokens.weight",
-        "output_norm.weight" => "model.language_model.norm.weight",
-        "output.weight" => "lm_head.weight",
-        "v.patch_embd.weight" => "model.visual.patch_embed.proj.weight",
-        "v.patch_embd.weight.1" => "model.visual.patch_embed.proj.weight.1",
-        "v.post_ln.weight" => "model.visual.merger.ln_q.weight",
-        "mm.0.weight" => "model.visual.merger.mlp.0.weight",
-        "mm.0.bias" => "model.visual.merger.mlp.0.bias",
-        "mm.2.weight" => "model.visual.merger.mlp.2.weight",
-        "mm.2.bias" => "model.visual.merger.mlp.2.bias",
-        _ => return canonical_in_block(name).unwrap_or_else(|| name.to_owned()),
-    };
-    plain.to_owned()
+    renamed(name, |(gguf, ours)| (gguf, ours)).unwrap_or_else(|| name.to_owned())
 }
 
-fn canonical_in_block(name: &str) -> Option<String> {
-    let (vision, rest) = match name.strip_prefix("v.blk.") {
-        Some(rest) => (true, rest),
-        None => (false, name.strip_prefix("blk.")?),
+/// The name that llama.cpp gives a tensor of this canonical name, if it has one.
+pub fn gguf_name(canonical: &str) -> Option<String> {
+    renamed(canonical, |(gguf, ours)| (ours, gguf))
+}
+
+/// `name` by the tables, read in the direction that `way` turns them.
+fn renamed(name: &str, way: impl Fn((&'static str, &'static str)) -> (&'static str, &'static str)) -> Option<String> {
+    let find = |table: &[(&'static str, &'static str)], name: &str| {
+        table.iter().map(|pair| way(*pair)).find(|(from, _)| *from == name).map(|(_, to)| to)
     };
-    let (number, rest) = rest.split_once('.')?;
-    let (part, kind) = rest.rsplit_once('.')?;
-    let part = match (vision, part) {
-        (false, "attn_norm") => "input_layernorm",
-        (false, "attn_q") => "self_attn.q_proj",
-        (false, "attn_k") => "self_attn.k_proj",
-        (false, "attn_v") => "self_attn.v_proj",
-        (false, "attn_output") => "self_attn.o_proj",
-        (false, "ffn_norm") => "post_attention_layernorm",
-        (true, "ln1") => "norm1",
-        (true, "attn_q") => "attn.q",
-        (true, "attn_k") => "attn.k",
-        (true, "attn_v") => "attn.v",
-        (true, "attn_qkv") => "attn.qkv",
-        (true, "attn_out") => "attn.proj",
-        (true, "ln2") => "norm2",
-        (_, "ffn_gate") => "mlp.gate_proj",
-        (_, "ffn_up") => "mlp.up_proj",
-        (_, "ffn_down") => "mlp.down_proj",
-        _ => return None,
-    };
-    let tower = if vision { "model.visual.blocks" } else { "model.language_model.layers" };
-    Some(format!("{tower}.{number}.{part}.{kind}"))
+    if let Some(plain) = find(&PLAIN, name) {
+        return Some(plain.to_owned());
+    }
+    [(VISION_LAYER, &VISION_PARTS[..]), (TEXT_LAYER, &TEXT_PARTS[..])].into_iter().find_map(|(layer, parts)| {
+        let (from, to) = way(layer);
+        let (number, rest) = name.strip_prefix(from)?.split_once('.')?;
+        let (part, kind) = rest.rsplit_once('.')?;
+        Some(format!("{to}{number}.{}.{kind}", find(parts, part)?))
+    })
 }
 
 /// `config.json` of the decoder.
@@ -425,6 +448,8 @@ mod tests {
         ] {
             assert_eq!(canonical(gguf), ours);
             assert_eq!(canonical(ours), ours);
+            let back = gguf_name(ours);
+            assert_eq!(back.as_deref(), (gguf != ours).then_some(gguf));
         }
     }
 
@@ -432,7 +457,7 @@ mod tests {
     fn parts_of_a_split_file() {
         let gguf = |count| Gguf {
             metadata: BTreeMap::from([("split.count".to_owned(), Value::Int(count))]),
-            tensors: Vec::new(),
+            ..Gguf::default()
         };
         let names = parts(&gguf(3), "m-00001-of-00003.gguf").unwrap();
         assert_eq!(names, ["m-00002-of-00003.gguf", "m-00003-of-00003.gguf"]);

@@ -125,6 +125,11 @@ impl ChatTemplate {
         found.compiled()
     }
 
+    /// The template itself, and the one for tools if that is another.
+    pub fn sources(&self) -> (&str, Option<&str>) {
+        (&self.default, self.tool_use.as_deref())
+    }
+
     /// One template, a list of `{name, template}`, or an object of templates by name.
     fn named(json: &Json, file: &str) -> Result<Self> {
         let pairs: Vec<(Option<&str>, Option<&str>)> = match json {

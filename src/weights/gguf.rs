@@ -45,10 +45,12 @@ pub enum Value {
 }
 
 /// What a GGUF file says before its data.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gguf {
     /// Metadata by key.
     pub metadata: BTreeMap<String, Value>,
+    /// Keys in the file's order, and where its bytes have their values (the type before it included).
+    pub places: Vec<(String, Range<u64>)>,
     /// The tensors, in the file's order; shapes are outermost first, as everywhere here (GGUF writes them innermost
     /// first). A tensor of a type that is not a [`Dtype`] has an empty range.
     pub tensors: Vec<TensorInfo>,
@@ -361,13 +363,15 @@ impl<'a> Cursor<'a> {
             let expected = format!("at most {MAX_TENSORS} tensors and {MAX_ENTRIES} metadata entries");
             return self.bad(expected, format!("{tensor_count} and {entries}"));
         }
-        let mut metadata = BTreeMap::new();
+        let (mut metadata, mut places) = (BTreeMap::new(), Vec::new());
         for _ in 0..entries {
             let key = self.name()?;
+            let start = self.at as u64;
             let value = self.value()?;
             if metadata.contains_key(&key) {
                 return self.bad("metadata keys that occur once", brief(&key));
             }
+            places.push((key.clone(), start..self.at as u64));
             metadata.insert(key, value);
         }
         let mut tensors = self.room(tensor_count, 24)?;
@@ -379,7 +383,7 @@ impl<'a> Cursor<'a> {
             }
             tensors.push(tensor);
         }
-        let mut gguf = Gguf { metadata, tensors };
+        let mut gguf = Gguf { metadata, places, tensors };
         self.place(&mut gguf)?;
         Ok(gguf)
     }

@@ -96,6 +96,13 @@ impl Quantization {
         if self.bits == 4 { Layout::G4 { group } } else { Layout::G8 { group } }
     }
 
+    /// Whether every zero in these words of `qzeros` is the middle of the codes, 8 or 128: signed numbers in disguise.
+    pub fn symmetric(&self, qzeros: &[u32]) -> bool {
+        let middle = (1u32 << (self.bits - 1)) - u32::from(self.zeros_less_one);
+        let word = (0..self.per_word()).fold(0u32, |word, n| word | middle << (n * self.bits));
+        qzeros.iter().all(|zeros| *zeros == word)
+    }
+
     /// Groups in a layer of `cols` inputs.
     fn groups(&self, cols: usize) -> usize {
         self.group.map_or(1, |n| cols.div_ceil(n))

@@ -203,7 +203,7 @@ pub struct PackedCopy {
 }
 
 impl PackedCopy {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.spans().map(len).fold(0, u64::saturating_add)
     }
 
@@ -263,15 +263,15 @@ pub fn plan(
 }
 
 /// A piece found in the checkpoint.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     piece: &'a Piece,
-    dtype: Dtype,
-    file: &'a str,
-    range: Range<u64>,
+    pub(super) dtype: Dtype,
+    pub(super) file: &'a str,
+    pub(super) range: Range<u64>,
 }
 
 /// A piece of a matrix: as rows of one tensor, or packed in several.
-enum Stored<'a> {
+pub(super) enum Stored<'a> {
     Rows(Found<'a>),
     Packed { piece: &'a Piece, quantization: Quantization, copy: PackedCopy },
 }
@@ -321,7 +321,7 @@ fn shaped<'a>(
 }
 
 /// A piece of a matrix, which may be packed where the checkpoint has no tensor of its name.
-fn find_stored<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Stored<'a>> {
+pub(super) fn find_stored<'a>(checkpoint: &'a Checkpoint, piece: &'a Piece) -> Result<Stored<'a>> {
     let base = piece.tensor.strip_suffix(".weight");
     let (Some(base), Some(quantization), None) = (base, checkpoint.quantization, checkpoint.get(&piece.tensor)) else {
         return find(checkpoint, piece).map(Stored::Rows);
@@ -782,17 +782,19 @@ impl Rows<'_> {
     }
 }
 
+/// Little-endian words.
+pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
 /// The rows of a packed layer. Its codes pass in pieces of `chunk_bytes`; the rows are in memory until they are complete.
-async fn turn(
+pub(super) async fn turn(
     quantization: &Quantization,
     copy: &PackedCopy,
     source: &dyn Source,
     chunk_bytes: u64,
     heard: &mut dyn FnMut(u64),
 ) -> Result<Vec<u8>> {
-    let words = |bytes: &[u8]| -> Vec<u32> {
-        bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-    };
     let mut small = Vec::new();
     for span in [&copy.scales, &copy.qzeros].into_iter().chain(&copy.g_idx) {
         small.push(read_exact(source, &span.file, span.range.clone()).await?);

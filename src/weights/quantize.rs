@@ -95,25 +95,45 @@ pub fn convert_row(dtype: Dtype, layout: Layout, src: &[u8], cols: usize, out: &
     if layout == dtype.layout() {
         return repack_row(dtype, src, cols, out);
     }
+    let Some(target) = blocks_of(layout) else {
+        return Err(Error::invalid("row", "floats to become q8 or q4", layout.name()));
+    };
+    // Blocks of the file format, which repack_row then takes apart: one place knows the planes.
+    let mut row = Vec::new();
+    quantize_row(dtype, target, src, cols, &mut row)?;
+    repack_row(target, &row, cols.div_ceil(BLOCK) * BLOCK, out)
+}
+
+/// The type of a file's blocks that lie on the device in this layout, for those that floats can become.
+pub fn blocks_of(layout: Layout) -> Option<Dtype> {
+    match layout {
+        Layout::Q8 => Some(Dtype::Q8_0),
+        Layout::Q4 => Some(Dtype::Q4_1),
+        _ => None,
+    }
+}
+
+/// Appends one row of `cols` floats of type `dtype` as blocks of `target`, the last one filled up.
+///
+/// # Errors
+/// [`Error::Malformed`] for a weight that is infinite or no number, [`Error::Invalid`] for a row of another length or a
+/// target other than Q8_0 and Q4_1.
+pub fn quantize_row(dtype: Dtype, target: Dtype, src: &[u8], cols: usize, out: &mut Vec<u8>) -> Result<()> {
     let values = dtype.to_f32(src)?;
-    if values.len() != cols || !matches!(layout, Layout::Q8 | Layout::Q4) {
-        let expected = format!("{cols} floats to become q8 or q4");
-        return Err(Error::invalid("row", expected, format!("{} to become {layout}", values.len())));
+    if values.len() != cols || !matches!(target, Dtype::Q8_0 | Dtype::Q4_1) {
+        let expected = format!("{cols} floats to become Q8_0 or Q4_1");
+        return Err(Error::invalid("row", expected, format!("{} to become {target}", values.len())));
     }
     if let Some(bad) = values.iter().find(|x| !x.is_finite()) {
         return Err(Error::malformed("weights", "finite numbers", bad.to_string()));
     }
-    // Blocks of the file format, which repack_row then takes apart: one place knows the planes.
-    let target = if layout == Layout::Q8 { Dtype::Q8_0 } else { Dtype::Q4_1 };
-    let blocks = cols.div_ceil(BLOCK);
-    let mut row = Vec::with_capacity(blocks * target.block_bytes() as usize);
     for block in values.chunks(BLOCK) {
-        match layout {
-            Layout::Q8 => encode_q8(block, &mut row),
-            _ => encode_q4(block, &mut row),
+        match target {
+            Dtype::Q8_0 => encode_q8(block, out),
+            _ => encode_q4(block, out),
         }
     }
-    repack_row(target, &row, blocks * BLOCK, out)
+    Ok(())
 }
 
 /// One block of Q8_0; missing elements are zero.
