@@ -4,7 +4,6 @@
 //! [`plan`] decides which bytes go to which buffer and streams them there. Nothing here names wgpu.
 
 pub mod gguf;
-pub mod hub;
 pub mod index;
 pub mod packed;
 pub mod plan;

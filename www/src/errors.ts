@@ -8,6 +8,8 @@ export type ErrorCode =
   | "gpu" // the driver refused something
   | "io" // a source of bytes did not keep its word
   | "network"
+  | "auth" // the server wants a token, or refuses this one
+  | "integrity" // a download is not the file that was listed
   | "cors"
   | "not_found"
   | "bad_model"
