@@ -10,12 +10,12 @@ use crate::{Outcome, USAGE};
 
 /// The targets, and how many inputs each is given in `cargo xtask test`: a few seconds' worth.
 const TARGETS: [(&str, u64); 6] = [
-    ("safetensors", 200_000),
-    ("gguf", 20_000),
-    ("tokenizer", 5_000),
-    ("template", 10_000),
-    ("config", 50_000),
-    ("index", 50_000),
+    ("safetensors", 100_000),
+    ("gguf", 4_000),
+    ("tokenizer", 2_000),
+    ("template", 5_000),
+    ("config", 15_000),
+    ("index", 30_000),
 ];
 
 /// What cargo-fuzz gives the compiler, without the sanitizer.
