@@ -765,7 +765,7 @@ mod tests {
             "{{ 'x' * 99999999 }}",
             "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
             "{% for i in range(9000) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 4 }}{% endfor %}",
-            // Found by fuzzing under a budget: small values that are gigabytes when they are written out.
+            // Written by hand for the fuzz target's budget: small values that are gigabytes when they are written out.
             "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
             "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
             "{% set ns = namespace(x='\"' * 9000) %}{% for i in range(30) %}{% set ns.x = ns.x | tojson %}{% endfor %}",
