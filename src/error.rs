@@ -26,6 +26,29 @@ pub enum Error {
         /// The system's own words.
         message: String,
     },
+    /// A server could not be reached, or did not answer as one of its kind does.
+    Network {
+        /// The address, without its query: that of a signed link is a secret.
+        url: String,
+        /// What happened.
+        message: String,
+    },
+    /// A server wants to know who asks, or knows it and refuses.
+    Auth {
+        /// What was asked for, and where.
+        what: String,
+        /// The server's answer, and whether a token was sent.
+        message: String,
+    },
+    /// A download is not the file that the repository lists. Nothing of it was kept.
+    Integrity {
+        /// The file.
+        what: String,
+        /// Length or digest in the list.
+        expected: String,
+        /// What came.
+        found: String,
+    },
     /// A file of the checkpoint is malformed: truncated, hostile, or not what its name says.
     Malformed {
         /// The file, and where in it if known.
@@ -142,6 +165,9 @@ impl Error {
         match self {
             Error::Missing { .. } => "not_found",
             Error::Io { .. } => "io",
+            Error::Network { .. } => "network",
+            Error::Auth { .. } => "auth",
+            Error::Integrity { .. } => "integrity",
             Error::Malformed { .. } | Error::Shape { .. } | Error::Dtype { .. } | Error::Template { .. } => "bad_model",
             Error::UnsupportedModel { .. } => "unsupported",
             Error::Image { .. } | Error::AspectRatio { .. } => "bad_image",
@@ -161,6 +187,11 @@ impl Error {
         match self {
             Error::Missing { .. } => "Check that the folder is a complete Hugging Face checkpoint.",
             Error::Io { .. } => "Check the path or the connection, then try again.",
+            Error::Network { .. } => "Check the connection and the address, then try again; what has arrived is kept.",
+            Error::Auth { .. } => {
+                "If the model asks for it, accept its terms on its page; then set HF_TOKEN or run `hf auth login`."
+            }
+            Error::Integrity { .. } => "Try again; if it stays so, something on the way to the server changes files.",
             Error::Malformed { .. } => "Download the file again; if it stays so, the checkpoint is broken.",
             Error::Shape { .. } | Error::Dtype { .. } => "The weights do not belong to this config.json.",
             Error::Template { .. } => "Check the checkpoint's chat template.",
@@ -183,7 +214,14 @@ impl Error {
 
     /// Whether the same call may succeed later without any change.
     pub fn retryable(&self) -> bool {
-        matches!(self, Error::Io { .. } | Error::DeviceLost { .. } | Error::OutOfMemory { .. })
+        matches!(
+            self,
+            Error::Io { .. }
+                | Error::Network { .. }
+                | Error::Integrity { .. }
+                | Error::DeviceLost { .. }
+                | Error::OutOfMemory { .. }
+        )
     }
 
     /// The same with a hint that knows the numbers, if memory was what ran out and nobody nearer has said more.
@@ -231,7 +269,11 @@ impl fmt::Display for Error {
         match self {
             Error::Missing { what, place } => write!(f, "{what} is missing from {place}"),
             Error::Io { path, message } => write!(f, "cannot read or write {path}: {message}"),
-            Error::Malformed { what, expected, found } => write!(f, "{what}: expected {expected}, found {found}"),
+            Error::Network { url, message } => write!(f, "{url}: {message}"),
+            Error::Auth { what, message } => write!(f, "{what}: {message}"),
+            Error::Malformed { what, expected, found } | Error::Integrity { what, expected, found } => {
+                write!(f, "{what}: expected {expected}, found {found}")
+            }
             Error::Shape { what, expected, found } => {
                 write!(f, "{what}: expected shape {expected:?}, found {found:?}")
             }

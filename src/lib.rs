@@ -2,9 +2,9 @@
 //!
 //! Rooms in reading order; a room imports only from those before it (`tests/architecture.rs` holds it to that):
 //! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`] and [`text`]
-//! stand beside [`model`].
+//! stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`].
 //!
-//! What it does not do yet: loading from the Hub, families other than Qwen2.5-VL and Qwen2's text models, video.
+//! What it does not do yet: loading from the Hub in the browser, families other than Qwen2.5-VL and Qwen2's text models, video.
 //!
 //! ```no_run
 //! use fanlight::chat::{AskOptions, Engine, Hooks, Message};
@@ -28,6 +28,8 @@ pub mod dtype;
 pub mod error;
 pub mod generate;
 pub mod gpu;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod hub;
 pub mod image;
 pub mod model;
 pub mod ops;

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 /// Each room and the rooms that it may name.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("error", &[]),
     ("dtype", &["error"]),
     ("weights", &["error", "dtype"]),
+    ("hub", &["error", "weights"]),
     ("gpu", &["error", "dtype", "weights"]),
     ("ops", &["error", "dtype", "weights", "gpu"]),
     ("image", &["error"]),
@@ -21,7 +22,8 @@ const ROOMS: [(&str, &[&str]); 12] = [
 ];
 
 /// Rooms that are there from the first release on.
-const FOUNDED: [&str; 10] = ["error", "dtype", "weights", "gpu", "ops", "image", "text", "model", "generate", "chat"];
+const FOUNDED: [&str; 11] =
+    ["error", "dtype", "weights", "hub", "gpu", "ops", "image", "text", "model", "generate", "chat"];
 
 /// A source file: where it is, which room it belongs to, and its code without comments and literals.
 struct File {
@@ -199,6 +201,10 @@ fn only_some_places_know_the_target() {
 fn nothing_that_a_browser_lacks() {
     for word in ["Instant", "SystemTime", "thread", "block_on", "pollster"] {
         only_in(word, &["src/bin/"]);
+    }
+    // The network and locks of a native program, behind a `cfg` of lib.rs.
+    for word in ["ureq", "fs4", "sha1", "sha2"] {
+        only_in(word, &["src/hub/"]);
     }
     for word in ["wasm_bindgen", "js_sys", "web_sys"] {
         only_in(word, &["src/gpu/", "src/web"]);

@@ -122,6 +122,7 @@ fn inspect_finds_checkpoints_in_the_cache_of_the_hub() {
     let run = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
         command.args(args).env_remove("HF_HUB_CACHE").env_remove("HUGGINGFACE_HUB_CACHE").env("HF_HOME", &home);
+        command.env("HF_HUB_OFFLINE", "1");
         command.output().expect("the binary runs")
     };
     let found = run(&["inspect", "--model", "test/base"]);

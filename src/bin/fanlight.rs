@@ -15,7 +15,7 @@ mod native {
     use std::path::{Path, PathBuf};
     use std::process::ExitCode;
     use std::rc::Rc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use clap::{Args, Parser, Subcommand};
     use fanlight::chat::messages::{self, RawPart};
@@ -25,12 +25,12 @@ mod native {
     use fanlight::generate::estimate::{self, Weights, Wish, parse_bytes};
     use fanlight::generate::sampler::SamplingParams;
     use fanlight::gpu::{Gpu, GpuOptions};
+    use fanlight::hub::{self, Options, Progress, Snapshot, Want, Watch};
     use fanlight::image::{ImageOptions, Picture, decode};
     use fanlight::model::gguf::GgufModel;
     use fanlight::model::gguf::export::{Export, Outgoing};
     use fanlight::model::registry;
     use fanlight::text::ChatTemplate;
-    use fanlight::weights::hub;
     use fanlight::weights::output::NewFile;
     use fanlight::weights::plan::Limits;
     use fanlight::weights::safetensors;
@@ -62,15 +62,25 @@ mod native {
 
     #[derive(Args)]
     struct ModelArgs {
-        /// Checkpoint folder in Hugging Face layout, a .gguf file, or ORG/NAME of a checkpoint in the Hub's cache.
+        /// Checkpoint folder in Hugging Face layout, a .gguf file, or ORG/NAME on the Hub, downloaded into its cache.
         #[arg(long, value_name = "DIR|FILE.gguf|ORG/NAME")]
         model: PathBuf,
         /// Branch, tag or commit of ORG/NAME.
         #[arg(long, default_value = "main")]
         revision: String,
-        /// The vision tower of a .gguf file; found by itself if it is the only mmproj*.gguf beside it.
+        /// Which GGUF file of ORG/NAME, if it has several.
+        #[arg(long, value_name = "NAME.gguf")]
+        file: Option<String>,
+        /// The vision tower of a .gguf file (of ORG/NAME: its name there); found by itself if it is the only mmproj*.gguf
+        /// beside it.
         #[arg(long, value_name = "FILE.gguf")]
         mmproj: Option<PathBuf>,
+        /// Server to download from [env: HF_ENDPOINT] [default: https://huggingface.co].
+        #[arg(long, value_name = "URL")]
+        endpoint: Option<String>,
+        /// Use what the Hub's cache has and make no request [env: HF_HUB_OFFLINE].
+        #[arg(long)]
+        offline: bool,
         /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8; auto chooses,
         /// together with the context and max_pixels, what fits --memory.
         #[arg(long, value_name = "FORMATS|auto", default_value = "keep")]
@@ -275,12 +285,16 @@ mod native {
     impl Place {
         fn of(args: &ModelArgs) -> Result<Self> {
             let model = &args.model;
+            if let Some(file) = args.file.as_ref().filter(|_| model.exists()) {
+                let expected = "no --file, as --model is on this machine: name the .gguf file itself";
+                return Err(Error::invalid("file", expected, file));
+            }
             if model.is_dir() && args.mmproj.is_none() {
                 return Ok(Place { files: Directory::new(model), gguf: None });
             }
             let name = model.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".gguf"));
             let Some(name) = name.filter(|_| model.is_file()) else {
-                return Place::in_cache(args);
+                return Place::on_hub(args);
             };
             let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut files = Directory::new(folder);
@@ -294,18 +308,26 @@ mod native {
             Ok(Place { files, gguf: Some((name.to_owned(), mmproj)) })
         }
 
-        /// A checkpoint that Python has downloaded.
-        fn in_cache(args: &ModelArgs) -> Result<Self> {
+        /// A repository of the Hub: from the cache, and from the network what is not there.
+        fn on_hub(args: &ModelArgs) -> Result<Self> {
             let name = args.model.display().to_string();
-            let cache = hub::cache_folder(|name| std::env::var(name).ok());
-            let place = "the file system (a folder or a .gguf file was expected)";
-            let (Some(cache), true) = (cache, hub::check_repo(&name).is_ok() && !args.model.exists()) else {
-                return Err(Error::missing(name, place));
-            };
-            match hub::snapshot(&cache, &name, &args.revision)? {
-                Some(folder) => Ok(Place { files: Directory::new(folder), gguf: None }),
-                None => Err(Error::missing(name, format!("{place} and the Hub's cache {}", cache.display()))),
+            if hub::cache::check_repo(&name).is_err() || args.model.exists() {
+                return Err(Error::missing(name, "the file system (a folder or a .gguf file was expected)"));
             }
+            let mut options = Options::from_env(|name| std::env::var(name).ok())?;
+            options.endpoint = args.endpoint.clone().unwrap_or(options.endpoint);
+            // One word alone is more likely a folder mistyped than one of the Hub's oldest repositories.
+            options.offline |= args.offline || !name.contains('/');
+            let mmproj = args.mmproj.as_ref().map(|path| path.display().to_string());
+            let want = Want { file: args.file.clone(), mmproj };
+            let found = hub::checkpoint(&options, &name, &args.revision, &want, &mut Teller::new());
+            let Snapshot { folder, gguf } = found.map_err(|error| match error {
+                Error::Missing { what, place } => {
+                    Error::missing(what, format!("{place}, and there is no folder or .gguf file of that name"))
+                }
+                other => other,
+            })?;
+            Ok(Place { files: Directory::new(folder), gguf })
         }
 
         /// The GGUF files as a checkpoint folder, if that is what there is.
@@ -314,6 +336,60 @@ mod native {
                 Some((file, mmproj)) => GgufModel::open(&self.files, file, mmproj.as_deref()).await.map(Some),
                 None => Ok(None),
             }
+        }
+    }
+
+    /// Tells the person at the terminal how far a download is.
+    struct Teller {
+        /// When this file began, its bytes that were there then, and when it was last spoken of.
+        begin: Option<(Instant, u64, Instant)>,
+        file: String,
+    }
+
+    impl Teller {
+        fn new() -> Self {
+            Teller { begin: None, file: String::new() }
+        }
+    }
+
+    impl Watch for Teller {
+        fn pause(&mut self, time: Duration, error: &Error) {
+            self.note(&format!("{error}; trying again in {:.0} s", time.as_secs_f64().ceil()));
+            std::thread::sleep(time);
+        }
+
+        fn progress(&mut self, progress: &Progress<'_>) {
+            if !std::io::stderr().is_terminal() {
+                return;
+            }
+            let now = Instant::now();
+            if self.file != progress.file {
+                self.file = progress.file.to_owned();
+                self.begin = None;
+            }
+            let complete = progress.done == progress.size;
+            let (begin, before, said) = self.begin.unwrap_or((now, progress.done, now));
+            if self.begin.is_some() && !complete && now - said < Duration::from_millis(200) {
+                return;
+            }
+            self.begin = Some((begin, before, now));
+            let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+            // A download that starts over has less than it began with.
+            let came = mib(progress.done.saturating_sub(before));
+            let rate = came / (now - begin).as_secs_f64().max(0.001);
+            eprint!(
+                "\r\x1b[K{} {:.1} of {:.1} MiB, {rate:.1} MiB/s (all: {:.1} of {:.1}){}",
+                progress.file,
+                mib(progress.done),
+                mib(progress.size),
+                mib(progress.all_done),
+                mib(progress.all),
+                if complete { "\n" } else { "" }
+            );
+        }
+
+        fn note(&mut self, text: &str) {
+            eprintln!("{}{text}", if self.begin.is_some() { "\n" } else { "" });
         }
     }
 

@@ -185,7 +185,7 @@ impl ChatTemplate {
         });
         let guard = guard.clone();
         environment.add_filter("tojson", move |value: &Value, options: Kwargs| -> Result<String, minijinja::Error> {
-            let mut dump = Dump::new(&guard, &options)?;
+            let mut dump = Dump::new(&guard, &options, MAX_OUTPUT + 4 * input)?;
             dump.value(value, 0)?;
             Ok(dump.out)
         });
@@ -250,11 +250,30 @@ impl ChatTemplate {
         };
         let environment = self.environment(&guard, input)?;
         let template = environment.template_from_named_str(NAME, source).map_err(|e| failed(e.to_string()))?;
-        let text = template.render(pairs(context)).map_err(|e| failed(e.to_string()))?;
-        if text.len() > MAX_OUTPUT + 4 * input {
-            return Err(failed(format!("expected at most {} bytes, found {}", MAX_OUTPUT + 4 * input, text.len())));
-        }
+        let mut out = Bounded { bytes: Vec::new(), limit: MAX_OUTPUT + 4 * input };
+        template.render_captured_to(pairs(context), &mut out).map_err(|e| failed(e.to_string()))?;
+        let text = String::from_utf8(out.bytes).map_err(|e| failed(e.to_string()))?;
         Ok(RenderedPrompt::cut(&text, &guard.tokens, |text| guard.remove(text)))
+    }
+}
+
+/// A prompt that is being written, and its greatest length: a small value may take up gigabytes when it is written out.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.len() > self.limit - self.bytes.len() {
+            return Err(std::io::Error::other(format!("expected at most {} bytes, found more", self.limit)));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -374,19 +393,21 @@ struct Dump<'a> {
     separator: String,
     colon: String,
     out: String,
+    /// Longest text: a list may hold the same list twice, and that one again.
+    limit: usize,
 }
 
 impl<'a> Dump<'a> {
     /// With the keyword arguments of the filter.
-    fn new(guard: &'a Guard, options: &Kwargs) -> Result<Self, minijinja::Error> {
+    fn new(guard: &'a Guard, options: &Kwargs, limit: usize) -> Result<Self, minijinja::Error> {
         let refuse =
             |what: &str| minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson: expected {what}"));
         let indent = match options.get::<Option<Value>>("indent")?.filter(|value| !value.is_none()) {
             None => None,
             Some(value) => match (value.as_str(), value.as_i64()) {
-                (Some(text), _) => Some(text.to_owned()),
+                (Some(text), _) if text.len() <= MAX_DEPTH => Some(text.to_owned()),
                 (_, Some(spaces)) => Some(" ".repeat(spaces.clamp(0, 16) as usize)),
-                _ => return Err(refuse("a number or a string as indent")),
+                _ => return Err(refuse("a number or a short string as indent")),
             },
         };
         let (separator, colon) = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
@@ -397,7 +418,7 @@ impl<'a> Dump<'a> {
         let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
         let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
         options.assert_all_used()?;
-        Ok(Self { guard, ensure_ascii, sort_keys, indent, separator, colon, out: String::new() })
+        Ok(Self { guard, ensure_ascii, sort_keys, indent, separator, colon, out: String::new(), limit })
     }
 
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
@@ -405,13 +426,21 @@ impl<'a> Dump<'a> {
         if depth > MAX_DEPTH {
             return refuse(format!("tojson: expected at most {MAX_DEPTH} levels"));
         }
+        // Each item takes a byte, so that neither text nor items go far beyond the limit.
+        let long = match value.kind() {
+            ValueKind::String => value.as_str().map_or(0, str::len),
+            _ => value.len().unwrap_or(0),
+        };
+        if long > self.limit.saturating_sub(self.out.len()) {
+            return refuse(format!("tojson: expected at most {} bytes, found more", self.limit));
+        }
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.out.push_str(&number(value)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
+                let items: Vec<Value> = value.try_iter()?.take(self.limit + 1).collect();
                 self.list('[', ']', items.len(), depth, |dump, i| dump.value(&items[i], depth + 1))?;
             }
             ValueKind::Map => {
@@ -741,6 +770,13 @@ mod tests {
             "{{ 'x' * 99999999 }}",
             "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
             "{% for i in range(9000) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 4 }}{% endfor %}",
+            // Written by hand for the fuzz target's budget: small values that are gigabytes when they are written out.
+            "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+            "{% set ns = namespace(x='\"' * 9000) %}{% for i in range(30) %}{% set ns.x = ns.x | tojson %}{% endfor %}",
+            "{{ range(99999) | list | tojson(indent='xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx') }}",
+            "{{ [1] | tojson(indent='x' * 65) }}",
+            "{{ ([1] * 99999999) | tojson }}",
             &"x".repeat(MAX_SOURCE + 1),
             &"{% if true %}".repeat(5000),
             &format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)),

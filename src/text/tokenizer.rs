@@ -39,6 +39,13 @@ enum Class {
 /// Ids are below this: three times the largest vocabulary there is. Keeps a hostile file from asking for gigabytes.
 const MAX_IDS: u32 = 1 << 20;
 
+/// Longest patterns of the pre-tokenizer, all of them together, in bytes: the longest in use have 500.
+const MAX_PATTERNS: usize = 2048;
+/// Most patterns.
+const MAX_SPLITS: usize = 16;
+/// Most repetitions that counts in the patterns (`{1,3}`) multiply to. A class such as `\w` takes about 60 KB each time.
+const MAX_REPEATS: u64 = 64;
+
 /// `tokenizer.json`. What is not here does not matter to us: truncation and padding, and the post-processor, which adds
 /// nothing when special tokens are not asked for.
 #[derive(Deserialize)]
@@ -110,7 +117,7 @@ impl Tokenizer {
     /// [`Error::Malformed`]: no JSON of that shape, a merge of unknown tokens, ids that are too high or used twice.
     /// [`Error::UnsupportedModel`]: anything but byte-level BPE with NFC or no normalisation, or added tokens that
     /// match by other rules than their exact text (`lstrip`, `rstrip`, `single_word`, or `normalized` with text that
-    /// normalisation could change).
+    /// normalisation could change), or split patterns that could take more than some tens of megabytes.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         let file: File = serde_json::from_slice(bytes).map_err(|e| malformed("the keys of a BPE tokenizer", e))?;
         let nfc = normalizer(file.normalizer.as_ref())?;
@@ -296,8 +303,30 @@ fn pre_tokenizer(part: Option<Value>) -> Result<(Vec<Split>, ByteLevel)> {
     if byte_level.add_prefix_space {
         return Err(unsupported("no prefix space", "add_prefix_space"));
     }
+    check_patterns(&steps)?;
     let split = |step: Value| serde_json::from_value(step).map_err(|e| malformed("a Split pre-tokenizer", e));
     Ok((steps.into_iter().map(split).collect::<Result<_>>()?, byte_level))
+}
+
+/// Refuses patterns that could take more than some tens of megabytes to compile: the limit of the regex crate holds for
+/// each of them, and there may be any number.
+fn check_patterns(steps: &[Value]) -> Result<()> {
+    let (mut length, mut repeats) = (0, 1u64);
+    for pattern in steps.iter().filter_map(|step| step["pattern"].as_object()).flat_map(|pattern| pattern.values()) {
+        let pattern = pattern.as_str().unwrap_or_default();
+        length += pattern.len();
+        for count in pattern.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
+            let most = count.split(',').filter_map(|digits| digits.trim().parse::<u64>().ok()).max();
+            repeats = repeats.saturating_mul(most.unwrap_or(1).max(1));
+        }
+    }
+    if length > MAX_PATTERNS || repeats > MAX_REPEATS || steps.len() > MAX_SPLITS {
+        let expected =
+            format!("at most {MAX_SPLITS} split patterns of {MAX_PATTERNS} bytes and {MAX_REPEATS} repetitions in all");
+        let found = format!("{} of {length} bytes and {repeats} repetitions", steps.len());
+        return Err(unsupported(&expected, found));
+    }
+    Ok(())
 }
 
 fn check_added(token: &Added, vocab: &Vocab) -> Result<()> {
@@ -363,6 +392,25 @@ fn alphabet() -> HashMap<char, u8> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// Written by hand for the fuzz target's budget: ten patterns `\w{80}` took 51 MB and 2.7 s there, thirty broke it.
+    #[test]
+    fn patterns_that_cost_too_much() {
+        let with = |patterns: &[&str]| {
+            let split =
+                |p: &&str| json!({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": false});
+            let mut json = file();
+            let byte_level = json["pre_tokenizer"]["pretokenizers"].as_array().unwrap().last().unwrap().clone();
+            let steps: Vec<Value> = patterns.iter().map(split).chain([byte_level]).collect();
+            json["pre_tokenizer"]["pretokenizers"] = json!(steps);
+            Tokenizer::from_json(json.to_string().as_bytes()).map(drop)
+        };
+        with(&[r"\p{N}{1,3}", r"\p{L}+|[^a-z]{2}"]).unwrap();
+        let long = "a".repeat(MAX_PATTERNS + 1);
+        for bad in [&[r"\w{65}"][..], &[r"\w{9}", r"(?:a{1,8}){2}"], &[long.as_str()], &["a"; MAX_SPLITS + 1]] {
+            assert_eq!(with(bad).unwrap_err().code(), "unsupported", "{bad:.1?}");
+        }
+    }
 
     /// A tokenizer of the 256 bytes, three merges and two added tokens, in the shape of Qwen2.5's file.
     fn file() -> Value {

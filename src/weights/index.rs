@@ -16,7 +16,7 @@ pub const SINGLE: &str = "model.safetensors";
 pub const INDEX: &str = "model.safetensors.index.json";
 
 /// Longest index, in bytes (the 72B model's is about 100 KB).
-const MAX_INDEX: u64 = 32 << 20;
+pub const MAX_INDEX: u64 = 32 << 20;
 /// Most shards (the 72B model has 38).
 const MAX_SHARDS: usize = 1024;
 
@@ -50,18 +50,10 @@ impl Checkpoint {
         if source.size(INDEX).await?.is_none() {
             return Err(Error::missing(format!("{SINGLE} or {INDEX}"), source.place()));
         }
-        let text = source.read_all(INDEX, MAX_INDEX).await?;
-        let Index { weight_map: Unique(weight_map) } = serde_json::from_slice(&text)
-            .map_err(|e| Error::malformed(INDEX, "a weight_map of tensor names to files", brief(&e.to_string())))?;
-        let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
-        if files.is_empty() || files.len() > MAX_SHARDS {
-            let found = format!("{} shards", files.len());
-            return Err(Error::malformed(INDEX, format!("1 to {MAX_SHARDS} shards"), found));
-        }
-        // All names first: nothing is read while one of them is suspect.
-        files.iter().try_for_each(|file| check_name(file))?;
+        let weight_map = weight_map(&source.read_all(INDEX, MAX_INDEX).await?)?;
         let mut tensors = Vec::new();
-        for file in files {
+        // All names were checked first: nothing is read while one of them is suspect.
+        for file in weight_map.values().collect::<BTreeSet<_>>() {
             tensors.extend(read_header(source, file).await?);
             check_count(tensors.len())?;
         }
@@ -114,6 +106,27 @@ impl Checkpoint {
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.values()
     }
+}
+
+/// The file of every tensor, as the text of an [`INDEX`] says.
+fn weight_map(index: &[u8]) -> Result<BTreeMap<String, String>> {
+    let Index { weight_map: Unique(weight_map) } = serde_json::from_slice(index)
+        .map_err(|e| Error::malformed(INDEX, "a weight_map of tensor names to files", brief(&e.to_string())))?;
+    let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
+    if files.is_empty() || files.len() > MAX_SHARDS {
+        let found = format!("{} shards", files.len());
+        return Err(Error::malformed(INDEX, format!("1 to {MAX_SHARDS} shards"), found));
+    }
+    files.iter().try_for_each(|file| check_name(file))?;
+    Ok(weight_map)
+}
+
+/// The shards that the text of an [`INDEX`] names.
+///
+/// # Errors
+/// [`Error::Malformed`] for anything but an index of 1 to 1024 files, each with a name that [`check_name`] takes.
+pub fn shards(index: &[u8]) -> Result<BTreeSet<String>> {
+    Ok(weight_map(index)?.into_values().collect())
 }
 
 fn check_count(count: usize) -> Result<()> {

@@ -6,7 +6,6 @@
 
 pub mod gguf;
 pub mod gguf_write;
-pub mod hub;
 pub mod index;
 pub mod output;
 pub mod packed;

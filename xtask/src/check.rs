@@ -7,9 +7,9 @@ use std::time::Instant;
 use crate::process::{cargo, command, run, shown};
 use crate::serve::Server;
 use crate::setup::{Tools, WASM, WasmRust};
-use crate::{Outcome, USAGE, setup, site};
+use crate::{Outcome, USAGE, fuzz, setup, site};
 
-const STEPS: [&str; 6] = ["fmt", "clippy", "clippy-wasm", "doc", "rust", "web"];
+const STEPS: [&str; 7] = ["fmt", "clippy", "clippy-wasm", "doc", "rust", "fuzz", "web"];
 
 /// What the test runners counted.
 #[derive(Default, Debug, PartialEq)]
@@ -44,7 +44,10 @@ pub fn check(args: &[String]) -> Outcome {
 fn one(step: &str, tools: &Tools, filter: &Option<String>, count: &mut Count) -> Outcome {
     let deny = ["--", "-D", "warnings"];
     match step {
-        "fmt" => run(cargo().args(["fmt", "--all", "--check"])),
+        "fmt" => {
+            run(cargo().args(["fmt", "--all", "--check"]))?;
+            run(cargo().args(["fmt", "--all", "--check", "--manifest-path", "fuzz/Cargo.toml"]))
+        }
         "clippy" => run(cargo()
             .args(["clippy", "--locked", "--workspace", "--all-targets", "--features", "xtask/bindgen"])
             .args(deny)),
@@ -69,6 +72,11 @@ fn one(step: &str, tools: &Tools, filter: &Option<String>, count: &mut Count) ->
             .args(deny)),
         "doc" => run(cargo().args(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
         "rust" => counted(cargo().args(["test", "--locked", "--workspace", "--no-fail-fast"]), count),
+        "fuzz" if !cfg!(unix) => {
+            println!("not run: libFuzzer is linked for Linux and macOS here");
+            Ok(())
+        }
+        "fuzz" => fuzz::fuzz(&[]),
         "web" => web(tools, filter, count),
         other => unreachable!("no step {other}"),
     }

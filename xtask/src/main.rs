@@ -1,11 +1,12 @@
 //! `cargo xtask COMMAND`: everything a person or CI types in this repository.
 //!
 //! Reading order: `setup` (what must be on the machine) → `site` (wasm + page into one folder) → `serve` (that folder
-//! on localhost) → `demo` and `check` (the two commands people use) · `process` holds the helpers all of them share.
+//! on localhost) → `demo` and `check` (the two commands people use, the second with `fuzz`) · `process` holds the helpers all of them share.
 
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod process;
 mod serve;
 mod setup;
@@ -30,8 +31,10 @@ usage: cargo xtask COMMAND
       --model PATH      a checkpoint folder or a .gguf file (the demonstration model)
       --tokens N        how many to generate           --weights FORMAT   quantize while loading
   test                  everything CI runs
-      --only STEP,…     of these steps: fmt clippy clippy-wasm doc rust web
+      --only STEP,…     of these steps: fmt clippy clippy-wasm doc rust fuzz web
       --filter TEXT     only browser tests whose name contains TEXT
+  fuzz [TARGET…]        the readers of foreign files against anything at all; makes the seeds of `cargo +nightly fuzz run`
+      --runs N          so many inputs each
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         }
         Some("bench") => bench::bench(&args[1..]),
         Some("test") => check::check(&args[1..]),
+        Some("fuzz") => fuzz::fuzz(&args[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{USAGE}");
             Ok(())

@@ -57,9 +57,9 @@ struct Need {
 }
 
 const COMPILER: Need = Need {
-    what: "a C linker (cc)",
-    debian: "gcc libc6-dev",
-    fedora: "gcc",
+    what: "a C and C++ compiler (cc, c++)",
+    debian: "g++ libc6-dev",
+    fedora: "gcc-c++",
     arch: "gcc",
     mac: "xcode-select --install",
     windows: "winget install Microsoft.VisualStudio.2022.BuildTools",
@@ -214,7 +214,7 @@ fn say(text: &str) {
 
 fn missing() -> Vec<Need> {
     let mut needs = vec![];
-    if !cfg!(windows) && which("cc").is_none() {
+    if !cfg!(windows) && (which("cc").is_none() || which("c++").is_none()) {
         needs.push(COMPILER);
     }
     if !node_is_new_enough() {
@@ -342,14 +342,15 @@ fn npm_ci(folder: &Path) -> Outcome<bool> {
     Ok(true)
 }
 
-/// Downloads every crate of the lockfile once, so that whatever comes later also works offline.
+/// Downloads every crate of the lockfiles once, so that whatever comes later also works offline.
 fn fetch_crates() -> Outcome<bool> {
-    let lock = read(&root().join("Cargo.lock"))?;
+    let lock = read(&root().join("Cargo.lock"))? + &read(&root().join("fuzz/Cargo.lock"))?;
     let stamp = root().join("target/xtask/fetched.lock");
     if std::fs::read_to_string(&stamp).is_ok_and(|fetched| fetched == lock) {
         return Ok(false);
     }
     run(cargo().args(["fetch", "--locked", "--quiet"]))?;
+    run(cargo().args(["fetch", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]))?;
     std::fs::create_dir_all(root().join("target/xtask")).map_err(|e| format!("target/xtask: {e}"))?;
     write(&stamp, &lock)?;
     Ok(true)
@@ -375,7 +376,7 @@ mod tests {
         let needs = [&COMPILER, &NODE, &VULKAN, &CHROMIUM, &WASM_TARGET];
         assert_eq!(
             System::Debian.commands(&needs),
-            ["sudo apt-get install gcc libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 chromium \
+            ["sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 chromium \
               rustc-web cargo-web rust-web-llvm rust-web-src lld-22"]
         );
         assert_eq!(
@@ -383,12 +384,12 @@ mod tests {
             [
                 "sudo snap install chromium",
                 "rustup target add wasm32-unknown-unknown",
-                "sudo apt-get install gcc libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1"
+                "sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1"
             ]
         );
         assert_eq!(System::Mac.commands(&[&VULKAN, &CHROMIUM]), ["brew install --cask google-chrome"]);
         assert!(System::Debian.commands(&[]).is_empty());
         let text = by_hand(System::Fedora, &needs);
-        assert!(text.contains("    sudo dnf install gcc nodejs npm"), "{text}");
+        assert!(text.contains("    sudo dnf install gcc-c++ nodejs npm"), "{text}");
     }
 }

@@ -1,0 +1,174 @@
+//! `cargo xtask fuzz`: the readers of foreign files against anything at all, for a number of runs and not for a time.
+//!
+//! The targets are those of `cargo +nightly fuzz run TARGET`, here built by the stable compiler: its coverage passes are
+//! LLVM's, which need no nightly (address sanitizing does, and is not wanted for code without `unsafe`).
+
+use std::path::Path;
+
+use crate::process::{ask, cargo, command, root, run};
+use crate::{Outcome, USAGE};
+
+/// The targets, and how many inputs each is given in `cargo xtask test`: a few seconds' worth.
+const TARGETS: [(&str, u64); 6] = [
+    ("safetensors", 100_000),
+    ("gguf", 4_000),
+    ("tokenizer", 2_000),
+    ("template", 5_000),
+    ("config", 15_000),
+    ("index", 30_000),
+];
+
+/// What cargo-fuzz gives the compiler, without the sanitizer.
+const FLAGS: [&str; 9] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+    "-Cdebug-assertions",
+    "-Coverflow-checks",
+    "--cfg=fuzzing",
+];
+
+pub fn fuzz(args: &[String]) -> Outcome {
+    let (mut names, mut runs) = (vec![], None);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--runs" => {
+                let number = args.next().and_then(|n| n.parse::<u64>().ok());
+                runs = Some(number.ok_or_else(|| format!("--runs needs a number\n\n{USAGE}"))?);
+            }
+            name if TARGETS.iter().any(|(target, _)| *target == name) => names.push(name),
+            other => return Err(format!("`{other}` was not expected\n\n{USAGE}")),
+        }
+    }
+    let host = host()?;
+    let folder = root().join("fuzz");
+    // With --target, build scripts and macros are compiled without the flags.
+    let mut build = cargo();
+    build.args(["build", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins", "--target", &host]);
+    run(build.env("RUSTFLAGS", FLAGS.join(" ")).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
+    for (target, few) in TARGETS.into_iter().filter(|(target, _)| names.is_empty() || names.contains(target)) {
+        println!("\n── fuzz {target}");
+        seeds(target, &folder.join("corpus").join(target))?;
+        // Each time from the seeds alone, so that a number of runs means the same everywhere.
+        let fresh = folder.join("target/check").join(target);
+        if fresh.exists() {
+            std::fs::remove_dir_all(&fresh).map_err(|e| format!("{}: {e}", fresh.display()))?;
+        }
+        seeds(target, &fresh)?;
+        let artifacts = folder.join("artifacts").join(target);
+        std::fs::create_dir_all(&artifacts).map_err(|e| format!("{}: {e}", artifacts.display()))?;
+        let mut fuzzer = command(folder.join("target").join(&host).join("debug").join(target));
+        fuzzer.args([format!("-runs={}", runs.unwrap_or(few)), format!("-artifact_prefix={}/", artifacts.display())]);
+        // A second is a hundred times what the slowest input takes; memory has its own budget in the target.
+        fuzzer.args([
+            "-seed=1",
+            "-timeout=20",
+            "-rss_limit_mb=3072",
+            "-max_len=65536",
+            "-verbosity=0",
+            "-print_funcs=0",
+        ]);
+        run(fuzzer.args(["-print_final_stats=1"]).arg(&fresh))?;
+    }
+    Ok(())
+}
+
+/// The triple of this machine.
+fn host() -> Outcome<String> {
+    let version = ask(command("rustc").arg("-vV")).unwrap_or_default();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "`rustc -vV` does not say what this machine is".to_owned())
+}
+
+/// Small true files from `tests/golden`, as the targets take them.
+fn seeds(target: &str, folder: &Path) -> Outcome {
+    let golden = root().join("tests/golden");
+    let read = |path: &str| std::fs::read(golden.join(path)).map_err(|e| format!("tests/golden/{path}: {e}"));
+    // The length of the rest, then the beginning: see `Beginnings::input`.
+    let beginning = |bytes: &[u8], length: usize, mark: u8| {
+        let length = length.min(bytes.len());
+        let mut rest = ((bytes.len() - length) as u32).to_le_bytes();
+        rest[3] |= mark;
+        [&rest, &bytes[..length]].concat()
+    };
+    let files: Vec<Vec<u8>> = match target {
+        "safetensors" => {
+            let shards = "models/flat/model-00001-of-00003.safetensors";
+            let paths = ["models/base/model.safetensors", "packed/awq/model.safetensors", shards];
+            let header = |bytes: Vec<u8>| {
+                let length = bytes.iter().take(8).rev().fold(0, |n, &byte| n << 8 | usize::from(byte));
+                beginning(&bytes, 8 + length, 0)
+            };
+            let empty = [&[0, 0, 0, 0][..], &[2, 0, 0, 0, 0, 0, 0, 0], b"{}"].concat();
+            let mut files = paths.map(|path| read(path).map(header)).into_iter().collect::<Outcome<Vec<_>>>()?;
+            files.push(empty);
+            files
+        }
+        // Longer than the headers; what follows them are weights.
+        "gguf" => vec![
+            beginning(&read("gguf/base.gguf")?, 24 << 10, 0),
+            beginning(&read("gguf/base-mmproj.gguf")?, 8 << 10, 1),
+        ],
+        // With the pattern once as it is and once with a count to grow.
+        "tokenizer" => {
+            let true_one = read("text/tokenizer.json")?;
+            let counted = String::from_utf8_lossy(&true_one).replacen(r"\\p{N}|", r"\\p{N}{1,3}|", 1).into_bytes();
+            vec![true_one, counted]
+        }
+        "template" => {
+            let mut files = vec![read("text/chat_template.jinja")?, read("text/chat_template.json")?];
+            let features = [
+                "{{ messages | tojson(indent=2) }}{{ strftime_now('%Y-%m-%d') }}",
+                "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.role.upper() }}{% endfor %}",
+                "{% macro f(x, y=[1, {'a': none}]) %}{{ x ~ y[0] ** 2 // 3 % 4 }}{% endmacro %}{{ f('a' * 3)[1:] | trim }}",
+                "{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ raise_exception('no') if ns.n is odd else 'x' }}",
+                "{%- call(x) f() -%}{%- endcall -%}{# note #}{% filter upper %}{{ range(9) | join(',') }}{% endfilter %}",
+                "{% set ns = namespace(x=[1]) %}{% for i in range(9) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+            ];
+            files.extend(features.map(|text| text.as_bytes().to_vec()));
+            files
+        }
+        "config" => {
+            let models = ["base", "flat", "head80"].map(|name| format!("models/{name}/config.json"));
+            let packed = ["awq", "gptq4"].map(|name| format!("packed/{name}/config.json"));
+            let others = ["generation_config.json", "preprocessor_config.json"].map(|n| format!("models/base/{n}"));
+            models.iter().chain(&packed).chain(&others).map(|path| read(path)).collect::<Outcome<_>>()?
+        }
+        "index" => vec![
+            read("models/flat/model.safetensors.index.json")?,
+            br#"{"weight_map": {"a": "model-00001-of-00003.safetensors"}, "metadata": {"total_size": 1}}"#.to_vec(),
+        ],
+        other => unreachable!("no target {other}"),
+    };
+    let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    for (n, bytes) in files.iter().enumerate() {
+        std::fs::write(folder.join(format!("seed-{n}")), bytes).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The targets here are those of fuzz/Cargo.toml, and each has seeds.
+    #[test]
+    fn targets_have_files_and_seeds() {
+        let manifest = std::fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+        for (target, _) in TARGETS {
+            assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
+            let folder = std::env::temp_dir().join(format!("fanlight-seeds-{}-{target}", std::process::id()));
+            seeds(target, &folder).unwrap();
+            let files: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
+            assert!(!files.is_empty());
+            assert!(files.iter().all(|file| file.metadata().unwrap().len() < 64 << 10), "{target}");
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+}
