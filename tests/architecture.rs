@@ -203,9 +203,10 @@ fn nothing_that_a_browser_lacks() {
         only_in(word, &["src/bin/"]);
     }
     // The network and locks of a native program, behind a `cfg` of lib.rs.
-    for word in ["ureq", "fs4", "sha1", "sha2"] {
+    for word in ["ureq", "fs4", "sha1"] {
         only_in(word, &["src/hub/"]);
     }
+    only_in("sha2", &["src/hub/", "src/web"]);
     for word in ["wasm_bindgen", "js_sys", "web_sys"] {
         only_in(word, &["src/gpu/", "src/web"]);
     }
