@@ -15,6 +15,8 @@ use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::image::{ImageOptions, Picture, decode};
 use crate::model::gguf::GgufModel;
+use crate::weights::Checkpoint;
+use crate::weights::prepared::{self, Prepared};
 use crate::weights::quantize::Formats;
 use crate::weights::source::{Expected, Pending, Source};
 
@@ -30,6 +32,12 @@ extern "C" {
     async fn expect(this: &Reader, reads: JsValue) -> std::result::Result<JsValue, JsValue>;
     #[wasm_bindgen(method)]
     fn sequential(this: &Reader) -> bool;
+    #[wasm_bindgen(method)]
+    fn prepared(this: &Reader) -> Option<String>;
+    #[wasm_bindgen(method)]
+    fn keeps(this: &Reader, size: f64) -> bool;
+    #[wasm_bindgen(method)]
+    fn keep(this: &Reader, offset: f64, bytes: &[u8]);
 
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn now() -> f64;
@@ -47,9 +55,20 @@ pub fn start() {
 struct JsSource {
     reader: Reader,
     thrown: Rc<Cell<Option<JsValue>>>,
+    prepared: Option<Prepared>,
 }
 
 impl JsSource {
+    /// Opens prepared weights where the reader has some. Those that an older version has written are not used.
+    async fn new(reader: Reader, thrown: &Rc<Cell<Option<JsValue>>>) -> Self {
+        let file = reader.prepared();
+        let mut source = JsSource { reader, thrown: thrown.clone(), prepared: None };
+        if let Some(file) = file {
+            source.prepared = prepared::open(&source, &file).await.ok();
+        }
+        source
+    }
+
     fn failed(&self, file: &str, error: JsValue) -> Error {
         let message = text_of(&error, "message").unwrap_or_else(|| format!("{error:?}"));
         self.thrown.set(Some(error));
@@ -87,6 +106,22 @@ impl Source for JsSource {
 
     fn sequential(&self) -> bool {
         self.reader.sequential()
+    }
+
+    fn tensors(&self) -> Option<&Checkpoint> {
+        self.prepared.as_ref().map(|prepared| &prepared.checkpoint)
+    }
+
+    fn prepared(&self) -> Option<&Prepared> {
+        self.prepared.as_ref()
+    }
+
+    fn keeps(&self, size: u64) -> bool {
+        self.reader.keeps(size as f64)
+    }
+
+    fn keep(&self, offset: u64, bytes: &[u8]) {
+        self.reader.keep(offset as f64, bytes);
     }
 }
 
@@ -133,7 +168,7 @@ pub struct Engine {
 #[wasm_bindgen]
 pub async fn estimate(reader: Reader, options: JsValue) -> std::result::Result<JsValue, JsValue> {
     let thrown = Rc::new(Cell::new(None));
-    let source = JsSource { reader, thrown: thrown.clone() };
+    let source = JsSource::new(reader, &thrown).await;
     let estimating = async {
         let options = plain(&options)?;
         let wish = wish(&options)?;
@@ -171,7 +206,7 @@ impl Engine {
     /// An `Error` with `code`, `hint` and `retryable`, or whatever the reader threw.
     pub async fn load(reader: Reader, options: JsValue, on_progress: Function) -> std::result::Result<Engine, JsValue> {
         let thrown = Rc::new(Cell::new(None));
-        let source = JsSource { reader, thrown: thrown.clone() };
+        let source = JsSource::new(reader, &thrown).await;
         let loading = async {
             let options = plain(&options)?;
             let wish = wish(&options)?;
@@ -186,7 +221,8 @@ impl Engine {
                     (chosen.formats, Some(chosen))
                 }
             };
-            let phase = if formats == Formats::default() { "upload" } else { "quantize" };
+            let quantizes = formats != Formats::default() && source.prepared().is_none();
+            let phase = if quantizes { "quantize" } else { "upload" };
             let mut progress = |done: u64, total: u64| {
                 let event = json!({"phase": phase, "loaded": done, "total": total});
                 // What the listener throws is its own affair.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use crate::error::{Error, Result};
 use crate::gpu::{Element, Gpu, Tensor, WeightFormat};
 use crate::ops::{Weight, WeightShard};
+use crate::weights::index::Checkpoint;
 use crate::weights::plan::{CHUNK_BYTES, Plan, Sink, stream};
+use crate::weights::prepared::{self, Places};
 use crate::weights::source::Source;
 
 /// Tensors on the device by the names of the specs: zeros until they are filled.
@@ -60,7 +62,7 @@ impl Loaded {
         })
     }
 
-    /// Streams the weights in. `begin` is called when the source has been told what will be read: while that arrives,
+    /// Streams the weights in: from `source`, or from the prepared ones that it has. `begin` is called when the source has been told what will be read: while that arrives,
     /// pipelines can be compiled.
     ///
     /// # Errors
@@ -69,12 +71,16 @@ impl Loaded {
         self,
         gpu: &Gpu,
         plan: &Plan,
+        checkpoint: &Checkpoint,
         source: &dyn Source,
         progress: &mut dyn FnMut(u64, u64),
         begin: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let (matrices, vectors) = self.filling;
-        let mut sink = Device { gpu, plan, matrices, vectors, written: 0, begin };
+        let ready = source.prepared().and_then(|prepared| prepared.plan(plan));
+        let keep = if ready.is_none() { keeping(plan, checkpoint, source) } else { None };
+        let plan = ready.as_ref().unwrap_or(plan);
+        let mut sink = Device { gpu, plan, matrices, vectors, written: 0, begin, keep };
         stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
         gpu.settle().await
     }
@@ -114,6 +120,18 @@ struct Device<'a> {
     /// Bytes written since the last flush.
     written: usize,
     begin: &'a dyn Fn() -> Result<()>,
+    keep: Option<(Places, &'a dyn Source)>,
+}
+
+/// Where the source is to keep what is made of the weights, if it wants that.
+fn keeping<'a>(plan: &Plan, checkpoint: &Checkpoint, source: &'a dyn Source) -> Option<(Places, &'a dyn Source)> {
+    let head = prepared::head(checkpoint, plan)?;
+    let places = Places::new(plan, head.len() as u64);
+    if !source.keeps(places.size) {
+        return None;
+    }
+    source.keep(0, &head);
+    Some((places, source))
 }
 
 /// Writes wait in staging memory until something is submitted; this much may wait.
@@ -124,10 +142,13 @@ impl Sink for Device<'_> {
         (self.begin)()
     }
 
-    fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()> {
-        let weight = self.matrices.get(matrix).and_then(|m| m.shards.get(shard));
+    fn write(&mut self, matrix: usize, n: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        let weight = self.matrices.get(matrix).and_then(|m| m.shards.get(n));
         let shard = weight.ok_or_else(|| Error::missing("a shard", "the plan"))?;
         self.gpu.write(&shard.tensor, offset, bytes)?;
+        if let Some((places, source)) = &self.keep {
+            source.keep(places.matrices[matrix][n] + offset, bytes);
+        }
         self.written += bytes.len();
         if self.written >= FLUSH_BYTES {
             self.written = 0;
@@ -139,6 +160,10 @@ impl Sink for Device<'_> {
     fn vector(&mut self, index: usize, values: &[f32]) -> Result<()> {
         let name = self.plan.vectors.get(index).map_or("a vector", |v| v.name.as_str());
         let tensor = self.vectors.get(index).ok_or_else(|| Error::missing(name, "the plan"))?;
-        self.gpu.write(tensor, 0, bytemuck::cast_slice(values))
+        let bytes = bytemuck::cast_slice(values);
+        if let Some((places, source)) = &self.keep {
+            source.keep(places.vectors[index], bytes);
+        }
+        self.gpu.write(tensor, 0, bytes)
     }
 }

@@ -56,7 +56,7 @@ pub async fn load(
     };
     let model = Rc::new(model);
     let Pending { tables, plan, loaded } = pending;
-    let filled = loaded.fill(gpu, &plan, source, progress, &|| begin(&model)).await;
+    let filled = loaded.fill(gpu, &plan, &tables.checkpoint, source, progress, &|| begin(&model)).await;
     filled.map_err(|error| error.advise(|| tables.lighter(gpu.caps().limits(), &plan)))?;
     Ok(model)
 }

@@ -10,6 +10,7 @@ pub mod index;
 pub mod output;
 pub mod packed;
 pub mod plan;
+pub mod prepared;
 pub mod quantize;
 pub mod repack;
 pub mod safetensors;

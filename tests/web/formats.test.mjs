@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { startHub } from "./hub-server.mjs";
 
 withBrowser();
 
@@ -89,6 +90,38 @@ test("what loading takes is known before, and auto keeps to a given memory", asy
   const refused = await load({ weights: "auto", memory: 1_000_000 });
   assert.equal(refused.code, "oom");
   assert.match(refused.hint, /lower|smaller/i);
+});
+
+test("quantized weights are kept in place of the files, and the next start reads only them", async (t) => {
+  const files = Object.fromEntries(
+    await Promise.all(
+      ["chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"].map(
+        async (name) => [name, await readFile(new URL(`../../models/screen-reader/${name}`, import.meta.url))],
+      ),
+    ),
+  );
+  const hub = await startHub(t, { files });
+  const page = await open(t, { servers: hub.servers });
+  const picture = `data:image/png;base64,${(await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64")}`;
+  const content = [{ type: "image", image: picture }, { type: "text", text: "What does the red button say?" }];
+  const ask = () => {
+    const options = { endpoint: hub.endpoint, cache: "quantized", weights: { text: "q8", embeddings: "q8" } };
+    return answer(page, hub.repo, options, [{ role: "user", content }], 16);
+  };
+  const first = await ask();
+  assert.equal(first.info?.cache.kind, "quantized", first.message ?? first.info?.cache.reason);
+  const kept = () => withPackage(page, async ({ models }) => ({ list: await models.list(), size: await models.size() }));
+  const { list, size } = await kept();
+  assert.equal(list[0].complete, true);
+  assert.ok(size < files["model.safetensors"].length, `${size} bytes are kept`);
+  hub.requests.length = 0;
+  const second = await ask();
+  assert.deepEqual(second.value.tokenIds, first.value.tokenIds);
+  assert.equal(second.info.weightBytes, first.info.weightBytes);
+  assert.equal(second.info.cache.networkBytes, 0);
+  assert.deepEqual(hub.requests.map(({ path }) => path), [`/api/models/${hub.repo}/revision/main`]);
+  await withPackage(page, async ({ models }) => models.remove("Org/Model"));
+  assert.equal((await kept()).size, 0);
 });
 
 test("weights are quantized on the way", async (t) => {

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { open, withBrowser } from "./helpers.mjs";
+import { startHub } from "./hub-server.mjs";
 
 withBrowser();
 
@@ -185,6 +186,25 @@ test("a model on another machine is fetched only after a click", async (t) => {
   const page = await demo(t, { path: "?model=https://models.example/folder/" });
   await page.getByText("A model from models.example is not loaded yet").waitFor();
   assert.ok(await page.getByRole("button", { name: "Load the model" }).isVisible());
+});
+
+test("a repository is measured, loaded, kept and removed", async (t) => {
+  const files = { "config.json": Buffer.from(JSON.stringify({ model_type: "qwen2_5_vl" })), "README.md": Buffer.from("-") };
+  const hub = await startHub(t, { files });
+  const query = new URLSearchParams({ model: "Org/Model", endpoint: hub.endpoint, revision: "main", weights: "auto" });
+  const page = await demo(t, { path: `?${query}`, servers: hub.servers });
+  await page.getByText(`Org/Model from ${new URL(hub.endpoint).host} is not loaded yet`).waitFor();
+  assert.equal(hub.requests.length, 0, "a link alone fetches nothing");
+  await page.getByRole("button", { name: "How large is it?" }).click();
+  await page.getByText("It downloads 7.5\u00a0GB and takes 4.2\u00a0GB on the device: 3.0\u00a0GB of weights").waitFor();
+  await page.getByText("Text: q4 because 12.0 GiB in all exceed 8.0 GiB.").waitFor();
+  await page.getByRole("button", { name: "Load the model" }).click();
+  await ready(page);
+  const kept = page.getByRole("region", { name: "Models on this device" });
+  await kept.getByText("Org/Model (main,").waitFor();
+  await kept.getByRole("button", { name: "Remove" }).click();
+  await kept.waitFor({ state: "hidden" });
+  assert.deepEqual(hub.requests.filter(({ file }) => file).map(({ file }) => file), ["config.json"]);
 });
 
 test("when the engine dies the page says so and can load it again", async (t) => {

@@ -105,6 +105,8 @@ function loadOptions(): LoadOptions {
     const parts = weights.split(",").map((part) => part.split("="));
     // What is no format is told by the engine, in words.
     options.weights = (weights.includes("=") ? Object.fromEntries(parts) : weights) as NonNullable<LoadOptions["weights"]>;
+    // A page that is opened by a link again and again need not keep both.
+    options.cache = "quantized";
   }
   return options;
 }

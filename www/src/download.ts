@@ -151,8 +151,9 @@ export class Download {
     if (!entry.stored?.complete && file.sha256) entry.hash = { hasher: this.#options.sha256(), at: 0, running: false };
   }
 
-  has(name: string): boolean {
-    return this.#entries.has(name);
+  /** The files that were expected: the large ones. */
+  get expected(): RemoteFile[] {
+    return [...this.#entries.values()].filter(({ expected }) => expected).map(({ file }) => file);
   }
 
   /** Whether reads that jump about would fetch things twice. */

@@ -40,7 +40,7 @@ export async function load(model: string | URL | FileList | File[], options: Loa
   return withWorker(options, async (worker) => {
     const args = loadArgs(model, options);
     // The browser may ask the person; loading does not wait for the answer, `info.cache` has it.
-    if (args.cache === "opfs" && args.place.kind !== "files") navigator.storage?.persist?.().catch(() => {});
+    if (args.cache !== "none" && args.place.kind !== "files") navigator.storage?.persist?.().catch(() => {});
     return [new Model(worker, await worker.call("load", args, options.onProgress)), "keep"];
   });
 }

@@ -2,17 +2,17 @@
 
 import type { ErrorFields } from "./errors.js";
 import type { Place } from "./source.js";
-import type { Delta, GenerateOptions, MemoryPlan, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
+import type { Delta, GenerateOptions, Keeping, MemoryPlan, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
 
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
   load: {
-    args: { place: Place; cache: "opfs" | "none"; timeoutMs: number; options: EngineOptions };
+    args: { place: Place; cache: Keeping; timeoutMs: number; options: EngineOptions };
     result: ModelInfo;
     event: Progress;
   };
   estimate: {
-    args: { place: Place; cache: "opfs" | "none"; timeoutMs: number; options: EngineOptions };
+    args: { place: Place; cache: Keeping; timeoutMs: number; options: EngineOptions };
     result: MemoryPlan;
     event: Progress;
   };

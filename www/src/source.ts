@@ -4,8 +4,9 @@ import { Download, type DownloadOptions, hex, type RemoteFile } from "./download
 import { FanlightError } from "./errors.js";
 import { Http, type HttpOptions } from "./http.js";
 import { fileUrl, isCommit, list, type RepoFile, type RepoId, resolve } from "./hub.js";
+import { Prepared } from "./prepared.js";
 import { type Manifest, modelLock, Store } from "./store.js";
-import type { CacheInfo, Progress } from "./types.js";
+import type { CacheInfo, Keeping, Progress } from "./types.js";
 import type { Reader } from "./wasm.js";
 
 export type Place =
@@ -14,7 +15,11 @@ export type Place =
   | { kind: "files"; files: File[] };
 
 export interface SourceOptions {
-  cache: "opfs" | "none";
+  cache: Keeping;
+  /** What prepared weights depend on besides the checkpoint. */
+  wish: string;
+  /** Whether weights will be read, and not the small files alone. */
+  loads: boolean;
   timeoutMs: number;
   sha256: DownloadOptions["sha256"];
   onProgress: (progress: Progress) => void;
@@ -47,6 +52,8 @@ function checkName(file: string): void {
 }
 
 const FIRST_BYTES = 256 * 1024;
+/** What Rust calls the file of prepared weights. */
+const PREPARED = "prepared.fanlight";
 
 class Remote implements Source {
   names: string[] | undefined;
@@ -62,6 +69,7 @@ class Remote implements Source {
   readonly #files = new Map<string, Promise<RemoteFile | undefined>>();
   #manifest: Manifest | undefined;
   #releaseModel = (): void => {};
+  #prepared: Prepared | undefined;
 
   constructor(options: SourceOptions, hub: { id: RepoId; token?: string | undefined } | undefined) {
     this.#options = options;
@@ -73,7 +81,7 @@ class Remote implements Source {
 
   async open(place: RepoId | URL): Promise<void> {
     this.#options.onProgress({ phase: "resolve", loaded: 0, total: 0 });
-    if (this.#options.cache === "opfs") {
+    if (this.#options.cache !== "none") {
       try {
         this.#store = await Store.open();
       } catch (error) {
@@ -91,13 +99,19 @@ class Remote implements Source {
     if (place instanceof URL) await this.#openFolder(place);
     else await this.#openRepo(place);
     if (this.#manifest) await this.#lockModel(this.#manifest.id);
+    if (this.#manifest && this.#store && this.#options.cache === "quantized") {
+      const facts = new TextEncoder().encode(`${this.#manifest.id}\n${this.#options.wish}`);
+      const key = `prepared-${(await hex("SHA-256", facts)).slice(0, 32)}`;
+      this.#prepared = await Prepared.open(this.#store, key, this.#options.loads, (reason) => this.#notKept(reason));
+    }
   }
 
   async size(file: string): Promise<number | undefined> {
-    return (await this.#file(file))?.size;
+    return file === this.prepared() ? this.#prepared?.size : (await this.#file(file))?.size;
   }
 
   async read(file: string, start: number, end: number): Promise<Uint8Array> {
+    if (this.#prepared && file === this.prepared()) return this.#prepared.read(start, end);
     if (!(await this.#file(file))) {
       throw new FanlightError("not_found", `${file} is not there`, "Check that the checkpoint is complete.");
     }
@@ -107,11 +121,23 @@ class Remote implements Source {
   async expect(reads: { file: string; start: number; end: number }[]): Promise<void> {
     // Noted first: a load that is cut off is found again by its files.
     await this.#keepManifest();
-    await this.#running.expect(reads);
+    await this.#running.expect(reads.filter(({ file }) => file !== this.prepared()));
   }
 
   sequential(): boolean {
     return this.#running.sequential;
+  }
+
+  prepared(): string | undefined {
+    return this.#prepared?.complete ? PREPARED : undefined;
+  }
+
+  keeps(size: number): boolean {
+    return this.#prepared?.begin(size) ?? false;
+  }
+
+  keep(offset: number, bytes: Uint8Array): void {
+    this.#prepared?.write(offset, bytes);
   }
 
   get downloading(): boolean {
@@ -121,6 +147,7 @@ class Remote implements Source {
   async finish(): Promise<void> {
     await this.#running.finish();
     this.cache.networkBytes = this.#running.networkBytes;
+    await this.#settlePrepared();
     await this.#keepManifest();
     this.close();
   }
@@ -128,6 +155,7 @@ class Remote implements Source {
   close(): void {
     this.#abort.abort();
     this.#download?.close();
+    this.#prepared?.close();
     this.#releaseModel();
   }
 
@@ -241,6 +269,37 @@ class Remote implements Source {
     }
   }
 
+  /** Prepared weights take the place of the files that they were made of. */
+  async #settlePrepared(): Promise<void> {
+    const prepared = this.#prepared;
+    const manifest = this.#manifest;
+    if (!prepared || !manifest || !(prepared.complete || (await prepared.finish()))) {
+      // Nothing was quantized, or it could not be kept: then the files are what is kept.
+      if (this.cache.kind === "quantized") this.cache.kind = "opfs";
+      return;
+    }
+    const made = this.#running.expected;
+    await this.#discard(made.flatMap(({ key }) => key ?? []), manifest.id);
+    manifest.files[prepared.key] = { size: prepared.size, key: prepared.key };
+    manifest.needed = manifest.needed.filter((name) => !made.some((file) => file.name === name));
+    manifest.needed.push(prepared.key);
+  }
+
+  /** Removes files that no other checkpoint needs, unless another tab is loading this one. */
+  async #discard(keys: string[], id: string): Promise<void> {
+    const store = this.#store;
+    if (!store) return;
+    const others = (await store.manifests()).filter((manifest) => manifest.id !== id);
+    const needed = others.flatMap(({ needed, files }) => needed.map((name) => files[name]?.key));
+    this.#releaseModel();
+    // Our own hold ends a moment later; another tab's may last, and then the files stay.
+    const signal = AbortSignal.timeout(500);
+    const removing = navigator.locks.request(modelLock(id), { signal }, async () => {
+      for (const key of keys) if (!needed.includes(key)) await store.discard(key).catch(() => {});
+    });
+    await removing.catch(() => {});
+  }
+
   #notKept(reason: string): void {
     this.cache.kind = "none";
     this.cache.reason ??= reason;
@@ -287,6 +346,14 @@ class PickedFiles implements Source {
   sequential(): boolean {
     return false;
   }
+
+  prepared(): undefined {}
+
+  keeps(): boolean {
+    return false;
+  }
+
+  keep(): void {}
 
   async finish(): Promise<void> {}
 

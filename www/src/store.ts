@@ -207,6 +207,10 @@ export class Stored {
     return stored.journalEnd > 0 ? stored : undefined;
   }
 
+  get size(): number {
+    return this.#data.size;
+  }
+
   async read(start: number, end: number): Promise<Uint8Array> {
     return new Uint8Array(await this.#data.slice(start, end).arrayBuffer());
   }
@@ -234,10 +238,7 @@ export class Writer {
     this.ranges = stored?.ranges ?? new Ranges();
     this.#journalEnd = stored?.journalEnd ?? 0;
     journal.truncate(this.#journalEnd);
-    if (!stored) {
-      data.truncate(0);
-      this.#append({ size: facts.size, sha256: facts.sha256 });
-    }
+    if (!stored) this.restart(facts);
   }
 
   /** Throws `QuotaExceededError` when the disk or the quota is full. */
@@ -267,6 +268,20 @@ export class Writer {
   complete(): void {
     this.#append("complete");
     this.#journal.flush();
+  }
+
+  /** Says anew what the file is; nothing of it is there yet. */
+  restart(facts: BlobFacts): void {
+    this.#data.truncate(0);
+    this.#journal.truncate(0);
+    this.#journalEnd = 0;
+    this.ranges.remove(0, Number.POSITIVE_INFINITY);
+    this.#append({ size: facts.size, sha256: facts.sha256 });
+  }
+
+  /** Gives the file its length: what was not written is zeros. */
+  resize(size: number): void {
+    this.#data.truncate(size);
   }
 
   close(): void {

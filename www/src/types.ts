@@ -42,6 +42,8 @@ export interface Message {
 /** What floats become on the device: themselves, or blocks of 32 in 8.5 or 5 bits each. */
 export type WeightFormat = "keep" | "q8" | "q4";
 
+export type Keeping = "opfs" | "quantized" | "none";
+
 export interface LoadOptions extends PixelLimits {
   /** Branch, tag or commit of a repository on the Hub; `main` if not given. It is looked up once and pinned for the load. */
   revision?: string;
@@ -65,8 +67,12 @@ export interface LoadOptions extends PixelLimits {
   mmproj?: string;
   /** Tokens a session may hold, picture and answer included. The checkpoint's own limit if not given. */
   contextLength?: number;
-  /** Where files are kept for next time: the origin's private file system, or nowhere. */
-  cache?: "opfs" | "none";
+  /**
+   * What is kept for next time, in the origin's private file system: the files as they are; or where `weights` are
+   * quantized only what that makes of them, so that the next start with the same options reads no more than that, and the
+   * large files are removed again; or nothing.
+   */
+  cache?: Keeping;
   /** A connection that brings nothing for this long is tried again: 30 000 ms. */
   timeoutMs?: number;
   onProgress?: (progress: Progress) => void;
@@ -124,7 +130,7 @@ export interface MemoryPlan {
 
 /** What became of the wish to keep the files. */
 export interface CacheInfo {
-  kind: "opfs" | "none";
+  kind: Keeping;
   /** Why not, where they could not be kept. */
   reason?: string;
   /** Whether the browser has promised not to clear them by itself. */

@@ -13,6 +13,11 @@ export interface Reader {
   expect(reads: { file: string; start: number; end: number }[]): Promise<void>;
   /** Whether reads that jump about are dear. */
   sequential(): boolean;
+  /** The file of weights that an earlier load has prepared with the same options, if there is one. */
+  prepared(): string | undefined;
+  /** Whether prepared weights of this size are wanted; then `keep` gets their bytes, those from 0 on first. */
+  keeps(size: number): boolean;
+  keep(offset: number, bytes: Uint8Array): void;
 }
 
 export interface WasmModule {

@@ -23,7 +23,7 @@ const handlers: { [C in Call]: Handler<C> } = {
     const start = performance.now();
     const adapter = await usableAdapter();
     const wasm = await module();
-    const source = await open(wasm, args, emit);
+    const source = await open(wasm, args, true, emit);
     try {
       // While the network is at work its progress is what one waits for.
       const onProgress = (progress: Progress) => source.downloading || emit(progress);
@@ -41,7 +41,7 @@ const handlers: { [C in Call]: Handler<C> } = {
   async estimate(args, emit) {
     await usableAdapter();
     const wasm = await module();
-    const source = await open(wasm, args, emit);
+    const source = await open(wasm, args, false, emit);
     try {
       return await wasm.estimate(source, args.options);
     } finally {
@@ -74,9 +74,19 @@ async function usableAdapter(): Promise<AdapterInfo> {
   return adapter;
 }
 
-async function open(wasm: WasmModule, args: Calls["load"]["args"], onProgress: (progress: Progress) => void): Promise<Source> {
+async function open(
+  wasm: WasmModule,
+  args: Calls["load"]["args"],
+  loads: boolean,
+  onProgress: (progress: Progress) => void,
+): Promise<Source> {
   const { place, cache, timeoutMs, options } = args;
-  const source = await openSource(place, { cache, timeoutMs, sha256: () => new wasm.Sha256(), onProgress });
+  const { weights = "keep", memory: most, contextLength, maxPixels } = options;
+  const wish = JSON.stringify([weights, ...(weights === "auto" ? [most, contextLength, maxPixels] : [])]);
+  // What is kept as it is needs nothing prepared.
+  const keeping = cache === "quantized" && weights === "keep" ? "opfs" : cache;
+  const sha256 = () => new wasm.Sha256();
+  const source = await openSource(place, { cache: keeping, wish, loads, timeoutMs, sha256, onProgress });
   if (source.names) Object.assign(options, findGguf(source.names, options.gguf, options.mmproj));
   return source;
 }
