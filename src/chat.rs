@@ -212,6 +212,20 @@ impl Engine {
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
+        Self::load_with(gpu, source, formats, progress, &|| {}).await
+    }
+
+    /// The same, and `compiling` is called when pipelines are about to be compiled, while weights are on their way.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub async fn load_with(
+        gpu: &Gpu,
+        source: &dyn Source,
+        formats: &Formats,
+        progress: &mut dyn FnMut(u64, u64),
+        compiling: &dyn Fn(),
+    ) -> Result<Self> {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
         registry::read_config(source).await?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
@@ -224,7 +238,10 @@ impl Engine {
             Some(bytes) => GenerationConfig::parse(&bytes)?,
             None => GenerationConfig::default(),
         };
-        let begin = |model: &Rc<Model>| prepare(gpu, model);
+        let begin = |model: &Rc<Model>| {
+            compiling();
+            prepare(gpu, model)
+        };
         let model = registry::load(gpu, source, formats, progress, &begin).await?;
         Ok(Engine { gpu: gpu.clone(), model, tokenizer: Rc::new(tokenizer), template, preprocessor, generation })
     }

@@ -223,12 +223,14 @@ impl Engine {
             };
             let quantizes = formats != Formats::default() && source.prepared().is_none();
             let phase = if quantizes { "quantize" } else { "upload" };
-            let mut progress = |done: u64, total: u64| {
+            // What the listener throws is its own affair.
+            let tell = |phase: &str, done: u64, total: u64| {
                 let event = json!({"phase": phase, "loaded": done, "total": total});
-                // What the listener throws is its own affair.
                 let _ = on_progress.call1(&JsValue::NULL, &to_js(&event));
             };
-            let mut engine = chat::Engine::load_as(&gpu, source, &formats, &mut progress).await?;
+            let mut progress = |done, total| tell(phase, done, total);
+            let compiling = || tell("compile", 0, 0);
+            let mut engine = chat::Engine::load_with(&gpu, source, &formats, &mut progress, &compiling).await?;
             let mut context = wish.context;
             if let Some(chosen) = &chosen {
                 context = chosen.context_length;

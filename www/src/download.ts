@@ -17,8 +17,8 @@ const SEGMENT = { disk: 16 << 20, memory: 4 << 20 };
 const WINDOW = 32 << 20;
 /** A read of a file's beginning brings this much, because more of it will be asked for. */
 const AHEAD = 256 << 10;
-/** Written bytes become safe after this many. */
-const RECORD = 2 << 20;
+/** How long written bytes may wait to become safe. */
+const RECORD_MS = 250;
 const HASH_STEP = 4 << 20;
 /** Files up to this size that are read whole are checked before Rust sees them. */
 const SMALL = 64 << 20;
@@ -73,6 +73,7 @@ class Entry {
   writer: Writer | undefined;
   /** Written and not yet safe. */
   readonly unsafe = new Ranges();
+  recorded = 0;
   /** Between writing and reading. */
   reopening: Promise<unknown> | undefined;
   /** Gives the blob's lock back. */
@@ -361,7 +362,7 @@ export class Download {
       const piece = bytes.subarray(from - at, to - at);
       if (!this.#toDisk(entry, from, piece)) entry.keep(from, piece);
     }
-    if (entry.unsafe.size >= RECORD) this.#record(entry);
+    if (performance.now() - entry.recorded >= RECORD_MS) this.#record(entry);
     void this.#hash(entry);
     entry.settle();
     this.#event(false);
@@ -434,6 +435,7 @@ export class Download {
 
   #record(entry: Entry): void {
     if (!entry.writer || entry.unsafe.size === 0) return;
+    entry.recorded = performance.now();
     try {
       entry.writer.record(entry.unsafe);
       entry.unsafe.remove(0, entry.file.size);

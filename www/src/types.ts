@@ -90,7 +90,7 @@ export interface FileProgress {
 export interface Progress {
   /** Finding out what there is; fetching it; moving what is there to the device; quantizing on that way; preparing kernels. */
   phase: "resolve" | "download" | "upload" | "quantize" | "compile";
-  /** Bytes, or steps for "compile". `total` is 0 while it is unknown. */
+  /** Bytes. `total` is 0 while it is unknown, and for "compile", which has none. */
   loaded: number;
   total: number;
   /** Nothing of it came over the network. */

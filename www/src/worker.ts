@@ -26,7 +26,9 @@ const handlers: { [C in Call]: Handler<C> } = {
     const source = await open(wasm, args, true, emit);
     try {
       // While the network is at work its progress is what one waits for.
-      const onProgress = (progress: Progress) => source.downloading || emit(progress);
+      const onProgress = (progress: Progress) => {
+        if (progress.phase === "compile" || !source.downloading) emit(progress);
+      };
       engine = await wasm.Engine.load(source, args.options, onProgress);
       await source.finish();
     } finally {
