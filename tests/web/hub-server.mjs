@@ -20,8 +20,8 @@ const gitOid = (bytes) => createHash("sha1").update(`blob ${bytes.length}\0`).up
  *
  * `hub.fault`, if set, is called with each request `{ place: "hub" | "cdn", method, path, file, range, count }` (count: how
  * many there have been for this file at this place) and may return what goes wrong: `status` (with `headers`), `html`,
- * `cut` or `stall` after that many bytes, `shift` of the range, `flip` of the byte at that place of the file, `longer` than
- * the listing says, `noRanges`, `rate` in bytes a millisecond.
+ * `cut` or `stall` after that many bytes, `shift` of the range, `flip` of the byte at that place of the file, `longer` (or with a
+ * minus shorter) than the listing says, `noRanges`, `rate` in bytes a millisecond.
  */
 export async function startHub(t, { repo = "Org/Model", commit = "0123456789abcdef0123456789abcdef01234567", files, api = true, token, pageSize = 3 }) {
   const hub = { repo, commit, revisions: { main: commit }, requests: [], served: {}, fault: undefined };
@@ -83,7 +83,7 @@ export async function startHub(t, { repo = "Org/Model", commit = "0123456789abcd
       bytes = Buffer.from(bytes);
       bytes[fault.flip] ^= 1;
     }
-    if (fault.longer) bytes = Buffer.concat([bytes, Buffer.alloc(fault.longer)]);
+    if (fault.longer) bytes = Buffer.concat([bytes, Buffer.alloc(Math.max(fault.longer, 0))]).subarray(0, bytes.length + fault.longer);
     const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
     const ranged = first !== undefined && !fault.noRanges;
     const shift = fault.shift ?? 0;

@@ -164,6 +164,8 @@ for (const [what, fault, expected, pattern] of [
   ["has lost a file", ({ place, file }) => (place === "cdn" && file === NAME ? { status: 404 } : {}), "not_found", /404/],
   ["sends a login page", ({ file }) => (file === NAME ? { html: true, noRanges: true } : {}), "network", /web page/, ],
   ["has grown a file", ({ file }) => (file === NAME ? { longer: 1000 } : {}), "integrity", /should be/],
+  ["has shrunk a file", ({ file }) => (file === NAME ? { longer: -1000 } : {}), "integrity", /should be/],
+  ["has shrunk a file and knows no ranges", ({ file }) => (file === NAME ? { longer: -1000, noRanges: true } : {}), "integrity", /should be/],
   ["has damaged a file", ({ file }) => (file === NAME ? { flip: 2_000_000 } : {}), "integrity", /sha256/],
   ["has damaged a small file", ({ file }) => (file === "config.json" ? { flip: 5 } : {}), "integrity", /config.json.*sha1/],
   ["is down", () => ({ status: 503, headers: { "retry-after": "0" } }), "network", /503/],
@@ -294,18 +296,30 @@ test("a browser without such storage loads all the same", async (t) => {
   assert.match(info.cache.reason, /private/);
 });
 
-test("files that a person picks are read where they are", async (t) => {
+test("files that a person picks, and folders, are read where they are", async (t) => {
   const { files, digest } = checkpoint();
   const page = await open(t, { engine: "fake" });
   await page.setContent("<input type=file multiple>");
   const chosen = Object.entries(files).map(([name, buffer]) => ({ name, mimeType: "application/octet-stream", buffer }));
   await page.locator("input").setInputFiles(chosen);
-  const info = await withPackage(page, async ({ load }) => {
-    const model = await load(document.querySelector("input").files);
-    model.destroy();
-    return model.info;
+  const [picked, folder] = await withPackage(page, async ({ load }) => {
+    const { files } = document.querySelector("input");
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("mine", { create: true });
+    for (const file of files) {
+      const writable = await (await root.getFileHandle(file.name, { create: true })).createWritable();
+      await writable.write(file);
+      await writable.close();
+    }
+    const infos = [];
+    for (const source of [files, root]) {
+      const model = await load(source);
+      model.destroy();
+      infos.push(model.info);
+    }
+    return infos;
   });
-  assert.equal(info.digest, digest);
+  assert.equal(picked.digest, digest);
+  assert.equal(folder.digest, digest);
 });
 
 test("names that are none are refused before anything is asked", async (t) => {

@@ -79,14 +79,14 @@ export class Http {
       }
       if (response.status !== 200) throw refused(url, response);
       refuseHtml(url, file, response);
-      // No ranges here. Content-Length may be that of a compressed transfer, so it counts only without one.
-      const length = headers.get("content-encoding") ? null : headers.get("content-length");
-      if (length !== null && Number(length) > bytes) {
+      // No ranges here.
+      const length = lengthOf(response);
+      if (length !== undefined && length > bytes) {
         await response.body?.cancel();
-        return { size: Number(length), bytes: new Uint8Array(), version, ranges: false };
+        return { size: length, bytes: new Uint8Array(), version, ranges: false };
       }
       const body = await this.#all(response, url);
-      if (length !== null && body.length !== Number(length)) throw cut(url, body.length, Number(length));
+      if (length !== undefined && body.length !== length) throw cut(url, body.length, length);
       return { size: body.length, bytes: body, version, ranges: false };
     });
   }
@@ -106,6 +106,8 @@ export class Http {
         const response = await this.#fetch(url, file, { range: `bytes=${at}-${part.end - 1}` });
         refuseHtml(url, file, response);
         if (response.status === 200) {
+          const length = lengthOf(response);
+          if (length !== undefined && size !== undefined && length !== size) throw wrongLength(file, size, length);
           if (!sentWhole) whole();
           sentWhole = true;
           at = 0;
@@ -300,6 +302,12 @@ function refuseHtml(url: URL, file: string, response: Response): void {
 function rangeOf(response: Response): { start: number; total: number | undefined } | undefined {
   const match = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
   return match ? { start: Number(match[1]), total: match[2] === "*" ? undefined : Number(match[2]) } : undefined;
+}
+
+/** The length of a whole answer, if it says so and not that of a compressed transfer. */
+function lengthOf({ headers }: Response): number | undefined {
+  const length = headers.get("content-encoding") ? null : headers.get("content-length");
+  return length === null ? undefined : Number(length);
 }
 
 function cut(url: URL, got: number, expected: number): FanlightError {

@@ -28,7 +28,8 @@ export type * from "./types.js";
  * - `"ORG/NAME"`, a repository on the Hub (`revision`, `endpoint`, `token`);
  * - the address of a folder in Hugging Face layout, or of a `.gguf` file: a `URL`, or a string with a scheme, with a
  *   `/` or `.` at its beginning, or with a `/` or `.gguf` at its end;
- * - files that a person picked: a folder (`<input type="file" webkitdirectory>`) or a `.gguf` with its mmproj.
+ * - files that a person picked: a folder (`<input type="file" webkitdirectory>`) or a `.gguf` with its mmproj;
+ * - a folder's handle, from `showDirectoryPicker()` or in the origin's private file system.
  *
  * ```ts
  * const model = await load("Qwen/Qwen2.5-VL-3B-Instruct", { weights: { text: "q4" } });
@@ -36,11 +37,11 @@ export type * from "./types.js";
  * for await (const { text } of session.promptStreaming("What is in this picture?")) print(text);
  * ```
  */
-export async function load(model: string | URL | FileList | File[], options: LoadOptions = {}): Promise<Model> {
+export async function load(model: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return withWorker(options, async (worker) => {
     const args = loadArgs(model, options);
     // The browser may ask the person; loading does not wait for the answer, `info.cache` has it.
-    if (args.cache !== "none" && args.place.kind !== "files") navigator.storage?.persist?.().catch(() => {});
+    if (args.cache !== "none" && ["hub", "url"].includes(args.place.kind)) navigator.storage?.persist?.().catch(() => {});
     return [new Model(worker, await worker.call("load", args, options.onProgress)), "keep"];
   });
 }
@@ -49,7 +50,7 @@ export async function load(model: string | URL | FileList | File[], options: Loa
  * What `load` with the same arguments would take of this device. Reads the small files and the headers of the others, and
  * keeps nothing on the device.
  */
-export async function estimate(model: string | URL | FileList | File[], options: LoadOptions = {}): Promise<MemoryPlan> {
+export async function estimate(model: ModelSource, options: LoadOptions = {}): Promise<MemoryPlan> {
   return withWorker(options, async (worker) => {
     return [await worker.call("estimate", loadArgs(model, options), options.onProgress), "close"];
   });
@@ -77,7 +78,7 @@ async function withWorker<T>(
 }
 
 /** What the worker needs of the caller's options. */
-function loadArgs(model: string | URL | FileList | File[], options: LoadOptions): Calls["load"]["args"] {
+function loadArgs(model: ModelSource, options: LoadOptions): Calls["load"]["args"] {
   const { onProgress: _, signal: __, weights, revision, endpoint, token, cache = "opfs", timeoutMs = 30_000, ...rest } = options;
   const { place, gguf } = placeOf(model, { revision, endpoint, token });
   const { deviceMemory = 8 } = navigator as { deviceMemory?: number };
@@ -85,9 +86,13 @@ function loadArgs(model: string | URL | FileList | File[], options: LoadOptions)
   return { place, cache, timeoutMs, options: { ...rest, memory, gguf: rest.gguf ?? gguf, weights: notation(weights) } };
 }
 
+/** What `load` takes a checkpoint from. */
+export type ModelSource = string | URL | FileList | File[] | FileSystemDirectoryHandle;
+
 type HubOptions = Record<"revision" | "endpoint" | "token", string | undefined>;
 
-function placeOf(model: string | URL | FileList | File[], hub: HubOptions): { place: Place; gguf?: string | undefined } {
+function placeOf(model: ModelSource, hub: HubOptions): { place: Place; gguf?: string | undefined } {
+  if (model instanceof FileSystemDirectoryHandle) return { place: { kind: "folder", folder: model } };
   if (typeof model !== "string" && !(model instanceof URL)) return { place: { kind: "files", files: [...model] } };
   if (typeof model === "string" && isRepoName(model) && !model.endsWith(".gguf")) {
     return { place: { kind: "hub", id: repoId(model, hub.revision, hub.endpoint), token: hub.token } };

@@ -12,7 +12,8 @@ import type { Reader } from "./wasm.js";
 export type Place =
   | { kind: "hub"; id: RepoId; token?: string | undefined }
   | { kind: "url"; base: string }
-  | { kind: "files"; files: File[] };
+  | { kind: "files"; files: File[] }
+  | { kind: "folder"; folder: FileSystemDirectoryHandle };
 
 export interface SourceOptions {
   cache: Keeping;
@@ -38,7 +39,8 @@ export interface Source extends Reader {
 }
 
 export async function openSource(place: Place, options: SourceOptions): Promise<Source> {
-  if (place.kind === "files") return new PickedFiles(place.files);
+  if (place.kind === "files") return new PickedFiles(place.files.map((file) => [file.webkitRelativePath || file.name, file]));
+  if (place.kind === "folder") return new PickedFiles(await filesOf(place.folder));
   const remote = new Remote(options, place.kind === "hub" ? place : undefined);
   await remote.open(place.kind === "hub" ? place.id : new URL(place.base));
   return remote;
@@ -311,6 +313,24 @@ function blobKey(file: RepoFile | undefined): string {
   return file?.sha256 ?? (file?.sha1 ? `git-${file.sha1}` : "");
 }
 
+/** How deep a folder is looked into: split GGUF files lie one below the top. */
+const DEPTH = 3;
+
+async function filesOf(folder: FileSystemDirectoryHandle, path = "", depth = DEPTH): Promise<[string, File][]> {
+  const files: [string, File][] = [];
+  try {
+    // Typings of pages lack the iteration.
+    for await (const handle of (folder as unknown as { values(): AsyncIterable<FileSystemHandle> }).values()) {
+      const name = path + handle.name;
+      if (handle.kind === "file") files.push([name, await (handle as FileSystemFileHandle).getFile()]);
+      else if (depth > 1) files.push(...(await filesOf(handle as FileSystemDirectoryHandle, `${name}/`, depth - 1)));
+    }
+  } catch (error) {
+    throw new FanlightError("io", `the folder ${path || folder.name} could not be read: ${String(error)}`, "Pick it again.");
+  }
+  return files;
+}
+
 /** Files that a person picked: a folder of a checkpoint, or `.gguf` files. */
 class PickedFiles implements Source {
   readonly names: string[];
@@ -318,12 +338,12 @@ class PickedFiles implements Source {
   readonly downloading = false;
   readonly #files = new Map<string, File>();
 
-  constructor(files: File[]) {
-    const paths = files.map((file) => file.webkitRelativePath || file.name);
+  constructor(files: [string, File][]) {
+    const paths = files.map(([path]) => path);
     // A picked folder puts its own name before all of them.
     const top = /^[^/]+\//.exec(paths[0] ?? "")?.[0] ?? "";
     const below = top !== "" && paths.every((path) => path.startsWith(top)) ? top.length : 0;
-    files.forEach((file, index) => this.#files.set((paths[index] ?? "").slice(below), file));
+    for (const [path, file] of files) this.#files.set(path.slice(below), file);
     this.names = [...this.#files.keys()];
   }
 

@@ -90,7 +90,8 @@ fn web(tools: &Tools, filter: &Option<String>, count: &mut Count) -> Outcome {
     let server = Server::start(vec![("/".to_owned(), site::build(tools)?), kernels, screens, golden], 8887)?;
     let mut node = command("node");
     // One file at a time: they share one software GPU.
-    node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]);
+    // A test that hangs says which it is, long after the slowest machine would have ended it.
+    node.args(["--test", "--test-reporter=spec", "--test-concurrency=1", "--test-timeout=1200000"]);
     node.args(filter.iter().map(|text| format!("--test-name-pattern={text}")));
     node.args(test_files()?).env("FANLIGHT_CHROMIUM", &tools.chromium).env("FANLIGHT_URL", server.url());
     counted(&mut node, count)
