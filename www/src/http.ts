@@ -47,8 +47,8 @@ export class Http {
   }
 
   /** A JSON document and its answer's headers; `undefined` for 404. */
-  async json(url: URL): Promise<{ value: unknown; headers: Headers } | undefined> {
-    return this.retrying(async () => {
+  async json(url: URL, attempts = ATTEMPTS): Promise<{ value: unknown; headers: Headers } | undefined> {
+    return this.#retrying(attempts, async () => {
       const response = await this.#fetch(url, url.pathname, {});
       if (response.status === 404) return undefined;
       if (!response.ok) throw refused(url, response);
@@ -63,7 +63,7 @@ export class Http {
 
   /** The first `bytes` of a file whose length is not known; `undefined` for 404. */
   async head(url: URL, file: string, bytes: number): Promise<Head | undefined> {
-    return this.retrying(async () => {
+    return this.#retrying(ATTEMPTS, async () => {
       const response = await this.#fetch(url, file, { range: `bytes=0-${bytes - 1}` });
       const { headers } = response;
       const version = headers.get("etag") ?? headers.get("last-modified") ?? undefined;
@@ -140,13 +140,13 @@ export class Http {
   }
 
   /** Repeats what fails in a way that may pass. */
-  async retrying<T>(attempt: () => Promise<T>): Promise<T> {
+  async #retrying<T>(attempts: number, attempt: () => Promise<T>): Promise<T> {
     for (let failures = 1; ; failures++) {
       try {
         return await attempt();
       } catch (error) {
         const mayPass = error instanceof FanlightError && error.retryable && !this.#options.signal.aborted;
-        if (!mayPass || failures >= ATTEMPTS) throw error;
+        if (!mayPass || failures >= attempts) throw error;
         await this.#pause(failures, error);
       }
     }

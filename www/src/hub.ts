@@ -61,10 +61,14 @@ export function fileUrl({ endpoint, repo }: RepoId, commit: string, file: string
 }
 
 /** Which commit a revision is now; `undefined` if the server knows no such thing. */
-export async function resolve(http: Http, { endpoint, repo, revision }: RepoId): Promise<string | undefined> {
+export async function resolve(
+  http: Http,
+  { endpoint, repo, revision }: RepoId,
+  attempts?: number,
+): Promise<string | undefined> {
   if (isCommit(revision)) return revision;
   const url = new URL(`${endpoint}api/models/${repo}/revision/${encodeURIComponent(revision)}`);
-  const answer = await http.json(url);
+  const answer = await http.json(url, attempts);
   const commit = (answer?.value as { sha?: unknown } | undefined)?.sha;
   if (answer && (typeof commit !== "string" || !isCommit(commit))) throw odd(url, "a commit");
   return commit as string | undefined;

@@ -54,6 +54,8 @@ function checkName(file: string): void {
 }
 
 const FIRST_BYTES = 256 * 1024;
+/** Attempts to ask what a revision means where that is known from last time. */
+const IMPATIENT = 2;
 /** What Rust calls the file of prepared weights. */
 const PREPARED = "prepared.fanlight";
 
@@ -101,7 +103,9 @@ class Remote implements Source {
     if (place instanceof URL) await this.#openFolder(place);
     else await this.#openRepo(place);
     if (this.#manifest) await this.#lockModel(this.#manifest.id);
-    if (this.#manifest && this.#store && this.#options.cache === "quantized") {
+    if (this.#options.cache === "quantized" && this.cache.kind !== "none" && !this.commit) this.cache.kind = "opfs";
+    // Only a commit says that the files are still those that the weights were made of.
+    if (this.#manifest && this.#store && this.commit && this.#options.cache === "quantized") {
       const facts = new TextEncoder().encode(`${this.#manifest.id}\n${this.#options.wish}`);
       const key = `prepared-${(await hex("SHA-256", facts)).slice(0, 32)}`;
       this.#prepared = await Prepared.open(this.#store, key, this.#options.loads, (reason) => this.#notKept(reason));
@@ -187,20 +191,20 @@ class Remote implements Source {
   async #openRepo(id: RepoId): Promise<void> {
     const known = (await this.#store?.manifests().catch(() => [])) ?? [];
     const ours = known.filter(({ model, endpoint }) => model === id.repo && endpoint === id.endpoint);
+    const kept = ours.find(({ revisions }) => revisions.includes(id.revision));
     let commit: string | undefined;
     try {
-      commit = await resolve(this.#http, id);
+      commit = await resolve(this.#http, id, kept ? IMPATIENT : undefined);
     } catch (error) {
       // No network: what the revision meant last time has to do, if there is one.
-      const kept = ours.find(({ revisions }) => revisions.includes(id.revision));
       const away = error instanceof FanlightError && (error.code === "network" || error.code === "cors");
       if (!kept?.commit || !away) throw error;
       commit = kept.commit;
     }
     if (!commit) return this.#openUnlisted(id);
     this.commit = commit;
-    const kept = ours.find((manifest) => manifest.commit === commit);
-    const files = kept ? new Map(Object.entries(kept.files)) : await list(this.#http, id, commit);
+    const listed = ours.find((manifest) => manifest.commit === commit);
+    const files = listed ? new Map(Object.entries(listed.files)) : await list(this.#http, id, commit);
     this.names = [...files.keys()];
     const { endpoint, repo: model, revision } = id;
     this.#manifest = {

@@ -69,8 +69,8 @@ export interface LoadOptions extends PixelLimits {
   contextLength?: number;
   /**
    * What is kept for next time, in the origin's private file system: the files as they are; or where `weights` are
-   * quantized only what that makes of them, so that the next start with the same options reads no more than that, and the
-   * large files are removed again; or nothing.
+   * quantized, for a repository on the Hub, only what that makes of them, so that the next start with the same options reads
+   * no more than that, and the large files are removed again; or nothing.
    */
   cache?: Keeping;
   /** A connection that brings nothing for this long is tried again: 30 000 ms. */
