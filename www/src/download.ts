@@ -112,7 +112,8 @@ class Entry {
 
   /** Forgets what waits in memory for nobody. */
   settle(): void {
-    if (!this.expected) return;
+    // Before it is known where the bytes go, all of them may be wanted there.
+    if (!this.expected || !this.ready) return;
     for (const [start, end] of [...this.memory.ranges]) {
       const stop = this.hash ? Math.min(end, this.hash.at) : end;
       for (const [from, to] of this.expected.missing(start, Math.max(start, stop))) {
@@ -469,7 +470,7 @@ export class Download {
 
   async #hash(entry: Entry): Promise<void> {
     const { hash } = entry;
-    if (!hash || hash.running || !entry.expected) return;
+    if (!hash || hash.running || !entry.ready) return;
     hash.running = true;
     try {
       for (;;) {
@@ -504,6 +505,7 @@ export class Download {
     this.#record(entry);
     if (entry.writer && key) {
       try {
+        if (!entry.writer.ranges.covers(0, entry.file.size)) throw new Error("the disk lacks what the hash has seen");
         entry.writer.complete();
         entry.reopening = this.#options.store?.blob(key, entry.facts).then((stored) => (entry.stored = stored));
         this.#shut(entry);

@@ -203,7 +203,7 @@ export class Stored {
     }
     // Whatever the journal says, bytes that are not there are not there.
     stored.ranges.remove(data.size, Number.POSITIVE_INFINITY);
-    stored.complete &&= said;
+    stored.complete &&= said && stored.ranges.covers(0, data.size);
     return stored.journalEnd > 0 ? stored : undefined;
   }
 
