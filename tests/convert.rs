@@ -19,7 +19,7 @@ use fanlight::model::registry;
 use fanlight::text::Tokenizer;
 use fanlight::weights::gguf::Gguf;
 use fanlight::weights::output::NewFile;
-use fanlight::weights::plan::{CHUNK_BYTES, Limits, Sink, stream};
+use fanlight::weights::plan::{CHUNK_BYTES, Limits, MatrixPlan, Sink, stream};
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::repack::dequantize;
 use fanlight::weights::source::{Directory, Memory, Source};
@@ -109,11 +109,19 @@ type Matrix = (usize, Vec<Layout>, Vec<u8>);
 struct Buffers {
     matrices: Vec<Vec<Vec<u8>>>,
     vectors: Vec<Vec<u32>>,
+    plans: Vec<MatrixPlan>,
 }
 
 impl Sink for Buffers {
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> fanlight::Result<()> {
         self.matrices[matrix][shard][offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn columns(&mut self, matrix: usize, top: usize, rows: usize, first: usize, words: &[u32]) -> fanlight::Result<()> {
+        for (shard, bytes) in self.plans[matrix].shards.iter().zip(&mut self.matrices[matrix]) {
+            shard.put_columns(bytes, top, rows, first, words);
+        }
         Ok(())
     }
 
@@ -128,7 +136,8 @@ fn device(source: &dyn Source, formats: &Formats) -> (BTreeMap<String, Matrix>, 
     let limits = Limits { max_binding: 128 << 20, max_buffer: 256 << 20 };
     let plan = block_on(registry::describe(source, limits, formats)).unwrap().plan;
     let empty = plan.matrices.iter().map(|m| m.shards.iter().map(|s| vec![0; s.bytes() as usize]).collect());
-    let mut buffers = Buffers { matrices: empty.collect(), vectors: vec![Vec::new(); plan.vectors.len()] };
+    let (matrices, vectors) = (empty.collect(), vec![Vec::new(); plan.vectors.len()]);
+    let mut buffers = Buffers { matrices, vectors, plans: plan.matrices.clone() };
     block_on(stream(&plan, source, CHUNK_BYTES, &mut buffers, &mut |_, _| {})).unwrap();
     let matrices =
         plan.matrices.iter().zip(buffers.matrices).map(|(m, shards)| {

@@ -108,6 +108,24 @@ fn larger_pictures_and_prompts() {
     measure("bf16", &GpuOptions::default(), (2, 2), 700, 700);
 }
 
+/// Columns of packed layers wait in a buffer beside the weights, which is gone when they are all there.
+#[test]
+fn packed_layers() {
+    for kind in ["awq", "gptq4", "gptq8", "gptq_scattered"] {
+        let source = Directory::new(folder("base").join("../../packed").join(kind));
+        let gpu = open(&GpuOptions::default());
+        let tables = block_on(Tables::read(&source)).unwrap();
+        let e = estimate(&tables, gpu.caps().limits(), &wish(1, 1)).unwrap();
+        let _model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
+        let weights: u64 = e.weight_bytes.iter().map(|(_, bytes)| bytes).sum();
+        let held = gpu.memory();
+        println!("{kind}: {weights} in weights, {} at most, {} estimated", held.total.peak, e.total_bytes);
+        assert_eq!((held.persistent.current, held.pooled.current), (weights, 0), "{kind}");
+        assert!(held.total.peak > weights && held.total.peak <= weights + e.staging_bytes, "{kind}");
+        assert!(e.total_bytes >= weights + e.staging_bytes, "{kind}");
+    }
+}
+
 /// The embedded model through the whole engine: two pictures of its size, one after the other.
 #[test]
 fn the_embedded_model() {

@@ -1,15 +1,20 @@
 //! AWQ and GPTQ checkpoints against transformers on the numbers that they stand for (`tests/golden/make_packed.py`).
 #![allow(clippy::disallowed_methods, reason = "a test harness blocks")]
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use fanlight::dtype::{Dtype, Layout};
 use fanlight::generate::session::{Choose, Next, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::model::load::Loaded;
 use fanlight::model::registry;
-use fanlight::weights::plan::{CHUNK_BYTES, Limits, MatrixPlan, Sink, stream};
+use fanlight::weights::Checkpoint;
+use fanlight::weights::packed::Quantization;
+use fanlight::weights::plan::{CHUNK_BYTES, Limits, MatrixPlan, MatrixSpec, Piece, Plan, Sink, plan, stream};
 use fanlight::weights::quantize::Formats;
-use fanlight::weights::source::{Directory, Memory, Source};
+use fanlight::weights::source::{Directory, Memory, Pending, Source};
 use pollster::block_on;
 use safetensors::SafeTensors;
 
@@ -88,12 +93,27 @@ fn gptq_with_scattered_groups() {
 }
 
 /// Collects what is written, shard after shard.
-struct Buffers(Vec<Vec<Vec<u8>>>);
+struct Buffers(Vec<Vec<Vec<u8>>>, Vec<MatrixPlan>);
+
+impl Buffers {
+    fn new(plan: &Plan) -> Self {
+        let shards = |m: &MatrixPlan| m.shards.iter().map(|s| vec![0; s.bytes() as usize]).collect();
+        Buffers(plan.matrices.iter().map(shards).collect(), plan.matrices.clone())
+    }
+}
 
 impl Sink for Buffers {
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> fanlight::Result<()> {
         assert!(offset.is_multiple_of(16) && bytes.len().is_multiple_of(16));
         self.0[matrix][shard][offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn columns(&mut self, matrix: usize, top: usize, rows: usize, first: usize, words: &[u32]) -> fanlight::Result<()> {
+        assert!(!words.is_empty() && words.len().is_multiple_of(rows));
+        for (shard, bytes) in self.1[matrix].shards.iter().zip(&mut self.0[matrix]) {
+            shard.put_columns(bytes, top, rows, first, words);
+        }
         Ok(())
     }
 
@@ -110,8 +130,7 @@ fn in_small_bindings_and_small_reads() {
         let rows = |max_binding, chunk| {
             let limits = Limits { max_binding, max_buffer: 1 << 30 };
             let plan = block_on(registry::describe(&source, limits, &Formats::default())).unwrap().plan;
-            let shards = |m: &MatrixPlan| m.shards.iter().map(|s| vec![0; s.bytes() as usize]).collect();
-            let mut buffers = Buffers(plan.matrices.iter().map(shards).collect());
+            let mut buffers = Buffers::new(&plan);
             block_on(stream(&plan, &source, chunk, &mut buffers, &mut |_, _| {})).unwrap();
             let cut = plan.matrices.iter().filter(|m| !m.packed.is_empty() && m.shards.len() > 1).count();
             (buffers.0.into_iter().map(|shards| shards.concat()).collect::<Vec<_>>(), cut)
@@ -120,6 +139,127 @@ fn in_small_bindings_and_small_reads() {
         let (pieces, cut) = rows(7_000, 4_096);
         assert!(none == 0 && cut > 1, "{kind}: {cut} matrices are cut");
         assert!(whole == pieces, "{kind}");
+    }
+}
+
+/// What the kernel puts on a device, through bindings that cut matrices and hold few columns, is what the CPU does.
+#[test]
+fn the_device_has_the_same_rows() {
+    for (kind, max_binding) in [("awq", 7_000), ("gptq4", 7_000), ("gptq8", 20_000), ("gptq_scattered", 128 << 20)] {
+        let gpu = block_on(Gpu::open(&GpuOptions { max_binding: Some(max_binding), ..Default::default() })).unwrap();
+        let source = Directory::new(folder(kind));
+        let limits = Limits { max_binding, max_buffer: 1 << 30 };
+        let plan = block_on(registry::describe(&source, limits, &Formats::default())).unwrap().plan;
+        let mut buffers = Buffers::new(&plan);
+        block_on(stream(&plan, &source, CHUNK_BYTES, &mut buffers, &mut |_, _| {})).unwrap();
+        let mut loaded = block_on(Loaded::allocate(&gpu, &plan)).unwrap();
+        let weights: Vec<_> = plan.matrices.iter().map(|m| loaded.matrix(&m.name).unwrap()).collect();
+        let tables = block_on(registry::Tables::read(&source)).unwrap();
+        block_on(loaded.fill(&gpu, &plan, &tables.checkpoint, &source, &mut |_, _| {}, &|| Ok(()))).unwrap();
+        for ((weight, shards), plan) in weights.iter().zip(&buffers.0).zip(&plan.matrices) {
+            for (shard, bytes) in weight.shards.iter().zip(shards) {
+                let got = block_on(gpu.read_u32(&shard.tensor, 0, shard.tensor.len())).unwrap();
+                assert!(bytemuck::cast_slice::<u32, u8>(&got) == bytes, "{kind}: {}", plan.name);
+            }
+        }
+    }
+}
+
+/// Notes the longest read.
+struct Counting(Memory, Cell<u64>);
+
+impl Source for Counting {
+    fn size<'a>(&'a self, file: &'a str) -> Pending<'a, Option<u64>> {
+        self.0.size(file)
+    }
+
+    fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> Pending<'a, Vec<u8>> {
+        self.1.set(self.1.get().max(range.end - range.start));
+        self.0.read(file, range)
+    }
+}
+
+/// Notes the longest piece, and keeps one row.
+struct Pieces {
+    longest: usize,
+    row: Vec<u32>,
+}
+
+/// Which row that is.
+const KEPT: usize = 301;
+
+impl Sink for Pieces {
+    fn write(&mut self, _: usize, _: usize, _: u64, _: &[u8]) -> fanlight::Result<()> {
+        panic!("nothing here has rows");
+    }
+
+    fn columns(&mut self, _: usize, _: usize, rows: usize, first: usize, words: &[u32]) -> fanlight::Result<()> {
+        self.longest = self.longest.max(4 * words.len());
+        for (n, column) in words.chunks_exact(rows).enumerate() {
+            self.row[first + n] = column[KEPT];
+        }
+        Ok(())
+    }
+
+    fn vector(&mut self, _: usize, _: &[f32]) -> fanlight::Result<()> {
+        Ok(())
+    }
+}
+
+/// A layer of 1 MiB (8 MiB as f32) passes in reads and pieces of 32 KiB each.
+#[test]
+fn a_layer_is_never_in_memory() {
+    let (rows, cols, group, chunk) = (512, 4096, 128, 64 << 10);
+    let word = |n: usize| (n as u32 + 1).wrapping_mul(0x9e37_79b9);
+    for (method, scattered) in [("awq", false), ("gptq", false), ("gptq", true)] {
+        let [down, along] = if method == "awq" { [cols, rows / 8] } else { [cols / 8, rows] };
+        let words = |count: usize| (0..count).flat_map(|n| word(n).to_le_bytes()).collect::<Vec<u8>>();
+        let groups = cols / group;
+        let scales: Vec<u8> = (0..groups * rows).flat_map(|_| half::f16::from_f32(0.5).to_le_bytes()).collect();
+        let tensors = [
+            ("x.qweight", "I32", vec![down, along], words(down * along)),
+            ("x.qzeros", "I32", vec![groups, rows / 8], vec![0x77; groups * rows / 2]),
+            ("x.scales", "F16", vec![groups, rows], scales),
+        ];
+        let mut header = serde_json::Map::new();
+        let mut data = Vec::new();
+        for (name, dtype, shape, bytes) in tensors {
+            let offsets = [data.len(), data.len() + bytes.len()];
+            header.insert(name.into(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
+            data.extend(bytes);
+        }
+        let header = serde_json::to_vec(&header).unwrap();
+        let mut files = Memory::new();
+        let file = [&(header.len() as u64).to_le_bytes(), &header[..], &data].concat();
+        files.insert("model.safetensors", file);
+        let source = Counting(files, Cell::new(0));
+        let config = serde_json::json!({"quant_method": method, "group_size": group, "desc_act": scattered});
+        let mut checkpoint = block_on(Checkpoint::open(&source)).unwrap();
+        checkpoint.quantization = Quantization::parse(&config).unwrap();
+        let spec = MatrixSpec::new("text.x", vec![Piece::matrix("x.weight", rows, cols)]);
+        let plan = plan(&checkpoint, &[spec], &[], ROOMY, &Formats::default()).unwrap();
+        source.1.set(0);
+        let mut pieces = Pieces { longest: 0, row: vec![0; plan.matrices[0].shards[0].row_words as usize] };
+        block_on(stream(&plan, &source, chunk, &mut pieces, &mut |_, _| {})).unwrap();
+        println!("{method}, scattered {scattered}: reads of {} and pieces of {}", source.1.get(), pieces.longest);
+        assert!(pieces.longest <= 32 << 10 && source.1.get() <= 32 << 10, "{method}");
+
+        // Where AutoAWQ puts column 301 % 8 = 5 of eight; GPTQ's zeros are one more than is stored.
+        let code = |input: usize| match method {
+            "awq" => word(input * along + KEPT / 8) >> (4 * 6) & 15,
+            _ => word(input / 8 * along + KEPT) >> (input % 8 * 4) & 15,
+        };
+        for input in 0..cols {
+            if scattered {
+                assert_eq!(f32::from_bits(pieces.row[input]), 0.5 * (code(input) as f32 - 8.0), "input {input}");
+            } else {
+                assert_eq!(pieces.row[input / 8] >> (input % 8 * 4) & 15, code(input), "{method}: input {input}");
+            }
+        }
+        if !scattered {
+            let zero = half::f16::from_f32(if method == "awq" { 7.0 } else { 8.0 }).to_bits();
+            assert_eq!(pieces.row[cols / 8..][..groups], vec![u32::from(zero) << 16 | 0x3800; groups], "{method}");
+        }
     }
 }
 

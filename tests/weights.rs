@@ -388,6 +388,10 @@ impl Sink for Buffers {
         Ok(())
     }
 
+    fn columns(&mut self, _: usize, _: usize, _: usize, _: usize, _: &[u32]) -> fanlight::Result<()> {
+        panic!("no packed layers here");
+    }
+
     fn vector(&mut self, index: usize, values: &[f32]) -> fanlight::Result<()> {
         assert!(self.vectors[index].replace(values.to_vec()).is_none(), "vector {index} came twice");
         Ok(())

@@ -358,6 +358,8 @@ struct Loadable {
     largest: (String, u64),
     /// Most shards of one matrix.
     shards: usize,
+    /// Whether any of them comes in columns.
+    packed: bool,
 }
 
 impl Loadable {
@@ -380,6 +382,7 @@ impl Loadable {
             source_bytes: plan.source_bytes(),
             largest: (largest.0.to_owned(), largest.1),
             shards: plan.matrices.iter().map(|m| m.shards.len()).max().unwrap_or(1),
+            packed: plan.matrices.iter().any(|m| !m.packed.is_empty()),
         })
     }
 
@@ -483,7 +486,13 @@ impl Case<'_> {
         let activation_bytes = ActivationBytes { vision: vision.as_ref().map_or(0, Rehearsal::bytes), prefill };
         let kv_bytes = KvCache::bytes(decoder.layers, decoder.heads, context);
 
-        let loading = weights.bytes().min(FLUSH_BYTES as u64 + 2 * CHUNK_BYTES);
+        // Writes that wait; columns of a packed layer wait twice, and for a kernel that has parameters.
+        let most = FLUSH_BYTES as u64 + 2 * CHUNK_BYTES;
+        let loading = if weights.packed {
+            weights.bytes().saturating_mul(2).min(most) + Rehearsal::params(weights.shards as u64)
+        } else {
+            weights.bytes().min(most)
+        };
         let launches = launches.max(vision.as_ref().map_or(0, Rehearsal::launches));
         let params = Rehearsal::params(launches.saturating_mul(weights.shards as u64));
         let uploads = vision.as_ref().map_or(0, Rehearsal::uploaded);

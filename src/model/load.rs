@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Element, Gpu, Tensor, WeightFormat};
+use crate::gpu::{Element, Gpu, Recorder, Tensor, WeightFormat};
+use crate::ops::columns::columns;
 use crate::ops::{Weight, WeightShard};
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{CHUNK_BYTES, Plan, Sink, stream};
@@ -80,8 +81,10 @@ impl Loaded {
         let ready = source.prepared().and_then(|prepared| prepared.plan(plan));
         let keep = if ready.is_none() { keeping(plan, checkpoint, source) } else { None };
         let plan = ready.as_ref().unwrap_or(plan);
-        let mut sink = Device { gpu, plan, matrices, vectors, written: 0, begin, keep };
+        let mut sink = Device { gpu, plan, matrices, vectors, columns: None, written: 0, begin, keep };
         stream(plan, source, CHUNK_BYTES, &mut sink, progress).await?;
+        drop(sink);
+        gpu.forget_bind_groups(); // of `columns`
         gpu.settle().await
     }
 
@@ -117,6 +120,8 @@ struct Device<'a> {
     plan: &'a Plan,
     matrices: Vec<Weight>,
     vectors: Vec<Tensor>,
+    /// Where columns of a packed layer wait for their kernel: one buffer for all, as large as the most of them so far.
+    columns: Option<Tensor>,
     /// Bytes written since the last flush.
     written: usize,
     begin: &'a dyn Fn() -> Result<()>,
@@ -137,6 +142,17 @@ fn keeping<'a>(plan: &Plan, checkpoint: &Checkpoint, source: &'a dyn Source) -> 
 /// Writes wait in staging memory until something is submitted; this much may wait.
 pub const FLUSH_BYTES: usize = 32 << 20;
 
+impl Device<'_> {
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        self.written += bytes;
+        if self.written >= FLUSH_BYTES {
+            self.written = 0;
+            self.gpu.flush()?;
+        }
+        Ok(())
+    }
+}
+
 impl Sink for Device<'_> {
     fn begin(&mut self) -> Result<()> {
         (self.begin)()
@@ -149,10 +165,24 @@ impl Sink for Device<'_> {
         if let Some((places, source)) = &self.keep {
             source.keep(places.matrices[matrix][n] + offset, bytes);
         }
-        self.written += bytes.len();
-        if self.written >= FLUSH_BYTES {
-            self.written = 0;
-            self.gpu.flush()?;
+        self.count(bytes.len())
+    }
+
+    fn columns(&mut self, matrix: usize, top: usize, rows: usize, first: usize, words: &[u32]) -> Result<()> {
+        // As many columns as one binding holds.
+        let most = (self.gpu.caps().max_binding / 4 / rows as u64).max(1) as usize;
+        for (n, words) in words.chunks(most * rows).enumerate() {
+            let weight = self.matrices.get(matrix).ok_or_else(|| Error::missing("a matrix", "the plan"))?;
+            let waiting = match self.columns.take().filter(|tensor| tensor.len() >= words.len()) {
+                Some(tensor) => tensor,
+                None => self.gpu.persistent("columns of a packed layer", 1, words.len(), Element::U32)?,
+            };
+            self.gpu.write(&waiting, 0, bytemuck::cast_slice(words))?;
+            let mut rec = Recorder::new(self.gpu);
+            columns(&mut rec, &waiting.reshape(words.len() / rows, rows)?, weight, top, first + n * most)?;
+            self.gpu.execute(rec.finish())?;
+            self.columns = Some(waiting);
+            self.count(4 * words.len())?;
         }
         Ok(())
     }

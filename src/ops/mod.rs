@@ -7,6 +7,7 @@ pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
+pub mod columns;
 pub mod embed;
 pub mod gather_rows;
 pub mod matmul;
@@ -20,11 +21,12 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
 /// Every kernel of the crate, for tests and for compiling ahead.
-pub static KERNELS: [&Kernel; 12] = [
+pub static KERNELS: [&Kernel; 13] = [
     &argmax::KERNEL,
     &attention::KERNEL,
     &attention_decode::KERNEL,
     &attention_merge::KERNEL,
+    &columns::KERNEL,
     &embed::KERNEL,
     &gather_rows::KERNEL,
     &matmul::KERNEL,

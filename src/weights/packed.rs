@@ -2,7 +2,8 @@
 //!
 //! Both store a linear layer as `qweight`, `qzeros`, `scales` (and GPTQ's `g_idx`) with the inputs running down, not along:
 //! a row of ours is a column of theirs. The columns become rows with the same codes, scales and zeros
-//! ([`Layout::G4`], [`Layout::G8`]); a whole matrix of codes is in memory while it is turned.
+//! ([`Layout::G4`], [`Layout::G8`]). [`Turning`] makes columns of words of a few MiB at a time; whoever takes them puts
+//! them into rows (a kernel on the device), so that no matrix is ever in memory.
 //!
 //! Layouts: `awq/modules/linear/gemm.py` and `awq/utils/packing_utils.py` of AutoAWQ, `qlinear` of AutoGPTQ and GPTQModel.
 
@@ -113,6 +114,11 @@ impl Quantization {
         32 / self.bits
     }
 
+    /// Columns that a run becomes, see [`Turning`].
+    pub(super) fn columns_of_run(&self) -> usize {
+        if self.scattered { self.per_word() } else { 1 }
+    }
+
     /// The shapes of `qweight`, `qzeros` and `scales` of a layer; `None` if it cannot be packed.
     pub fn shapes(&self, rows: usize, cols: usize) -> Option<[[u64; 2]; 3]> {
         let pack = self.per_word();
@@ -133,22 +139,30 @@ impl Quantization {
     }
 }
 
-/// A layer on its way: what came before its codes, and its rows as far as they are filled.
+/// Takes columns of words, `[n, rows]`: the first is column `first` of every row.
+pub type Put<'a> = dyn FnMut(usize, &[u32]) -> Result<()> + 'a;
+
+/// A layer on its way, which becomes columns of words: what came before its codes.
+///
+/// `qweight` is a list of *runs* in both methods: `rows` words that hold the same few inputs of every row, and become one
+/// column (or, as f32, a column for each input).
 pub struct Turning<'a> {
     quantization: &'a Quantization,
     rows: usize,
     cols: usize,
-    /// `[groups, rows]`
+    /// `[groups, rows]`, as are the zeros.
     scales: Vec<f32>,
-    zeros: Vec<u16>,
+    zeros: Vec<u8>,
     /// The group of each input, for scattered groups alone.
     group_of: Vec<usize>,
-    row_bytes: usize,
-    out: Vec<u8>,
+    /// Columns that are handed over at a time.
+    most: usize,
+    out: Vec<u32>,
 }
 
 impl<'a> Turning<'a> {
-    /// Begins with scales `[groups, rows]`, the words of `qzeros`, and GPTQ's `g_idx`.
+    /// Begins with scales `[groups, rows]`, the words of `qzeros`, and GPTQ's `g_idx`. At most `bytes` (at least one
+    /// column) are handed over at a time.
     ///
     /// # Errors
     /// [`Error::Malformed`] for groups out of order that the configuration does not announce, or out of range, and for a
@@ -159,9 +173,10 @@ impl<'a> Turning<'a> {
         scales: Vec<f32>,
         qzeros: &[u32],
         g_idx: Option<&[i32]>,
+        bytes: u64,
     ) -> Result<Self> {
         let q = quantization;
-        let (groups, layout) = (q.groups(cols), q.layout());
+        let groups = q.groups(cols);
         if let Some(found) = scales.iter().find(|s| f16::from_f32(**s).to_f32() != **s) {
             return Err(Error::malformed("scales", "numbers that a half float holds", found.to_string()));
         }
@@ -181,72 +196,106 @@ impl<'a> Turning<'a> {
         let (pack, bits) = (q.per_word(), q.bits);
         let mask = (1u32 << bits) - 1;
         let order: Vec<usize> = if q.method == Method::Awq { AWQ_ORDER.to_vec() } else { (0..pack).collect() };
-        let mut zeros = vec![0u16; groups * rows];
-        for (at, word) in qzeros.iter().enumerate().take(groups * rows / pack) {
+        let mut zeros = vec![0u8; groups * rows];
+        for (zeros, word) in zeros.chunks_exact_mut(pack).zip(qzeros) {
             for (n, place) in order.iter().enumerate() {
                 let stored = word >> (n * bits) & mask;
-                let zero = if q.zeros_less_one { (stored + 1) & mask } else { stored };
-                zeros[at * pack + place] = zero as u16;
+                zeros[*place] = (if q.zeros_less_one { stored + 1 } else { stored } & mask) as u8;
             }
         }
-        // Fits in memory: the device holds it too, as the plan has checked.
-        let row_bytes = layout.row_words(cols as u64).unwrap_or(0) as usize * 4;
-        let mut turning =
-            Turning { quantization, rows, cols, scales, zeros, group_of, row_bytes, out: vec![0; rows * row_bytes] };
-        turning.write_pairs(layout);
-        Ok(turning)
+        let most = ((bytes / 4) as usize / rows).max(1);
+        // There are fewer columns of pairs than of codes.
+        let columns = cols.div_ceil(pack) * q.columns_of_run();
+        let out = Vec::with_capacity(most.min(columns) * rows);
+        Ok(Turning { quantization, rows, cols, scales, zeros, group_of, most, out })
     }
 
-    /// Scale and zero of every group, behind each row's codes.
-    fn write_pairs(&mut self, layout: Layout) {
+    /// The columns of scale and zero, which lie behind the codes; none for scattered groups. They are not kept.
+    ///
+    /// # Errors
+    /// Those of `put`.
+    pub fn pairs(&mut self, put: &mut Put) -> Result<()> {
+        let layout = self.quantization.layout();
         let per = match layout {
             Layout::G4 { group } | Layout::G8 { group } => usize::from(group),
-            _ => return,
+            _ => return Ok(()),
         };
-        let start = layout.groups(self.cols as u64).unwrap_or(0) as usize * layout.planes().low as usize;
+        let start = (layout.groups(self.cols as u64).unwrap_or(0) * layout.planes().low / 4) as usize;
         let group = self.quantization.group.unwrap_or(usize::MAX);
-        for row in 0..self.rows {
-            for pair in 0..self.cols.div_ceil(per) {
-                let at = pair * per / group * self.rows + row;
-                let bytes = &mut self.out[row * self.row_bytes + start + 4 * pair..][..4];
-                bytes[..2].copy_from_slice(&f16::from_f32(self.scales[at]).to_le_bytes());
+        let (scales, zeros) = (std::mem::take(&mut self.scales), std::mem::take(&mut self.zeros));
+        let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
+        let count = self.cols.div_ceil(per);
+        for first in (0..count).step_by(self.most) {
+            self.out.clear();
+            for pair in first..count.min(first + self.most) {
+                let at = pair * per / group * self.rows;
+                let pairs = scales[at..].iter().zip(&zeros[at..]).take(self.rows);
                 // Whole numbers up to 256 are exact.
-                bytes[2..].copy_from_slice(&f16::from_f32(f32::from(self.zeros[at])).to_le_bytes());
+                self.out.extend(pairs.map(|(scale, zero)| half(*scale) | half(f32::from(*zero)) << 16));
             }
+            put(start + first, &self.out)?;
         }
+        Ok(())
     }
 
-    /// Takes in words of `qweight`, the first of which is number `first` of the tensor.
-    pub fn words(&mut self, first: usize, words: &[u32]) {
-        let q = self.quantization;
+    /// The columns of whole runs of `qweight`, the first of which is number `first` of the tensor.
+    ///
+    /// # Errors
+    /// Those of `put`.
+    pub fn runs(&mut self, first: usize, bytes: &[u8], put: &mut Put) -> Result<()> {
+        let Turning { quantization: q, rows, .. } = *self;
         let (pack, bits) = (q.per_word(), q.bits);
         let mask = (1u32 << bits) - 1;
-        let across = if q.method == Method::Awq { self.rows / pack } else { self.rows };
-        for (n, &word) in words.iter().enumerate() {
-            let (down, along) = ((first + n) / across, (first + n) % across);
-            if q.scattered {
-                for k in 0..pack {
-                    let input = down * pack + k;
-                    let at = self.group_of[input] * self.rows + along;
-                    let code = (word >> (k * bits) & mask) as f32;
-                    let value = self.scales[at] * (code - f32::from(self.zeros[at]));
-                    self.out[along * self.row_bytes + 4 * input..][..4].copy_from_slice(&value.to_le_bytes());
+        // The column with which `out` begins.
+        let mut at = first * q.columns_of_run();
+        self.out.clear();
+        for (run, bytes) in (first..).zip(bytes.chunks(4 * rows)) {
+            let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            for k in 0..q.columns_of_run() {
+                if self.out.len() == self.most * rows {
+                    put(at, &self.out)?;
+                    at += self.most;
+                    self.out.clear();
                 }
-            } else if q.method == Method::Gptq {
-                // A word holds neighbours of one row in order: as the device has it.
-                self.out[along * self.row_bytes + 4 * down..][..4].copy_from_slice(&word.to_le_bytes());
-            } else {
-                for (k, place) in AWQ_ORDER.into_iter().enumerate() {
-                    let code = (word >> (4 * k) & 15) as u8;
-                    self.out[(along * pack + place) * self.row_bytes + down / 2] |= code << (down % 2 * 4);
+                if q.scattered {
+                    let of = self.group_of[run * pack + k] * rows;
+                    let pairs = self.scales[of..].iter().zip(&self.zeros[of..]);
+                    let codes = words.clone().map(|word| (word >> (k * bits) & mask) as f32);
+                    let values = codes.zip(pairs).map(|(code, (scale, zero))| scale * (code - f32::from(*zero)));
+                    self.out.extend(values.map(f32::to_bits));
+                } else if q.method == Method::Gptq {
+                    // A word holds neighbours of one row in order: as the device has it.
+                    self.out.extend(words.clone());
+                } else {
+                    self.interleaved(&words.clone().collect::<Vec<u32>>());
                 }
             }
         }
+        if self.out.is_empty() { Ok(()) } else { put(at, &self.out) }
     }
 
-    /// The rows as they lie on the device.
-    pub fn finish(self) -> Vec<u8> {
-        self.out
+    /// One column of AWQ's words, `[8, rows / 8]` (fewer inputs at the end): the nibbles of eight inputs of eight rows
+    /// change places as in a transposed matrix.
+    fn interleaved(&mut self, words: &[u32]) {
+        let across = self.rows / 8;
+        for along in 0..across {
+            let mut square = [0u32; 8];
+            for (to, from) in square.iter_mut().zip(words.iter().skip(along).step_by(across)) {
+                *to = *from;
+            }
+            for (step, mask) in [(4, 0x0000_ffff), (2, 0x00ff_00ff), (1, 0x0f0f_0f0f)] {
+                for low in (0..8).filter(|low| low & step == 0) {
+                    let swapped = (square[low] >> (4 * step) ^ square[low + step]) & mask;
+                    square[low + step] ^= swapped;
+                    square[low] ^= swapped << (4 * step);
+                }
+            }
+            let mut column = [0u32; 8];
+            for (word, place) in square.into_iter().zip(AWQ_ORDER) {
+                column[place] = word;
+            }
+            self.out.extend(column);
+        }
     }
 }
 
@@ -260,8 +309,26 @@ mod tests {
         Quantization::parse(&json).unwrap().unwrap()
     }
 
-    fn words(bytes: &[u8]) -> Vec<u32> {
-        bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// The rows that these runs become, in pieces of any size.
+    fn rows(mut turning: Turning, runs: &[u32]) -> Vec<Vec<u32>> {
+        let words = turning.quantization.layout().row_words(turning.cols as u64).unwrap() as usize;
+        let count = turning.rows;
+        let mut out = vec![vec![0; words]; count];
+        let mut put = |first: usize, words: &[u32]| {
+            for (i, column) in words.chunks_exact(count).enumerate() {
+                out.iter_mut().zip(column).for_each(|(row, word)| row[first + i] = *word);
+            }
+            Ok(())
+        };
+        turning.pairs(&mut put).unwrap();
+        for (n, part) in runs.chunks(3 * count).enumerate() {
+            turning.runs(3 * n, &bytes(part), &mut put).unwrap();
+        }
+        out
     }
 
     #[test]
@@ -295,27 +362,24 @@ mod tests {
     fn words_of_both_methods() {
         let awq = parse(json!({"quant_method": "awq", "group_size": 32}));
         assert_eq!(awq.shapes(8, 32), Some([[32, 1], [1, 1], [1, 8]]));
-        let mut turning = Turning::new(&awq, (8, 32), vec![0.5; 8], &[0x7531_6420], None).unwrap();
-        turning.words(0, &[0x7531_6420; 31]);
-        turning.words(31, &[0]);
-        let out = turning.finish();
-        for (row, bytes) in out.chunks_exact(Layout::G4 { group: 32 }.row_words(32).unwrap() as usize * 4).enumerate() {
+        let turning = Turning::new(&awq, (8, 32), vec![0.5; 8], &[0x7531_6420], None, 64).unwrap();
+        let out = rows(turning, &[[0x7531_6420; 31].as_slice(), &[0]].concat());
+        for (row, words) in out.iter().enumerate() {
             let nibbles = 0x1111_1111 * row as u32;
-            assert_eq!(words(bytes)[..4], [nibbles, nibbles, nibbles, nibbles & 0x0fff_ffff], "row {row}");
+            assert_eq!(words[..4], [nibbles, nibbles, nibbles, nibbles & 0x0fff_ffff], "row {row}");
             let pair = [f16::from_f32(0.5), f16::from_f32(row as f32)].map(f16::to_bits);
-            assert_eq!(words(bytes)[4], u32::from(pair[0]) | u32::from(pair[1]) << 16, "the zero as it is stored");
+            assert_eq!(words[4], u32::from(pair[0]) | u32::from(pair[1]) << 16, "the zero as it is stored");
         }
 
         let gptq = parse(json!({"quant_method": "gptq", "group_size": 32}));
         assert_eq!(gptq.shapes(8, 32), Some([[4, 8], [1, 1], [1, 8]]));
-        let mut turning = Turning::new(&gptq, (8, 32), vec![0.5; 8], &[0x7777_7777], Some(&[0; 32])).unwrap();
-        turning.words(0, &(0..32).map(|n| 0x7654_3210 + n).collect::<Vec<u32>>());
-        let out = words(&turning.finish());
+        let turning = Turning::new(&gptq, (8, 32), vec![0.5; 8], &[0x7777_7777], Some(&[0; 32]), 1 << 20).unwrap();
+        let out = &rows(turning, &(0..32).map(|n| 0x7654_3210 + n).collect::<Vec<u32>>())[0];
         assert_eq!(out[..4], [0x7654_3210, 0x7654_3218, 0x7654_3220, 0x7654_3228], "one row: every eighth word");
         assert_eq!(out[4] >> 16, u32::from(f16::from_f32(8.0).to_bits()), "one more than is stored");
         let v2 = parse(json!({"quant_method": "gptq", "group_size": 32, "checkpoint_format": "gptq_v2"}));
-        let out = words(&Turning::new(&v2, (8, 32), vec![0.5; 8], &[0x7777_7777], None).unwrap().finish());
-        assert_eq!(out[4] >> 16, u32::from(f16::from_f32(7.0).to_bits()));
+        let out = rows(Turning::new(&v2, (8, 32), vec![0.5; 8], &[0x7777_7777], None, 0).unwrap(), &[]);
+        assert_eq!(out[0][4] >> 16, u32::from(f16::from_f32(7.0).to_bits()));
     }
 
     #[test]
@@ -323,15 +387,14 @@ mod tests {
         let q = parse(json!({"quant_method": "gptq", "group_size": 32, "desc_act": true}));
         let g_idx: Vec<i32> = (0..64).map(|i| i % 2).collect();
         let scales: Vec<f32> = [vec![0.5; 8], vec![2.0; 8]].concat();
-        let mut turning = Turning::new(&q, (8, 64), scales.clone(), &[0x7777_7777, 0x0], Some(&g_idx)).unwrap();
-        turning.words(0, &[0x7654_3210; 64]);
-        let out = turning.finish();
-        let value = |i: usize| f32::from_le_bytes([out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3]]);
-        assert_eq!([value(0), value(1), value(2), value(3)], [-4.0, 0.0, -3.0, 4.0]);
+        let turning = Turning::new(&q, (8, 64), scales.clone(), &[0x7777_7777, 0x0], Some(&g_idx), 100).unwrap();
+        for row in rows(turning, &[0x7654_3210; 64]) {
+            assert_eq!([0, 1, 2, 3].map(|i| f32::from_bits(row[i])), [-4.0, 0.0, -3.0, 4.0]);
+        }
 
         let plain = parse(json!({"quant_method": "gptq", "group_size": 32}));
         let refuse = |q: &Quantization, scales: Vec<f32>, g_idx: &[i32]| {
-            Turning::new(q, (8, 64), scales, &[0, 0], Some(g_idx)).map(|_| ()).unwrap_err().code()
+            Turning::new(q, (8, 64), scales, &[0, 0], Some(g_idx), 64).map(|_| ()).unwrap_err().code()
         };
         assert_eq!(refuse(&plain, scales.clone(), &g_idx), "bad_model", "scattered without notice");
         assert_eq!(refuse(&q, scales.clone(), &[7; 64]), "bad_model", "no such group");
@@ -339,5 +402,47 @@ mod tests {
         assert_eq!(refuse(&q, vec![1e-9; 16], &g_idx), "bad_model", "no half float");
         assert_eq!(plain.shapes(12, 64), None);
         assert_eq!(plain.shapes(8, 65), None);
+    }
+
+    /// Nibble by nibble where AutoAWQ says, with a last run of fewer than eight inputs.
+    #[test]
+    fn interleaved_nibbles() {
+        let q = parse(json!({"quant_method": "awq", "group_size": 32}));
+        let (count, cols) = (24, 43);
+        let stored: Vec<u32> = (0..(cols * 3) as u32).map(|n| (n + 1).wrapping_mul(0x9e37_79b9)).collect();
+        let out = rows(Turning::new(&q, (count, cols), vec![1.0; 48], &[0; 6], None, 0).unwrap(), &stored);
+        for (row, words) in out.iter().enumerate() {
+            for col in 0..48 {
+                let nibble = AWQ_ORDER.iter().position(|place| *place == row % 8).unwrap();
+                let want = if col < cols { stored[col * 3 + row / 8] >> (4 * nibble) & 15 } else { 0 };
+                assert_eq!(words[col / 8] >> (col % 8 * 4) & 15, want, "row {row}, column {col}");
+            }
+        }
+    }
+
+    /// Whatever the layer's size and however much comes at once: as much as was asked for, or one column.
+    #[test]
+    fn no_more_than_asked_for() {
+        let methods = [
+            json!({"quant_method": "awq", "group_size": 32}),
+            json!({"quant_method": "gptq", "group_size": 32}),
+            json!({"quant_method": "gptq", "group_size": 32, "bits": 8}),
+            json!({"quant_method": "gptq", "group_size": 32, "desc_act": true}),
+        ];
+        for (q, bytes) in methods.into_iter().map(parse).flat_map(|q| [0, 1000, 9_999, 1 << 20].map(|bytes| (q, bytes)))
+        {
+            let (count, cols) = (104, 640);
+            let (most, mut columns) = ((bytes as usize / 4).max(count), 0);
+            let mut put = |_: usize, words: &[u32]| {
+                assert!(!words.is_empty() && words.len() <= most && words.len().is_multiple_of(count), "{q:?}");
+                columns += words.len() / count;
+                Ok(())
+            };
+            let qzeros = vec![0; 20 * count / q.per_word()];
+            let mut turning = Turning::new(&q, (count, cols), vec![1.0; 20 * count], &qzeros, None, bytes).unwrap();
+            turning.pairs(&mut put).unwrap();
+            turning.runs(0, &vec![0; count * cols * q.bits / 8], &mut put).unwrap();
+            assert_eq!(columns, if q.scattered { cols } else { cols / q.per_word() + 20 }, "{q:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::index::Checkpoint;
-use super::packed::{Quantization, Turning};
+use super::packed::{Put, Quantization, Turning};
 use super::quantize::{Formats, convert_row};
 use super::safetensors::TensorInfo;
 use super::source::{Expected, Source, read_exact};
@@ -136,6 +136,17 @@ impl Shard {
     /// The buffer's size, a multiple of 16.
     pub fn bytes(&self) -> u64 {
         self.rows as u64 * self.row_words * 4
+    }
+
+    /// What [`Sink::columns`] means, for a sink that has this shard in memory as `bytes`.
+    pub fn put_columns(&self, bytes: &mut [u8], top: usize, rows: usize, first: usize, words: &[u32]) {
+        let stride = self.row_words as usize * 4;
+        for row in top.max(self.row_start)..(top + rows).min(self.row_start + self.rows) {
+            let to = &mut bytes[(row - self.row_start) * stride + 4 * first..];
+            for (to, word) in to.chunks_exact_mut(4).zip(words.iter().skip(row - top).step_by(rows)) {
+                to.copy_from_slice(&word.to_le_bytes());
+            }
+        }
     }
 }
 
@@ -685,6 +696,10 @@ pub trait Sink {
     /// Bytes of `plan.matrices[matrix].shards[shard]` from byte `offset` on. Offset and length are multiples of 16.
     fn write(&mut self, matrix: usize, shard: usize, offset: u64, bytes: &[u8]) -> Result<()>;
 
+    /// Columns of words of a packed layer, `[n, rows]`: words `first ..` of each of the rows `top .. top + rows` of
+    /// `plan.matrices[matrix]`, which may lie in several shards.
+    fn columns(&mut self, matrix: usize, top: usize, rows: usize, first: usize, words: &[u32]) -> Result<()>;
+
     /// The whole of `plan.vectors[index]`, once.
     fn vector(&mut self, index: usize, values: &[f32]) -> Result<()>;
 }
@@ -726,8 +741,8 @@ pub async fn stream(
                     done += bytes;
                     progress(done, total);
                 };
-                let turned = turn(quantization, copy, source, chunk_bytes, &mut heard).await?;
-                put(plan, matrix, copy, &turned, sink)?;
+                let mut put = |first, words: &[u32]| sink.columns(matrix, copy.top, copy.rows, first, words);
+                turn(quantization, copy, source, chunk_bytes, &mut heard, &mut put).await?;
             }
         }
     }
@@ -787,47 +802,43 @@ pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// The rows of a packed layer. Its codes pass in pieces of `chunk_bytes`; the rows are in memory until they are complete.
+/// Makes columns of a packed layer ([`Turning`]): what is read of its codes at a time and what is made of that take at most
+/// half of `chunk_bytes` each (or one run). Beside that its scales and zeros are in memory, 5 bytes for each pair.
 pub(super) async fn turn(
     quantization: &Quantization,
     copy: &PackedCopy,
     source: &dyn Source,
     chunk_bytes: u64,
     heard: &mut dyn FnMut(u64),
-) -> Result<Vec<u8>> {
-    let mut small = Vec::new();
-    for span in [&copy.scales, &copy.qzeros].into_iter().chain(&copy.g_idx) {
-        small.push(read_exact(source, &span.file, span.range.clone()).await?);
-        heard(len(span));
-    }
-    let g_idx = small.get(2).map(|bytes| words(bytes).into_iter().map(|w| w as i32).collect::<Vec<i32>>());
-    let scales = copy.scale_dtype.to_f32(&small[0])?;
-    let shape = (copy.rows, copy.cols);
-    let mut turning = Turning::new(quantization, shape, scales, &words(&small[1]), g_idx.as_deref())?;
-    let chunk = chunk_bytes.max(MIN_CHUNK) / 4 * 4;
+    put: &mut Put<'_>,
+) -> Result<()> {
+    let scales = copy.scale_dtype.to_f32(&read_span(source, &copy.scales, heard).await?)?;
+    let qzeros = words(&read_span(source, &copy.qzeros, heard).await?);
+    let g_idx = match &copy.g_idx {
+        Some(span) => Some(words(&read_span(source, span, heard).await?)),
+        None => None,
+    };
+    let g_idx = g_idx.as_deref().map(bytemuck::cast_slice);
+    let half = chunk_bytes.max(MIN_CHUNK) / 2;
+    let mut turning = Turning::new(quantization, (copy.rows, copy.cols), scales, &qzeros, g_idx, half)?;
+    drop(qzeros);
+    turning.pairs(put)?;
+    let run = 4 * copy.rows as u64;
+    let step = (half / run / quantization.columns_of_run() as u64).max(1) * run;
     let Range { mut start, end } = copy.qweight.range;
     let first = start;
     while start < end {
-        let next = end.min(start + chunk);
+        let next = end.min(start + step);
         let bytes = read_exact(source, &copy.qweight.file, start..next).await?;
-        // In memory, so it can be counted.
-        turning.words(((start - first) / 4) as usize, &words(&bytes));
+        turning.runs(((start - first) / run) as usize, &bytes, put)?;
         heard(next - start);
         start = next;
     }
-    Ok(turning.finish())
+    Ok(())
 }
 
-/// Hands the rows of a piece to the shards that they lie in.
-fn put(plan: &Plan, matrix: usize, copy: &PackedCopy, rows: &[u8], sink: &mut dyn Sink) -> Result<()> {
-    let row_bytes = rows.len() / copy.rows;
-    for (n, shard) in plan.matrices[matrix].shards.iter().enumerate() {
-        let begin = copy.top.max(shard.row_start);
-        let end = (copy.top + copy.rows).min(shard.row_start + shard.rows);
-        if begin < end {
-            let bytes = &rows[(begin - copy.top) * row_bytes..(end - copy.top) * row_bytes];
-            sink.write(matrix, n, ((begin - shard.row_start) * row_bytes) as u64, bytes)?;
-        }
-    }
-    Ok(())
+async fn read_span(source: &dyn Source, span: &Expected, heard: &mut dyn FnMut(u64)) -> Result<Vec<u8>> {
+    let bytes = read_exact(source, &span.file, span.range.clone()).await?;
+    heard(len(span));
+    Ok(bytes)
 }

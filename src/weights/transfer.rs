@@ -1,8 +1,8 @@
 //! Tensors on their way from a checkpoint's files into a GGUF file, a few MiB at a time: copied, widened, quantized
 //! ([`super::quantize`]) or taken out of packed layers ([`super::packed`]).
 //!
-//! A packed layer runs down its inputs, so the codes of one such matrix are in memory while they are turned; nothing else is
-//! ever whole.
+//! A packed layer runs down its inputs and a file has rows, so the rows of one such layer are in memory while its columns
+//! come; nothing else is ever whole.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use half::f16;
 use super::gguf_write::{Head, padding};
 use super::index::Checkpoint;
 use super::packed::Quantization;
-use super::plan::{CHUNK_BYTES, Found, PackedCopy, Piece, Stored, find_stored, turn, words};
+use super::plan::{CHUNK_BYTES, Found, PackedCopy, Piece, Shard, Stored, find_stored, turn, words};
 use super::quantize::{blocks_of, quantize_row};
 use super::safetensors::TensorInfo;
 use super::source::{Source, read_exact};
@@ -183,9 +183,18 @@ impl Transfer {
         };
         match &self.from {
             Origin::Packed { quantization, copy } => {
-                let rows = turn(quantization, copy, source, CHUNK_BYTES, heard).await.map_err(named)?;
+                let layout = quantization.layout();
+                // Its bytes in the file are below 2^64.
+                let row_words = layout.row_words(copy.cols as u64).unwrap_or(0);
+                let all = Shard { row_start: 0, rows: copy.rows, layout, row_words };
+                let mut rows = vec![0; all.bytes() as usize];
+                let mut put = |first, words: &[u32]| {
+                    all.put_columns(&mut rows, 0, copy.rows, first, words);
+                    Ok(())
+                };
+                turn(quantization, copy, source, CHUNK_BYTES, heard, &mut put).await.map_err(named)?;
                 for row in rows.chunks_exact(rows.len() / copy.rows) {
-                    packed_row(quantization.layout(), self.head.dtype, row, self.cols, &mut out).map_err(named)?;
+                    packed_row(layout, self.head.dtype, row, self.cols, &mut out).map_err(named)?;
                     flush(&mut out, CHUNK_BYTES)?;
                 }
             }

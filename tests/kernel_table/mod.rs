@@ -53,6 +53,7 @@ pub static TABLE: &[Case] = cases![
     "attention_decode: parts" => attention::decode_parts,
     "attention_decode: with merge, long caches" => attention::decode,
     "attention_merge: parts of any size" => attention::merge,
+    "columns: sizes, shards, kept words" => rows::columns,
     "embed: formats and shards" => rows::embed,
     "embed: only the shard's rows, many rows" => rows::embed_partial,
     "gather_rows: repeats, kept rows, many rows" => rows::gather_rows,

@@ -1,11 +1,14 @@
-//! Cases of the kernels that work row by row: embed, gather_rows, rms_norm, rope, swiglu.
+//! Cases of the kernels that work row by row: columns, embed, gather_rows, rms_norm, rope, swiglu.
 
 use super::bench::{Bench, Data, Shape, Tolerance, absolute, wide};
 use super::engine::Result;
 use super::engine::dtype::Layout;
 use super::engine::gpu::{Element, Recorder, Variant, WeightFormat};
 use super::engine::ops::rope::{Heads, RopeTarget};
-use super::engine::ops::{self, gather_rows as gather, rms_norm as norm, rope as rotate};
+use super::engine::ops::{
+    self, Weight, WeightShard, columns as turned, gather_rows as gather, rms_norm as norm, rope as rotate,
+};
+use super::reference::columns::{Columns, columns as columns_twin};
 use super::reference::embed::{Embed, embed as embed_twin};
 use super::reference::gather_rows::gather_rows as gather_rows_twin;
 use super::reference::rms_norm::rms_norm as rms_norm_twin;
@@ -21,6 +24,52 @@ fn worth(format: WeightFormat) -> Tolerance {
         Layout::F32 | Layout::F16 | Layout::Bf16 => Tolerance::EXACT,
         _ => Tolerance { abs: 0.0, rel: 4e-7 },
     }
+}
+
+pub async fn columns(bench: &mut Bench) -> Result<()> {
+    // rows of x go to rows `top ..` of a matrix of `height`, in words `first ..` of `stride`.
+    for (n, rows, top, height, first, stride, shard_rows) in [
+        (1, 1, 0, 1, 0, 4, 1),
+        (1, 1031, 2, 1040, 6, 8, 1040),
+        (16, 16, 0, 16, 0, 16, 16),
+        (17, 31, 5, 41, 3, 20, 13),
+        (5, 257, 1, 300, 7, 12, 50),
+        (61, 127, 0, 127, 11, 72, 64),
+        (300, 8, 16, 24, 0, 300, 24),
+        (2, 20_011, 0, 20_011, 1, 4, 9_973),
+    ] {
+        let words = |count: usize, by: u32| (0..count as u32).map(|i| (i + 1).wrapping_mul(by)).collect::<Vec<u32>>();
+        let (x, old) = (words(n * rows, 0x9e37_79b9), words(height * stride, 0x85eb_ca6b));
+        let mut rec = Recorder::new(&bench.gpu);
+        let x_gpu = rec.upload_u32("x", n, &x)?;
+        let mut weight = Weight { shards: Vec::new(), rows: height, cols: stride };
+        for row_start in (0..height).step_by(shard_rows) {
+            let rows = shard_rows.min(height - row_start);
+            let tensor = rec.upload_u32("y", rows, &old[row_start * stride..][..rows * stride])?;
+            let format = WeightFormat::Plain(Layout::F32);
+            weight.shards.push(WeightShard { tensor, row_start, rows, stride, groups: 0, format });
+        }
+        turned::columns(&mut rec, &x_gpu, &weight, top, first)?;
+        // The last rows alone, over a grid of three rows with groups to spare.
+        let again = rec.upload_u32("y again", height, &old)?;
+        let part = Columns { n, rows, from_row: rows / 2, to_row: top, count: rows - rows / 2, stride, first };
+        let sizes = [n, rows, part.from_row, top, part.count, stride, first, 0].map(|size| size as u32);
+        let groups = (part.count.div_ceil(16) * n.div_ceil(16)).div_ceil(3) as u32 + 1;
+        rec.dispatch(&turned::KERNEL, Variant::default(), &sizes, &[&x_gpu, &again], [groups, 3, 1]);
+        bench.run(rec)?;
+        let name = (n, rows, top, height, first, stride, shard_rows);
+        let mut want = old.clone();
+        columns_twin(&x, &mut want, &Columns { n, rows, from_row: 0, to_row: top, count: rows, stride, first });
+        for shard in &weight.shards {
+            let got = bench.gpu.read_u32(&shard.tensor, 0, shard.rows * stride).await?;
+            bench.compare_ids(&("columns", name), &got, &want[shard.row_start * stride..][..got.len()]);
+        }
+        let mut want = old;
+        columns_twin(&x, &mut want, &part);
+        let got = bench.gpu.read_u32(&again, 0, height * stride).await?;
+        bench.compare_ids(&("columns in a grid", name), &got, &want);
+    }
+    Ok(())
 }
 
 pub async fn embed(bench: &mut Bench) -> Result<()> {
