@@ -40,8 +40,8 @@ export type * from "./types.js";
 export async function load(model: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return withWorker(options, async (worker) => {
     const args = loadArgs(model, options);
-    // The browser may ask the person; loading does not wait for the answer, `info.cache` has it.
-    if (args.cache !== "none" && ["hub", "url"].includes(args.place.kind)) navigator.storage?.persist?.().catch(() => {});
+    // The browser may ask the person, so it is asked for what is large; loading does not wait, `info.cache` has the answer.
+    if (args.cache !== "none" && args.place.kind === "hub") navigator.storage?.persist?.().catch(() => {});
     return [new Model(worker, await worker.call("load", args, options.onProgress)), "keep"];
   });
 }
