@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test harness blocks")]
 
 mod golden_fixture;
+mod greedy;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use fanlight::chat::template;
 use fanlight::dtype::{Dtype, Element, Layout};
 use fanlight::generate::config::GenerationConfig;
-use fanlight::generate::session::{Choose, Media, Next, Prompt, Session};
+use fanlight::generate::session::{Media, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::image::PreprocessorConfig;
 use fanlight::model::gguf::GgufModel;
@@ -24,6 +25,7 @@ use fanlight::weights::quantize::Formats;
 use fanlight::weights::repack::dequantize;
 use fanlight::weights::source::{Directory, Memory, Source};
 use golden_fixture::{Case, GridOf, folder, relative_error};
+use greedy::greedy;
 use pollster::block_on;
 use safetensors::SafeTensors;
 
@@ -242,18 +244,8 @@ fn a_converted_model_answers_as_transformers() {
         let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
         assert!(error <= 1e-4, "{name}: logits differ by {error:e}");
         let want = case.u32(&case.exact("greedy_ids"));
-        let choose = || Choose::Greedy { vocab, penalty: None };
         let mut session = Session::new(&gpu, &model, 4096).unwrap();
-        let mut ids = Vec::new();
-        let mut next = block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
-        while let Next::Id(id) = next {
-            ids.push(id);
-            if ids.len() == want.len() {
-                break;
-            }
-            next = block_on(session.step(id, choose())).unwrap();
-        }
-        assert_eq!(ids, want, "{name}");
+        assert_eq!(greedy(&mut session, &prompt, vocab, want.len()), want, "{name}");
     }
 }
 

@@ -2,12 +2,14 @@
 //! (`tests/golden/make_gguf.py` makes the fixtures).
 #![allow(clippy::disallowed_methods, reason = "a test harness blocks")]
 
+mod greedy;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fanlight::chat::{Content, Engine, Message, Part};
 use fanlight::dtype::{Dtype, Element};
-use fanlight::generate::session::{Choose, Next, Prompt, Session};
+use fanlight::generate::session::{Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::model::gguf::{GgufModel, canonical};
 use fanlight::model::registry;
@@ -17,6 +19,7 @@ use fanlight::weights::index::Checkpoint;
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::repack::{dequantize, repack_row};
 use fanlight::weights::source::{Directory, Memory, Source};
+use greedy::greedy;
 use pollster::block_on;
 use safetensors::SafeTensors;
 
@@ -282,18 +285,8 @@ fn answers_as_transformers(options: &GpuOptions) {
     assert!(error < 1e-4, "logits differ by {error:e}");
     let want = expected_ids("greedy_ids");
     let vocab = block_on(tokenizer(&source)).len();
-    let choose = || Choose::Greedy { vocab, penalty: None };
     let mut session = Session::new(&gpu, &model, 512).unwrap();
-    let mut ids = Vec::new();
-    let mut next = block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
-    while let Next::Id(id) = next {
-        ids.push(id);
-        if ids.len() == want.len() {
-            break;
-        }
-        next = block_on(session.step(id, choose())).unwrap();
-    }
-    assert_eq!(ids, want);
+    assert_eq!(greedy(&mut session, &prompt, vocab, want.len()), want);
 }
 
 async fn tokenizer(source: &dyn Source) -> Tokenizer {

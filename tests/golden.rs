@@ -2,9 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "a test harness blocks")]
 
 mod golden_fixture;
+mod greedy;
 
 use fanlight::generate::session::{Choose, Media, Next, Prompt, Session};
 use golden_fixture::{Case, Engine, GridOf, relative_error};
+use greedy::greedy;
 use pollster::block_on;
 
 /// Image embeddings and logits against transformers in f32.
@@ -60,20 +62,6 @@ fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
     let vocab = engine.tokenizer_ids;
     let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
     assert_eq!(greedy(&mut session, &prompt, vocab, expected.len()), expected, "{model}/{}", case.name);
-}
-
-fn greedy(session: &mut Session, prompt: &Prompt, vocab: usize, count: usize) -> Vec<u32> {
-    let choose = || Choose::Greedy { vocab, penalty: None };
-    let mut ids = Vec::new();
-    let mut next = block_on(session.prefill(prompt, choose(), &|| true)).unwrap();
-    loop {
-        let Next::Id(id) = next else { panic!("greedy yields ids") };
-        ids.push(id);
-        if ids.len() == count {
-            return ids;
-        }
-        next = block_on(session.step(id, choose())).unwrap();
-    }
 }
 
 /// The same checkpoint as llama.cpp's converter would write it: decoder and vision tower in two files.

@@ -1,12 +1,14 @@
 //! AWQ and GPTQ checkpoints against transformers on the numbers that they stand for (`tests/golden/make_packed.py`).
 #![allow(clippy::disallowed_methods, reason = "a test harness blocks")]
 
+mod greedy;
+
 use std::cell::Cell;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use fanlight::dtype::{Dtype, Layout};
-use fanlight::generate::session::{Choose, Next, Prompt, Session};
+use fanlight::generate::session::{Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::model::load::Loaded;
 use fanlight::model::registry;
@@ -15,6 +17,7 @@ use fanlight::weights::packed::Quantization;
 use fanlight::weights::plan::{CHUNK_BYTES, Limits, MatrixPlan, MatrixSpec, Piece, Plan, Sink, plan, stream};
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::source::{Directory, Memory, Pending, Source};
+use greedy::greedy;
 use pollster::block_on;
 use safetensors::SafeTensors;
 
@@ -58,18 +61,8 @@ fn check(kind: &str, layout: Layout) {
     assert!(error < 1e-5, "{kind}: logits differ by {error:e}");
 
     let want = ids(kind, "greedy_ids");
-    let choose = || Choose::Greedy { vocab: 408, penalty: None };
     let mut session = Session::new(&gpu, &model, 256).unwrap();
-    let mut got = Vec::new();
-    let mut next = block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
-    while let Next::Id(id) = next {
-        got.push(id);
-        if got.len() == want.len() {
-            break;
-        }
-        next = block_on(session.step(id, choose())).unwrap();
-    }
-    assert_eq!(got, want, "{kind}");
+    assert_eq!(greedy(&mut session, &prompt, 408, want.len()), want, "{kind}");
 }
 
 #[test]
