@@ -7,7 +7,7 @@
 import { FanlightError } from "./errors.js";
 import type { Http, Part } from "./http.js";
 import { type Range, Ranges } from "./ranges.js";
-import { type BlobFacts, blobLock, type Store, type Stored, type Writer } from "./store.js";
+import { type BlobFacts, blobLock, hold, type Store, type Stored, type Writer } from "./store.js";
 import type { Progress } from "./types.js";
 
 const CONNECTIONS = 4;
@@ -95,8 +95,15 @@ class Entry {
 
   keep(at: number, bytes: Uint8Array): void {
     this.memory.add(at, bytes);
-    this.here.add(at, at + bytes.length);
-    this.seen.add(at, at + bytes.length);
+    this.arrived([[at, at + bytes.length]]);
+  }
+
+  /** These can be read now. */
+  arrived(ranges: Iterable<Range>): void {
+    for (const [start, end] of ranges) {
+      this.here.add(start, end);
+      this.seen.add(start, end);
+    }
   }
 
   async read(start: number, end: number): Promise<Uint8Array> {
@@ -145,10 +152,7 @@ export class Download {
     this.#entries.set(file.name, entry);
     if (file.key && this.#options.store) {
       entry.stored = await this.#options.store.blob(file.key, entry.facts).catch(() => undefined);
-      for (const [start, end] of entry.stored?.ranges ?? []) {
-        entry.here.add(start, end);
-        entry.seen.add(start, end);
-      }
+      entry.arrived(entry.stored?.ranges ?? []);
     }
     if (!entry.stored?.complete && file.sha256) entry.hash = { hasher: this.#options.sha256(), at: 0, running: false };
   }
@@ -282,7 +286,7 @@ export class Download {
       }
     }
     // What has been read, or is on the disk, is not looked at again.
-    while (this.#queue[0] && arrived(this.#queue[0])) this.#queue.shift();
+    while (this.#queue[0] && done(this.#queue[0])) this.#queue.shift();
     for (const { entry, start, end } of this.#queue) {
       if (!entry.ready) continue;
       // Without a disk a file that is hashed has to come in order, holes included.
@@ -390,11 +394,8 @@ export class Download {
     const { store } = this.#options;
     const { key } = entry.file;
     if (!store || !key || entry.stored?.complete) return;
-    const [locked, held] = [deferred(), deferred()];
-    entry.release = held.resolve;
-    void navigator.locks.request(blobLock(key), () => (locked.resolve(), held.promise));
     const waiting = setInterval(() => this.#event(true, "wait"), 10 * EVENT_MS);
-    await locked.promise;
+    entry.release = (await hold(blobLock(key))) ?? entry.release;
     clearInterval(waiting);
     try {
       entry.stored = await store.blob(key, entry.facts);
@@ -403,11 +404,7 @@ export class Download {
       this.#full(entry, error);
       return;
     }
-    const there = entry.writer?.ranges ?? entry.stored?.ranges ?? [];
-    for (const [start, end] of there) {
-      entry.here.add(start, end);
-      entry.seen.add(start, end);
-    }
+    entry.arrived(entry.writer?.ranges ?? entry.stored?.ranges ?? []);
     if (!entry.writer) {
       // Another tab has fetched it meanwhile.
       entry.hash = undefined;
@@ -428,8 +425,7 @@ export class Download {
       this.#full(entry, error);
       return false;
     }
-    entry.here.add(at, at + bytes.length);
-    entry.seen.add(at, at + bytes.length);
+    entry.arrived([[at, at + bytes.length]]);
     entry.unsafe.add(at, at + bytes.length);
     return true;
   }
@@ -597,7 +593,7 @@ export class Download {
 }
 
 /** Whether a part of the queue needs nothing more from the network. */
-function arrived({ entry, start, end }: { entry: Entry; start: number; end: number }): boolean {
+function done({ entry, start, end }: { entry: Entry; start: number; end: number }): boolean {
   if (entry.stored?.complete) return true;
   if (entry.writer) return entry.here.covers(start, end);
   const [read] = entry.expected?.missing(start, end) ?? [];

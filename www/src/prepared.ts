@@ -1,6 +1,6 @@
 // Weights as they lie on the device, kept from an earlier load with the same options (src/weights/prepared.rs).
 
-import { blobLock, type Store, type Stored, type Writer } from "./store.js";
+import { blobLock, hold, type Store, type Stored, type Writer } from "./store.js";
 
 export class Prepared {
   readonly key: string;
@@ -94,14 +94,9 @@ export class Prepared {
 
   /** Another tab that prepares the same has the lock; this one then does without. */
   async #openWriter(): Promise<void> {
-    const locked = new Promise<boolean>((resolve) => {
-      const held = new Promise<void>((release) => (this.#release = release));
-      void navigator.locks.request(blobLock(this.key), { ifAvailable: true }, (lock) => {
-        resolve(lock !== null);
-        return lock && held;
-      });
-    });
-    if (!(await locked)) return;
+    const release = await hold(blobLock(this.key), { ifAvailable: true });
+    if (!release) return;
+    this.#release = release;
     try {
       await this.#store.discard(this.key);
       this.#writer = await this.#store.writer(this.key, { size: 0 });

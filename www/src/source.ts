@@ -5,7 +5,7 @@ import { FanlightError } from "./errors.js";
 import { Http, type HttpOptions } from "./http.js";
 import { fileUrl, isCommit, list, type RepoFile, type RepoId, resolve } from "./hub.js";
 import { Prepared } from "./prepared.js";
-import { type Manifest, modelLock, Store } from "./store.js";
+import { hold, type Manifest, modelLock, Store } from "./store.js";
 import type { CacheInfo, Keeping, Progress } from "./types.js";
 import type { Reader } from "./wasm.js";
 
@@ -260,10 +260,7 @@ class Remote implements Source {
   // ── What is kept ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   async #lockModel(id: string): Promise<void> {
-    await new Promise<void>((locked) => {
-      const held = new Promise<void>((release) => (this.#releaseModel = release));
-      void navigator.locks.request(modelLock(id), { mode: "shared" }, () => (locked(), held));
-    });
+    this.#releaseModel = (await hold(modelLock(id), { mode: "shared" })) ?? this.#releaseModel;
   }
 
   async #keepManifest(): Promise<void> {

@@ -50,6 +50,14 @@ export const blobLock = (key: string): string => `fanlight:blob:${key}`;
 export const modelLock = (id: string): string => `fanlight:model:${id}`;
 const MANIFESTS_LOCK = "fanlight:models";
 
+/** Takes a Web Lock. Gives what releases it; nothing where it is taken and `ifAvailable` was asked for. */
+export function hold(name: string, options: LockOptions = {}): Promise<(() => void) | undefined> {
+  return new Promise((settle, reject) => {
+    const held = (lock: Lock | null) => (lock ? new Promise<void>(settle) : settle(undefined));
+    navigator.locks.request(name, options, held).catch(reject);
+  });
+}
+
 export class Store {
   readonly #blobs: FileSystemDirectoryHandle;
   readonly #models: FileSystemDirectoryHandle;
