@@ -190,6 +190,13 @@ impl Session {
         ends.map_or(reuse, |(_, span)| span.start)
     }
 
+    /// Numbers of the media whose embeddings [`Session::prefill`] is going to need and `prompt` lacks.
+    pub fn wanting(&self, prompt: &Prompt) -> Vec<usize> {
+        let reuse = self.reusable(prompt);
+        let spans = self.spans(prompt).into_iter().zip(&prompt.media).enumerate();
+        spans.filter(|(_, (span, media))| span.end > reuse && media.embeds.is_empty()).map(|(i, _)| i).collect()
+    }
+
     /// From the first to the last pad of each of a prompt's media, in order; pads beyond the last of them count as one more.
     fn spans(&self, prompt: &Prompt) -> Vec<Range<usize>> {
         let MediaTokens { image, video, merge, .. } = self.model.media;
@@ -475,9 +482,9 @@ pub(super) fn rehearse(
     keys: usize,
     seen: &[usize],
 ) {
-    let mut uploads: Vec<Lease> = vec![pool.upload("token ids", n, 1)];
+    let mut uploads: Vec<Lease> = (0..images).map(|_| pool.upload("media rows", n, 1)).collect();
+    uploads.push(pool.upload("token ids", n, 1));
     let _h = pool.scratch("embeddings", n, decoder.hidden);
-    uploads.extend((0..images).map(|_| pool.upload("image rows", n, 1)));
     uploads.push(pool.upload("rope", n, decoder.heads.dim));
     if n > 1 {
         uploads.push(pool.upload("causal ranges", n, 2));

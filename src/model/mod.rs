@@ -60,6 +60,9 @@ pub trait VisionSizes: std::fmt::Debug {
     /// Patches on the side of a merged token.
     fn merge(&self) -> usize;
 
+    /// Length of [`Embeds::deep`].
+    fn deepstack(&self) -> usize;
+
     /// [`VisionTower::encode`] on paper, for a picture of so many patches: takes from the pool what that would, in its order.
     /// What comes back are the embeddings.
     fn rehearse(&self, pool: &Rehearsal, patches: usize) -> Vec<Lease>;

@@ -199,3 +199,120 @@ impl Specs {
         self.matrix(name, layers().map(weight).collect());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::config::tests::HUB_3B;
+    use crate::model::{qwen2_5_vl, qwen2_vl, qwen3_vl};
+
+    #[test]
+    fn names_old_and_new() {
+        for (old, new) in [
+            ("visual.patch_embed.proj.weight", "model.visual.patch_embed.proj.weight"),
+            ("visual.merger.mlp.0.bias", "model.visual.merger.mlp.0.bias"),
+            ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+            ("model.layers.3.self_attn.q_proj.bias", "model.language_model.layers.3.self_attn.q_proj.bias"),
+            ("model.norm.weight", "model.language_model.norm.weight"),
+            ("lm_head.weight", "lm_head.weight"),
+            ("visually", "visually"),
+            ("model.visual_extra.x", "model.language_model.visual_extra.x"),
+            ("", ""),
+        ] {
+            assert_eq!(canonical(old), new);
+            assert_eq!(canonical(new), new, "idempotent");
+        }
+    }
+
+    /// A checkpoint as transformers saves it.
+    fn whole(name: &str) -> bool {
+        !name.ends_with(".1")
+    }
+
+    fn tensors(config: &Config) -> (usize, u64) {
+        let (matrices, vectors) = specs(config, &whole);
+        let pieces = matrices.iter().flat_map(|m| &m.sources).chain(vectors.iter().flat_map(|v| &v.sources));
+        let pieces: Vec<&Piece> = pieces.collect();
+        let names: BTreeSet<&str> = pieces.iter().map(|p| p.tensor.as_str()).collect();
+        assert_eq!(names.len(), pieces.len(), "no tensor twice");
+        assert!(names.iter().all(|name| canonical(name) == *name));
+        let sizes: BTreeSet<&str> = matrices.iter().map(|m| &*m.name).chain(vectors.iter().map(|v| &*v.name)).collect();
+        assert_eq!(sizes.len(), matrices.len() + vectors.len(), "no name twice");
+        (pieces.len(), pieces.iter().map(|p| p.rows as u64 * p.cols as u64).sum())
+    }
+
+    // Tensor and parameter counts of the reference sheet, §1 and §11.
+    #[test]
+    fn counts_of_the_released_models() {
+        let b3 = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
+        assert_eq!(tensors(&b3), (824, 3_754_622_976));
+        let mut b7 = b3.clone();
+        b7.tie_word_embeddings = false;
+        b7.vision.as_mut().unwrap().0.out_hidden_size = 3584;
+        b7.text = TextConfig {
+            vocab_size: 152_064,
+            hidden_size: 3584,
+            intermediate_size: 18944,
+            num_hidden_layers: 28,
+            num_attention_heads: 28,
+            num_key_value_heads: 4,
+            ..b7.text
+        };
+        assert_eq!(tensors(&b7), (729, 8_292_166_656));
+    }
+
+    // Parameter counts of the sheets of Qwen2-VL and Qwen3-VL.
+    #[test]
+    fn counts_of_the_other_families() {
+        let qwen2 = r#"{"model_type": "qwen2_vl", "hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12,
+            "num_hidden_layers": 28, "num_key_value_heads": 2, "tie_word_embeddings": true, "vocab_size": 151936,
+            "vision_config": {"hidden_size": 1536}}"#;
+        let config = Config::parse(&qwen2_vl::FAMILY, qwen2.as_bytes()).unwrap();
+        assert_eq!(tensors(&config).1, 2_208_985_600);
+        let qwen3 = |width: usize, layers: usize, inter: usize, vision: &str| {
+            let json = format!(
+                r#"{{"model_type": "qwen3_vl", "tie_word_embeddings": true, "text_config": {{"hidden_size": {width},
+                "intermediate_size": {inter}, "num_attention_heads": {heads}, "num_hidden_layers": {layers},
+                "num_key_value_heads": 8}}, "vision_config": {{"out_hidden_size": {width}{vision}}}}}"#,
+                heads = if width == 2048 { 16 } else { 32 },
+            );
+            Config::parse(&qwen3_vl::FAMILY, json.as_bytes()).unwrap()
+        };
+        let small = r#", "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]"#;
+        assert_eq!(tensors(&qwen3(2048, 28, 6144, small)).1, 2_127_532_032);
+        assert_eq!(tensors(&qwen3(2560, 36, 9728, small)).1, 4_437_815_808);
+        let b8 = Config { tie_word_embeddings: false, ..qwen3(4096, 36, 12288, "") };
+        assert_eq!(tensors(&b8).1, 8_767_123_696);
+    }
+
+    #[test]
+    fn parts_give_the_same_matrices() {
+        let config = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
+        let (matrices, vectors) = specs(&config, &|name| name.ends_with(".1"));
+        let qkv = matrices.iter().find(|m| m.name == "vision.blocks.3.qkv").unwrap();
+        assert_eq!((qkv.rows, qkv.cols, qkv.sources.len()), (3840, 1280, 3));
+        assert_eq!(qkv.sources[2].tensor, "model.visual.blocks.3.attn.v.weight");
+        assert_eq!(vectors.iter().find(|v| v.name == "vision.blocks.3.qkv.bias").unwrap().sources.len(), 3);
+        assert_eq!(matrices[1].name, "vision.patch_embed.1");
+        assert_eq!(matrices[1].sources[0].tensor, "model.visual.patch_embed.proj.weight.1");
+        assert_eq!((matrices[1].sources[0].shape.as_slice(), matrices[1].cols), (&[1280, 3, 14, 14][..], 588));
+    }
+
+    #[test]
+    fn odd_widths_are_padded() {
+        let mut config = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
+        config.vision.as_mut().unwrap().0.intermediate_size = 37;
+        let (matrices, vectors) = specs(&config, &whole);
+        let gate_up = matrices.iter().find(|m| m.name == "vision.blocks.0.gate_up").unwrap();
+        assert_eq!((gate_up.rows, gate_up.cols), (80, 1280));
+        assert_eq!(gate_up.sources[1].tensor, "model.visual.blocks.0.mlp.up_proj.weight");
+        let bias = vectors.iter().find(|v| v.name == "vision.blocks.0.gate_up.bias").unwrap();
+        assert_eq!(bias.len, 80);
+        let down = matrices.iter().find(|m| m.name == "vision.blocks.0.down").unwrap();
+        assert_eq!((down.rows, down.cols), (1280, 37));
+        let patch = &matrices[0];
+        assert_eq!((patch.sources[0].shape.as_slice(), patch.cols), (&[1280, 3, 2, 14, 14][..], 1176));
+    }
+}

@@ -527,6 +527,8 @@ pub fn permute_rows<T: Copy>(rows: &[T], row_len: usize, group: usize, index: &[
 mod tests {
     use super::*;
 
+    const SECONDS: VideoTime = VideoTime::Seconds(2);
+
     fn axis(ids: &[[i32; 3]], axis: usize) -> Vec<i32> {
         ids.iter().map(|p| p[axis]).collect()
     }
@@ -535,7 +537,7 @@ mod tests {
     #[test]
     fn image_between_texts() {
         let segments = [Segment::Text(5), Segment::Image(Grid::new(1, 4, 6)), Segment::Text(3)];
-        let (ids, next) = mrope_positions(&segments, 2, 2.0, 0).unwrap();
+        let (ids, next) = mrope_positions(&segments, 2, SECONDS, 0).unwrap();
         assert_eq!(axis(&ids, 0), [0, 1, 2, 3, 4, 5, 5, 5, 5, 5, 5, 8, 9, 10]);
         assert_eq!(axis(&ids, 1), [0, 1, 2, 3, 4, 5, 5, 5, 6, 6, 6, 8, 9, 10]);
         assert_eq!(axis(&ids, 2), [0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 7, 8, 9, 10]);
@@ -546,23 +548,23 @@ mod tests {
     #[test]
     fn video_paces() {
         let video = |second_per_grid| Segment::Video(VideoGrid { grid: Grid::new(3, 4, 4), second_per_grid });
-        let (ids, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, 2.0, 0).unwrap();
+        let (ids, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, SECONDS, 0).unwrap();
         assert_eq!(axis(&ids[5..], 0), [5, 5, 5, 5, 7, 7, 7, 7, 9, 9, 9, 9]);
         assert_eq!(axis(&ids[5..], 1), [5, 5, 6, 6, 5, 5, 6, 6, 5, 5, 6, 6]);
         assert_eq!(axis(&ids[5..], 2), [5, 6, 5, 6, 5, 6, 5, 6, 5, 6, 5, 6]);
         assert_eq!(next, 10);
-        let (ids, next) = mrope_positions(&[video(0.6)], 2, 2.0, 5).unwrap();
+        let (ids, next) = mrope_positions(&[video(0.6)], 2, SECONDS, 5).unwrap();
         assert_eq!(axis(&ids, 0), [5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7]);
         assert_eq!(next, 8);
         // f32 before truncation, as torch: 5 · 1.4 is 7 there, 6.9999999 in f64. And truncated, not rounded: 1.8, 3.6.
         let times = |second_per_grid, t| {
             let video = Segment::Video(VideoGrid { grid: Grid::new(t, 2, 2), second_per_grid });
-            axis(&mrope_positions(&[video], 2, 2.0, 0).unwrap().0, 0)
+            axis(&mrope_positions(&[video], 2, SECONDS, 0).unwrap().0, 0)
         };
         assert_eq!(times(0.7, 8), [0, 1, 2, 4, 5, 7, 8, 9]);
         assert_eq!(times(0.9, 4), [0, 1, 3, 5]);
         // Qwen2-VL counts frames: pace 1.
-        let (_, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, 1.0, 0).unwrap();
+        let (_, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, VideoTime::Frames, 0).unwrap();
         assert_eq!(next, 8);
     }
 
@@ -570,11 +572,11 @@ mod tests {
     fn a_second_turn_continues() {
         let first = [Segment::Text(4), Segment::Image(Grid::new(1, 8, 4)), Segment::Text(2)];
         let second = [Segment::Text(1), Segment::Image(Grid::new(1, 2, 2)), Segment::Text(7)];
-        let (mut ids, next) = mrope_positions(&first, 2, 2.0, 0).unwrap();
-        let (more, end) = mrope_positions(&second, 2, 2.0, next).unwrap();
+        let (mut ids, next) = mrope_positions(&first, 2, SECONDS, 0).unwrap();
+        let (more, end) = mrope_positions(&second, 2, SECONDS, next).unwrap();
         ids.extend(more);
         let whole: Vec<Segment> = first.into_iter().chain(second).collect();
-        assert_eq!(mrope_positions(&whole, 2, 2.0, 0).unwrap(), (ids, end));
+        assert_eq!(mrope_positions(&whole, 2, SECONDS, 0).unwrap(), (ids, end));
     }
 
     #[test]
@@ -583,17 +585,17 @@ mod tests {
         let image = |t, h, w| Segment::Image(Grid::new(t, h, w));
         for bad in [video(f32::NAN), video(f32::INFINITY), video(-1.0), image(1, 3, 2), image(1, 0, 2), image(2, 2, 2)]
         {
-            assert!(matches!(mrope_positions(&[bad], 2, 2.0, 0), Err(Error::Invalid { .. })), "{bad:?}");
+            assert!(matches!(mrope_positions(&[bad], 2, SECONDS, 0), Err(Error::Invalid { .. })), "{bad:?}");
         }
-        assert!(mrope_positions(&[image(1, u32::MAX - 1, u32::MAX - 1)], 2, 2.0, 0).is_err());
-        assert!(mrope_positions(&[image(1, 2, 2)], 0, 2.0, 0).is_err());
+        assert!(mrope_positions(&[image(1, u32::MAX - 1, u32::MAX - 1)], 2, SECONDS, 0).is_err());
+        assert!(mrope_positions(&[image(1, 2, 2)], 0, SECONDS, 0).is_err());
         for bad in [Segment::Text(usize::MAX), Segment::Text(1 << 24 | 1), video(1e30)] {
-            assert!(matches!(mrope_positions(&[bad], 2, 2.0, 0), Err(Error::ContextOverflow { .. })), "{bad:?}");
+            assert!(matches!(mrope_positions(&[bad], 2, SECONDS, 0), Err(Error::ContextOverflow { .. })), "{bad:?}");
         }
-        assert!(mrope_positions(&[Segment::Text(1)], 2, 2.0, -1).is_err());
-        assert!(mrope_positions(&[Segment::Text(1)], 2, 2.0, i64::MAX).is_err());
-        assert_eq!(mrope_positions(&[Segment::Text(0)], 2, 2.0, 3).unwrap(), (vec![], 3));
-        assert_eq!(mrope_positions(&[Segment::Text(1 << 10)], 2, 2.0, MAX_POSITION - 1024).unwrap().1, MAX_POSITION);
+        assert!(mrope_positions(&[Segment::Text(1)], 2, SECONDS, -1).is_err());
+        assert!(mrope_positions(&[Segment::Text(1)], 2, SECONDS, i64::MAX).is_err());
+        assert_eq!(mrope_positions(&[Segment::Text(0)], 2, SECONDS, 3).unwrap(), (vec![], 3));
+        assert_eq!(mrope_positions(&[Segment::Text(1 << 10)], 2, SECONDS, MAX_POSITION - 1024).unwrap().1, MAX_POSITION);
     }
 
     #[test]
@@ -603,11 +605,11 @@ mod tests {
         let grids = [Grid::new(1, 4, 4), Grid::new(1, 2, 2)];
         let video = VideoGrid { grid: Grid::new(2, 2, 2), second_per_grid: 1.0 };
         let ids = [1, 2, I, I, I, I, 3, V, V, 4, I, 5];
-        let segments = segments_from_ids(&ids, I, V, &grids, &[video], 2).unwrap();
+        let segments = segments_from_ids(&ids, &MEDIA, &grids, &[video]).unwrap();
         let [a, b] = grids.map(Segment::Image);
         let text = Segment::Text;
         assert_eq!(segments, [text(2), a, text(1), Segment::Video(video), text(1), b, text(1)]);
-        let tokens = |s: &[u32], grids: &[Grid]| segments_from_ids(s, I, V, grids, &[], 2);
+        let tokens = |s: &[u32], grids: &[Grid]| segments_from_ids(s, &MEDIA, grids, &[]);
         assert_eq!(tokens(&[], &[]).unwrap(), []);
         // forged: no image at all, one pad more, one less, a run split by text, two runs joined; lost: no run
         for (ids, grids) in [
@@ -624,7 +626,7 @@ mod tests {
     }
 
     fn qwen(yarn: Option<Yarn>) -> Rope {
-        Rope { head_dim: 128, theta: 1e6, mrope_section: [16, 24, 24], yarn }
+        Rope { head_dim: 128, theta: 1e6, mrope_section: [16, 24, 24], interleaved: false, yarn }
     }
 
     /// Equal, or neighbours: torch's vectorised pow rounds a few of them the other way.
@@ -733,7 +735,7 @@ mod tests {
         let windows = |t, h, w| window_index(&[Grid::new(t, h, w)], 2, 112, 14).unwrap();
         let a = windows(1, 6, 10);
         assert_eq!(a.index, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 4, 9, 14]);
-        assert_eq!((a.cu_window, a.cu_full), (vec![0, 48, 60], vec![0, 60]));
+        assert_eq!(a.cu_window, [0, 48, 60]);
         let b = windows(1, 8, 16);
         assert_eq!(b.cu_window, [0, 64, 128]);
         let left = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27];
@@ -741,7 +743,7 @@ mod tests {
         assert_eq!(b.index[16..], left.map(|i| i + 4));
         let c = windows(2, 4, 10);
         assert_eq!(c.index, [0, 1, 2, 3, 5, 6, 7, 8, 4, 9, 10, 11, 12, 13, 15, 16, 17, 18, 14, 19]);
-        assert_eq!((c.cu_window, c.cu_full), (vec![0, 32, 40, 72, 80], vec![0, 40, 80]));
+        assert_eq!(c.cu_window, [0, 32, 40, 72, 80]);
     }
 
     #[test]

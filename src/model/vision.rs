@@ -345,6 +345,10 @@ impl VisionSizes for Sizes {
         self.config.spatial_merge_size
     }
 
+    fn deepstack(&self) -> usize {
+        self.config.deepstack.len()
+    }
+
     fn rehearse(&self, pool: &Rehearsal, n: usize) -> Vec<Lease> {
         let c = &self.config;
         let hidden = c.hidden_size;
