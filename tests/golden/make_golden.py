@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True  # no __pycache__ among the fixtures
 from goldenlib import images, models, positions, preprocess, sampling, text  # noqa: E402
 from goldenlib.common import IMAGES, ROOT, torch  # noqa: E402
 
-PACKAGES = ["transformers", "tokenizers", "safetensors", "torch", "torchvision", "numpy", "pillow", "Jinja2"]
+PACKAGES = ["transformers", "tokenizers", "safetensors", "torch", "torchvision", "numpy", "pillow", "Jinja2", "gguf"]
 PARTS = ["text", "images", "models", "preprocess", "positions", "sampling"]
 
 
@@ -62,6 +62,7 @@ def main():
         text.make_tokenizer()
         results["encode"] = text.make_encode(args.real_tokenizer)
         results["template"] = text.make_template()
+        results["template_qwen3"] = text.make_template3()
     if "images" in only:
         images.make()
     for name in models.SPECS:
