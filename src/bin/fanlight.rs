@@ -631,10 +631,15 @@ mod native {
             ("rope_delta", "I32", &[1], bytemuck::cast_slice(&delta)),
         ];
         let shapes = shapes.iter().map(|shape| &shape[..]);
-        tensors.extend(floats.iter().zip(shapes).map(|((name, values, _), shape)| {
-            (name.as_str(), "F32", shape, bytemuck::cast_slice(values))
-        }));
-        tensors.extend(grids.iter().map(|(name, shape, grid)| (name.as_str(), "I32", &shape[..], bytemuck::cast_slice(grid))));
+        tensors.extend(
+            floats
+                .iter()
+                .zip(shapes)
+                .map(|((name, values, _), shape)| (name.as_str(), "F32", shape, bytemuck::cast_slice(values))),
+        );
+        tensors.extend(
+            grids.iter().map(|(name, shape, grid)| (name.as_str(), "I32", &shape[..], bytemuck::cast_slice(grid))),
+        );
         let bytes = safetensors::write(&tensors)?;
         std::fs::write(&args.out, &bytes)
             .map_err(|e| Error::Io { path: args.out.display().to_string(), message: e.to_string() })?;
