@@ -884,10 +884,7 @@ pub(crate) mod tests {
             assert!(error.to_string().contains(field), "{path} {value}: {error}");
         }
         for text in ["", "[]", "{", "null", "\"x\""] {
-            assert!(
-                matches!(Config::parse(&qwen2_5_vl::FAMILY, text.as_bytes()), Err(Error::Malformed { .. })),
-                "{text}"
-            );
+            assert!(matches!(Config::parse(&qwen2_5_vl::FAMILY, text.as_bytes()), Err(Error::Malformed { .. })), "{text}");
         }
         assert!(Config::parse(&qwen2_5_vl::FAMILY, &vec![b' '; MAX_FILE + 1]).is_err());
         assert!(Config::parse(&qwen2_5_vl::FAMILY, "[".repeat(10_000).as_bytes()).is_err());
