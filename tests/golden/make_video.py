@@ -330,15 +330,17 @@ def make_positions():
         config_name = {"qwen2_5_vl": "Qwen2_5_VLConfig", "qwen2_vl": "Qwen2VLConfig", "qwen3_vl": "Qwen3VLConfig"}[kind]
 
         class Bare:  # get_rope_index needs nothing of the model but its configuration
-            config = getattr(transformers, config_name)(vision_config={"tokens_per_second": 2} if kind == "qwen2_5_vl" else {})
+            config = getattr(transformers, config_name)(
+                image_token_id=7, video_token_id=8, vision_start_token_id=6,
+                vision_config={"tokens_per_second": 2} if kind == "qwen2_5_vl" else {})
             get_rope_index = getattr(importlib.import_module(f"transformers.models.{module}"), name).get_rope_index
 
         start, pads = Bare.config.vision_start_token_id, {1: Bare.config.image_token_id, 2: Bare.config.video_token_id}
         for layout in layouts:
             ids, told, order, paces, found = [], [], [], [], {1: [], 2: []}
-            for part in layout:
-                if isinstance(part, int):
-                    ids += [5] * (part - 1) + [start]  # a medium is found by the mark before it
+            for number, part in enumerate(layout):
+                if isinstance(part, int):  # a medium is found by the mark before it
+                    ids += [5] * (part - 1) + [start if number + 1 < len(layout) else 5]
                     told.append(part)
                     continue
                 which = 2 if isinstance(part, dict) else 1
