@@ -2,6 +2,7 @@
 
 pub mod grounding;
 pub mod messages;
+pub mod thinking;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
