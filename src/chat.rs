@@ -2,6 +2,7 @@
 
 pub mod grounding;
 pub mod messages;
+pub mod thinking;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,6 +10,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::chat::grounding::{Convention, Located};
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
@@ -311,6 +313,22 @@ impl Engine {
     /// How the checkpoint wants pictures.
     pub fn preprocessor(&self) -> &PreprocessorConfig {
         &self.preprocessor
+    }
+
+    /// In which unit the model writes coordinates; a text model has none.
+    pub fn convention(&self) -> Option<Convention> {
+        Convention::of(self.model.family)
+    }
+
+    /// What an answer locates in the pictures of its conversation, in their own pixels.
+    pub fn locate(&self, answer: &Answer) -> Vec<Located> {
+        let Some(convention) = self.convention() else { return Vec::new() };
+        // The text is without control tokens, and Qwen2-VL's boxes stand between some.
+        let marked = match convention {
+            Convention::ThousandTokens => self.tokenizer.decode(&answer.token_ids, false).ok(),
+            Convention::ResizedPixels | Convention::ThousandJson => None,
+        };
+        grounding::locate(marked.as_deref().unwrap_or(&answer.text), convention, &answer.images)
     }
 
     /// Lets no picture have more pixels than this, unless its own options say so.
