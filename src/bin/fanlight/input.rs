@@ -36,6 +36,7 @@ pub fn read_messages(path: &Path) -> Result<Vec<Message>> {
                                 let name = name.strip_prefix("file://").unwrap_or(&name);
                                 Part::Image(picture(&folder.join(name))?, options)
                             }
+                            RawPart::Video(..) => return Err(Error::invalid("video", "none", "one")),
                         })
                     });
                     Content::Parts(parts.collect::<Result<_>>()?)
