@@ -46,7 +46,7 @@ export interface WasmSession {
     messages: string,
     images: Uint8Array[],
     options: Omit<GenerateOptions, "signal">,
-    onDelta: (text: string) => void,
+    onDelta: (text: string, reasoning: string) => void,
     cancelled: () => boolean,
   ): Promise<Result>;
   free(): void;

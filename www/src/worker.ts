@@ -59,7 +59,7 @@ const handlers: { [C in Call]: Handler<C> } = {
   async prompt({ session, messages, images, options }, emit, isAborted) {
     const live = sessions.get(session);
     if (!live) throw new FanlightError("aborted", "this session was destroyed");
-    return live.prompt(JSON.stringify(messages), images, options, (text) => emit({ text }), isAborted);
+    return live.prompt(JSON.stringify(messages), images, options, (text, reasoning) => emit(reasoning ? { text, reasoning } : { text }), isAborted);
   },
 
   async locate({ text, pictures }) {

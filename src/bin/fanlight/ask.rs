@@ -49,7 +49,7 @@ pub async fn run(args: Ask) -> Result<()> {
         let pixels = ImageOptions { min_pixels: args.min_pixels, max_pixels, ..ImageOptions::default() };
         let mut parts: Vec<Part> = pictures.into_iter().map(|picture| Part::Image(picture, pixels)).collect();
         parts.push(Part::Text(args.question.clone().unwrap_or_default()));
-        vec![Message { role: "user".into(), content: Content::Parts(parts) }]
+        vec![Message { role: "user".into(), content: Content::Parts(parts), reasoning: None }]
     });
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
     let options = args.sampling.options(engine.generation_config());
@@ -62,8 +62,18 @@ pub async fn run(args: Ask) -> Result<()> {
             let _ = write!(out, "{text}").and_then(|()| out.flush());
         }
     };
-    let hooks =
-        Hooks { on_text: &mut on_text, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
+    // What a model thinks first is not its answer.
+    let mut on_reasoning = |text: &str| {
+        if !json {
+            eprint!("{text}");
+        }
+    };
+    let hooks = Hooks {
+        on_text: &mut on_text,
+        on_reasoning: &mut on_reasoning,
+        cancelled: &|| false,
+        clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
+    };
     let answer = engine.ask(&mut conversation, &messages, &options, hooks).await?;
     if json {
         let mut object =

@@ -42,7 +42,7 @@ pub fn read_messages(path: &Path) -> Result<Vec<Message>> {
                     Content::Parts(parts.collect::<Result<_>>()?)
                 }
             };
-            Ok(Message { role: message.role, content })
+            Ok(Message { role: message.role, content, reasoning: message.reasoning })
         })
         .collect()
 }
