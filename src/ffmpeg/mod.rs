@@ -60,18 +60,7 @@ pub fn read(
     plan: &mut dyn FnMut(&Track) -> Result<VideoPlan>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(Video, VideoPlan)> {
-    let mut file = VideoFile::open(path, tools, cancelled)?;
-    let mut chosen = plan(file.track())?;
-    let video = match file.frames(&chosen, cancelled) {
-        Err(Error::Video { .. }) if matches!(file.list, List::Packets(_)) => {
-            // What the container lists is not what its decoder shows: some are broken, or begin in the middle.
-            file.decode(cancelled)?;
-            chosen = plan(file.track())?;
-            file.frames(&chosen, cancelled)?
-        }
-        other => other?,
-    };
-    Ok((video, chosen))
+    VideoFile::open(path, tools, cancelled)?.read(plan, cancelled)
 }
 
 /// A file, and what its frames are.
@@ -131,6 +120,27 @@ impl VideoFile {
     /// Size and times: of each frame the seconds since the first one.
     pub fn track(&self) -> &Track {
         &self.track
+    }
+
+    /// Decodes the frames that `plan` chooses. It is asked again if the container lists frames that its decoder does not show:
+    /// some files are broken, or begin in the middle.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(
+        &mut self,
+        plan: &mut dyn FnMut(&Track) -> Result<VideoPlan>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(Video, VideoPlan)> {
+        let chosen = plan(&self.track)?;
+        match self.frames(&chosen, cancelled) {
+            Err(Error::Video { .. }) if matches!(self.list, List::Packets(_)) => {
+                self.decode(cancelled)?;
+                let chosen = plan(&self.track)?;
+                Ok((self.frames(&chosen, cancelled)?, chosen))
+            }
+            video => Ok((video?, chosen)),
+        }
     }
 
     /// Lists the frames anew by decoding all of them.
