@@ -452,3 +452,58 @@ fn cancelling_stops_at_once() {
         assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} still runs");
     }
 }
+
+/// From files to an answer: the frames that were planned, at their times.
+#[test]
+fn the_command_line_takes_videos() {
+    let folder = Folder::new();
+    let clip = folder.path("clip.mp4");
+    encode(&clip, 30, "10", SIZE, &h264());
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/base");
+    let ask_of = |model: &Path, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
+        command.args(["ask", "--json", "--max-tokens", "2", "--model"]).arg(model).args(args);
+        let run = command.output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        (answer, String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    let ask = |args: &[&str]| ask_of(&model, args);
+    let clip = clip.to_str().unwrap();
+    let small = ["--min-pixels", "3136", "--max-pixels", "6272"];
+    let range = ["--video-start", "1", "--video-end", "2", "--fps", "4"];
+    let (answer, _) = ask(&[&["--video", clip, "What?"][..], &small, &range].concat());
+    let video = &answer["videos"][0];
+    // Frames 10 to 20, which has 11 frames, at most 4 of them a second: 4.4, of which an even number is taken.
+    assert_eq!(video["timestamps"], serde_json::json!([1.0, 1.3, 1.7, 2.0]), "{answer}");
+    assert_eq!((&video["original"], &video["resized"]), (&[64, 48].into(), &[56, 56].into()));
+    assert_eq!((&video["tokens"], &answer["usage"]["video_tokens"]), (&8.into(), &8.into()));
+
+    // A context of 300 tokens makes the frames smaller and fewer, and says so.
+    let (answer, told) = ask(&["--video", clip, "--fps", "10", "--context", "300", "What?"]);
+    assert!(answer["usage"]["video_tokens"].as_u64().is_some_and(|n| (120..=263).contains(&n)), "{answer}");
+    assert!(told.contains("frames instead of 30") && told.contains("pixels: the 30"), "{told}");
+    let (answer, _) = ask(&["--video", clip, "--context", "100", "What?"]);
+    assert_eq!(answer["error"]["code"], "context_full", "{answer}");
+
+    // In messages: a file and a list of pictures beside them.
+    for n in 0..3 {
+        let pixels: Vec<u8> = numbered(n, 64, 48).collect();
+        let mut command = ffmpeg();
+        command.args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x48", "-i", "pipe:0"]);
+        must_run(command.arg(folder.path(&format!("{n}.png"))), &pixels);
+    }
+    let messages = folder.path("messages.json");
+    let json = r#"[{"role": "user", "content": [
+        {"type": "video", "video": "clip.mp4", "nframes": 2, "min_pixels": 784, "maxPixels": 3136},
+        {"type": "video", "video": ["0.png", "1.png", "2.png"], "sample_fps": 0.5, "resized_height": 56, "resized_width": 84},
+        {"type": "text", "text": "What?"}]}]"#;
+    std::fs::write(&messages, json).unwrap();
+    let (answer, _) = ask(&["--messages", messages.to_str().unwrap()]);
+    assert_eq!(answer["videos"][0]["timestamps"], serde_json::json!([0.0, 2.9]), "{answer}");
+    assert_eq!(answer["videos"][1]["timestamps"], serde_json::json!([0.0, 2.0, 4.0]), "{answer}");
+    assert_eq!(answer["videos"][1]["tokens"], 12, "{answer}");
+
+    // What cannot be read is known before the model is.
+    let (answer, _) = ask_of(Path::new("nowhere"), &["--video", messages.to_str().unwrap(), "What?"]);
+    assert_eq!(answer["error"]["code"], "bad_video", "{answer}");
+}
