@@ -83,6 +83,12 @@ fn encode(path: &Path, frames: usize, rate: &str, (width, height): (usize, usize
     must_run(command.args(args).arg(path), &pixels);
 }
 
+fn encoders() -> String {
+    let run = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
+    let run = run.unwrap_or_else(|e| panic!("these tests need ffmpeg (`cargo xtask setup` installs it): {e}"));
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
 /// H.264 with B-frames where there is an encoder, and MPEG-4 with them where not.
 fn h264() -> Vec<&'static str> {
     let encoders = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
@@ -151,7 +157,7 @@ fn containers_and_codecs() {
     let folder = Folder::new();
     let h264 = h264();
     let with = |more: &[&'static str]| [&h264[..], more].concat();
-    for (name, args) in [
+    let mut kinds = vec![
         ("vp9.webm", vec!["-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime", "-b:v", "1M"]),
         // Its packets that are not shown are no frames.
         ("vp8.webm", vec!["-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-b:v", "1M"]),
@@ -163,7 +169,15 @@ fn containers_and_codecs() {
         ("front.mp4", with(&["-movflags", "+faststart"])),
         ("lossless.mkv", vec!["-c:v", "ffv1"]),
         ("moving.gif", vec![]),
-    ] {
+    ];
+    // Not every ffmpeg may encode these; all decode them.
+    let (hevc, av1) = (["-c:v", "libx265", "-x265-params", "log-level=none"], ["-c:v", "libaom-av1", "-cpu-used", "8"]);
+    for (name, args) in [("hevc.mp4", hevc), ("av1.webm", av1)] {
+        if encoders().contains(args[1]) {
+            kinds.push((name, args.to_vec()));
+        }
+    }
+    for (name, args) in kinds {
         let path = folder.path(name);
         encode(&path, 50, "25", SIZE, &args);
         check(&path, 50, 25.0);
