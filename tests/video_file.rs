@@ -83,6 +83,12 @@ fn encode(path: &Path, frames: usize, rate: &str, (width, height): (usize, usize
     must_run(command.args(args).arg(path), &pixels);
 }
 
+fn encoders() -> String {
+    let run = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
+    let run = run.unwrap_or_else(|e| panic!("these tests need ffmpeg (`cargo xtask setup` installs it): {e}"));
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
 /// H.264 with B-frames where there is an encoder, and MPEG-4 with them where not.
 fn h264() -> Vec<&'static str> {
     let encoders = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
@@ -96,7 +102,7 @@ fn h264() -> Vec<&'static str> {
 }
 
 const SIZE: (usize, usize) = (64, 48);
-const ALWAYS: &dyn Fn() -> bool = &|| false;
+const NEVER: &dyn Fn() -> bool = &|| false;
 
 fn take(path: &Path, options: &VideoOptions) -> Result<(Video, VideoPlan, Track)> {
     let config = PreprocessorConfig::default();
@@ -105,7 +111,7 @@ fn take(path: &Path, options: &VideoOptions) -> Result<(Video, VideoPlan, Track)
         seen = Some(track.clone());
         plan(track, options, &config, usize::MAX)
     };
-    let (video, plan) = read(path, &Tools::default(), &mut choose, ALWAYS)?;
+    let (video, plan) = read(path, &Tools::default(), &mut choose, NEVER)?;
     Ok((video, plan, seen.unwrap()))
 }
 
@@ -151,7 +157,7 @@ fn containers_and_codecs() {
     let folder = Folder::new();
     let h264 = h264();
     let with = |more: &[&'static str]| [&h264[..], more].concat();
-    for (name, args) in [
+    let mut kinds = vec![
         ("vp9.webm", vec!["-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime", "-b:v", "1M"]),
         // Its packets that are not shown are no frames.
         ("vp8.webm", vec!["-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-b:v", "1M"]),
@@ -163,7 +169,15 @@ fn containers_and_codecs() {
         ("front.mp4", with(&["-movflags", "+faststart"])),
         ("lossless.mkv", vec!["-c:v", "ffv1"]),
         ("moving.gif", vec![]),
-    ] {
+    ];
+    // Not every ffmpeg may encode these; all decode them.
+    let (hevc, av1) = (["-c:v", "libx265", "-x265-params", "log-level=none"], ["-c:v", "libaom-av1", "-cpu-used", "8"]);
+    for (name, args) in [("hevc.mp4", hevc), ("av1.webm", av1)] {
+        if encoders().contains(args[1]) {
+            kinds.push((name, args.to_vec()));
+        }
+    }
+    for (name, args) in kinds {
         let path = folder.path(name);
         encode(&path, 50, "25", SIZE, &args);
         check(&path, 50, 25.0);
@@ -287,14 +301,17 @@ fn a_long_video_is_read_by_jumps() {
     for name in ["long.mp4", "long.mkv", "long.ts"] {
         let path = folder.path(name);
         encode(&path, 1500, "30", SIZE, &[&h264()[..], &gop].concat());
+        let file = VideoFile::open(&path, &Tools::default(), NEVER).unwrap();
+        assert_eq!(file.track().times, Times::Even { frames: 1500, fps: 30.0 });
         for options in [
             VideoOptions { nframes: Some(8), ..Default::default() },
             VideoOptions { nframes: Some(200), ..Default::default() },
             VideoOptions { video_start: Some(23.3), video_end: Some(24.0), ..Default::default() },
             VideoOptions { video_start: Some(49.0), nframes: Some(2), ..Default::default() },
         ] {
-            let (video, plan, track) = take(&path, &options).unwrap();
-            assert_eq!(track.times, Times::Even { frames: 1500, fps: 30.0 });
+            // Not by `read`, which would decode everything if jumping failed.
+            let plan = plan(file.track(), &options, &PreprocessorConfig::default(), usize::MAX).unwrap();
+            let video = file.frames(&plan, NEVER).unwrap_or_else(|e| panic!("{name} {options:?}: {e}"));
             assert_eq!(numbers(&video), plan.indices, "{name} {options:?}");
         }
     }
@@ -355,7 +372,7 @@ fn names_are_only_names() {
 }
 
 fn refused(path: &Path) -> Error {
-    VideoFile::open(path, &Tools::default(), ALWAYS).map(|file| file.track().clone()).unwrap_err()
+    VideoFile::open(path, &Tools::default(), NEVER).map(|file| file.track().clone()).unwrap_err()
 }
 
 #[test]
@@ -393,14 +410,14 @@ fn a_plan_of_another_video_is_refused() {
     let folder = Folder::new();
     let path = folder.path("short.mp4");
     encode(&path, 6, "6", SIZE, &h264());
-    let file = VideoFile::open(&path, &Tools::default(), ALWAYS).unwrap();
+    let file = VideoFile::open(&path, &Tools::default(), NEVER).unwrap();
     let options = VideoOptions { nframes: Some(4), ..Default::default() };
     let plan = plan(file.track(), &options, &PreprocessorConfig::default(), usize::MAX).unwrap();
     for indices in [vec![], vec![0, 1, 2, 6], vec![3, 2, 1, 0]] {
         let wrong = VideoPlan { indices, ..plan.clone() };
-        assert_eq!(file.frames(&wrong, ALWAYS).unwrap_err().code(), "bad_request");
+        assert_eq!(file.frames(&wrong, NEVER).unwrap_err().code(), "bad_request");
     }
-    assert_eq!(numbers(&file.frames(&plan, ALWAYS).unwrap()), plan.indices);
+    assert_eq!(numbers(&file.frames(&plan, NEVER).unwrap()), plan.indices);
 }
 
 #[test]
@@ -414,7 +431,7 @@ fn a_missing_program_is_named() {
     {
         let mut choose =
             |track: &Track| plan(track, &VideoOptions::default(), &PreprocessorConfig::default(), usize::MAX);
-        let error = read(&path, &tools, &mut choose, ALWAYS).unwrap_err();
+        let error = read(&path, &tools, &mut choose, NEVER).unwrap_err();
         assert_eq!(error.code(), "no_program");
         assert!(error.to_string().contains("no-such-program") && error.hint().contains("ffmpeg"), "{error}");
     }
@@ -448,4 +465,59 @@ fn cancelling_stops_at_once() {
         let pid = std::fs::read_to_string(&pid).unwrap();
         assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} still runs");
     }
+}
+
+/// From files to an answer: the frames that were planned, at their times.
+#[test]
+fn the_command_line_takes_videos() {
+    let folder = Folder::new();
+    let clip = folder.path("clip.mp4");
+    encode(&clip, 30, "10", SIZE, &h264());
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/base");
+    let ask_of = |model: &Path, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
+        command.args(["ask", "--json", "--max-tokens", "2", "--model"]).arg(model).args(args);
+        let run = command.output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        (answer, String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    let ask = |args: &[&str]| ask_of(&model, args);
+    let clip = clip.to_str().unwrap();
+    let small = ["--min-pixels", "3136", "--max-pixels", "6272"];
+    let range = ["--video-start", "1", "--video-end", "2", "--fps", "4"];
+    let (answer, _) = ask(&[&["--video", clip, "What?"][..], &small, &range].concat());
+    let video = &answer["videos"][0];
+    // Frames 10 to 20, which has 11 frames, at most 4 of them a second: 4.4, of which an even number is taken.
+    assert_eq!(video["timestamps"], serde_json::json!([1.0, 1.3, 1.7, 2.0]), "{answer}");
+    assert_eq!((&video["original"], &video["resized"]), (&[64, 48].into(), &[56, 56].into()));
+    assert_eq!((&video["tokens"], &answer["usage"]["video_tokens"]), (&8.into(), &8.into()));
+
+    // A context of 300 tokens makes the frames smaller and fewer, and says so.
+    let (answer, told) = ask(&["--video", clip, "--fps", "10", "--context", "300", "What?"]);
+    assert!(answer["usage"]["video_tokens"].as_u64().is_some_and(|n| (120..=263).contains(&n)), "{answer}");
+    assert!(told.contains("frames instead of 30") && told.contains("pixels: the 30"), "{told}");
+    let (answer, _) = ask(&["--video", clip, "--context", "100", "What?"]);
+    assert_eq!(answer["error"]["code"], "context_full", "{answer}");
+
+    // In messages: a file and a list of pictures beside them.
+    for n in 0..3 {
+        let pixels: Vec<u8> = numbered(n, 64, 48).collect();
+        let mut command = ffmpeg();
+        command.args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x48", "-i", "pipe:0"]);
+        must_run(command.arg(folder.path(&format!("{n}.png"))), &pixels);
+    }
+    let messages = folder.path("messages.json");
+    let json = r#"[{"role": "user", "content": [
+        {"type": "video", "video": "clip.mp4", "nframes": 2, "min_pixels": 784, "maxPixels": 3136},
+        {"type": "video", "video": ["0.png", "1.png", "2.png"], "sample_fps": 0.5, "resized_height": 56, "resized_width": 84},
+        {"type": "text", "text": "What?"}]}]"#;
+    std::fs::write(&messages, json).unwrap();
+    let (answer, _) = ask(&["--messages", messages.to_str().unwrap()]);
+    assert_eq!(answer["videos"][0]["timestamps"], serde_json::json!([0.0, 2.9]), "{answer}");
+    assert_eq!(answer["videos"][1]["timestamps"], serde_json::json!([0.0, 2.0, 4.0]), "{answer}");
+    assert_eq!(answer["videos"][1]["tokens"], 12, "{answer}");
+
+    // What cannot be read is known before the model is.
+    let (answer, _) = ask_of(Path::new("nowhere"), &["--video", messages.to_str().unwrap(), "What?"]);
+    assert_eq!(answer["error"]["code"], "bad_video", "{answer}");
 }

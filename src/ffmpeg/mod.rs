@@ -60,18 +60,7 @@ pub fn read(
     plan: &mut dyn FnMut(&Track) -> Result<VideoPlan>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(Video, VideoPlan)> {
-    let mut file = VideoFile::open(path, tools, cancelled)?;
-    let mut chosen = plan(file.track())?;
-    let video = match file.frames(&chosen, cancelled) {
-        Err(Error::Video { .. }) if matches!(file.list, List::Packets(_)) => {
-            // What the container lists is not what its decoder shows: some are broken, or begin in the middle.
-            file.decode(cancelled)?;
-            chosen = plan(file.track())?;
-            file.frames(&chosen, cancelled)?
-        }
-        other => other?,
-    };
-    Ok((video, chosen))
+    VideoFile::open(path, tools, cancelled)?.read(plan, cancelled)
 }
 
 /// A file, and what its frames are.
@@ -131,6 +120,27 @@ impl VideoFile {
     /// Size and times: of each frame the seconds since the first one.
     pub fn track(&self) -> &Track {
         &self.track
+    }
+
+    /// Decodes the frames that `plan` chooses. It is asked again if the container lists frames that its decoder does not show:
+    /// some files are broken, or begin in the middle.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(
+        &mut self,
+        plan: &mut dyn FnMut(&Track) -> Result<VideoPlan>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(Video, VideoPlan)> {
+        let chosen = plan(&self.track)?;
+        match self.frames(&chosen, cancelled) {
+            Err(Error::Video { .. }) if matches!(self.list, List::Packets(_)) => {
+                self.decode(cancelled)?;
+                let chosen = plan(&self.track)?;
+                Ok((self.frames(&chosen, cancelled)?, chosen))
+            }
+            video => Ok((video?, chosen)),
+        }
     }
 
     /// Lists the frames anew by decoding all of them.
@@ -334,7 +344,7 @@ mod tests {
     use super::*;
 
     fn file(frames: usize, gop: usize, indexed: bool) -> VideoFile {
-        let shown = |i: usize| Shown { pts: 512 * i as i64, key: i % gop == 0 };
+        let shown = |i: usize| Shown { pts: 512 * i as i64, key: i.is_multiple_of(gop) };
         let stream = Stream { width: 64, height: 48, tick: (1, 15360), rates: vec![(30, 1)], listed: true, indexed };
         let times = Times::Even { frames, fps: 30.0 };
         VideoFile {
