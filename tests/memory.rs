@@ -12,8 +12,9 @@ use fanlight::dtype::{Dtype, Element};
 use fanlight::generate::estimate::{Estimate, Weights, Wish, estimate, of, parse_bytes};
 use fanlight::generate::session::{Choose, Media, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::model::names;
 use fanlight::model::positions::Grid;
-use fanlight::model::qwen2_5_vl;
+use fanlight::model::registry::parse_config;
 use fanlight::model::registry::{self, Tables};
 use fanlight::weights::plan::Limits;
 use fanlight::weights::quantize::Formats;
@@ -71,7 +72,8 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     gpu.forget_peaks();
     let mut ids = vec![model.media.image; tokens];
     ids.extend((0..words as u32).map(|i| 3 + i % 50));
-    let prompt = Prompt { ids, images: vec![Media { key: 1, grid, embeds }] };
+    let media = Media { key: 1, grid, second_per_grid: None, embeds: vec![embeds] };
+    let prompt = Prompt { ids, media: vec![media] };
     let mut session = Session::new(&gpu, &model, context).unwrap();
     let choose = || Choose::Greedy { vocab: 100, penalty: None };
     block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
@@ -97,6 +99,9 @@ fn small_pictures_and_prompts() {
     measure("flat", &GpuOptions::default(), (6, 14), 200, 0);
     measure("head80", &GpuOptions::default(), (10, 8), 500, 60);
     measure("base", &GpuOptions::default(), (30, 28), 340, 0);
+    measure("qwen2_vl", &GpuOptions::default(), (10, 14), 60, 3);
+    measure("qwen3_vl", &GpuOptions::default(), (10, 14), 60, 3);
+    measure("qwen3_vl", &GpuOptions::default(), (24, 18), 340, 0);
 }
 
 /// Through the windows of more than one piece of the tower, more than one pass of the prompt, a cache that grows while
@@ -106,6 +111,7 @@ fn larger_pictures_and_prompts() {
     measure("base", &GpuOptions::default(), (70, 62), 30, 300);
     measure("flat", &GpuOptions { max_binding: Some(19_800_000), ..GpuOptions::default() }, (60, 70), 5, 0);
     measure("bf16", &GpuOptions::default(), (2, 2), 700, 700);
+    measure("qwen3_vl", &GpuOptions::default(), (70, 62), 30, 300);
 }
 
 /// Columns of packed layers wait in a buffer beside the weights, which is gone when they are all there.
@@ -204,7 +210,7 @@ fn a_full_device_in_a_conversation() {
     let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
     let before = gpu.memory().persistent.current;
     let mut session = Session::new(&gpu, &model, 1 << 20).unwrap();
-    let prompt = |n: u32| Prompt { ids: (0..n).map(|i| 3 + i % 50).collect(), images: Vec::new() };
+    let prompt = |n: u32| Prompt { ids: (0..n).map(|i| 3 + i % 50).collect(), media: Vec::new() };
     let mut ask = |n: u32| {
         let choose = Choose::Greedy { vocab: 100, penalty: None };
         block_on(session.prefill(&prompt(n), choose, &|| true)).map(|_| ())
@@ -273,8 +279,8 @@ fn released(size: &str) -> Released {
             config = config.replace(of_3b, of_7b);
         }
     }
-    let parsed = qwen2_5_vl::config::Config::parse(config.as_bytes()).unwrap();
-    let (matrices, vectors) = qwen2_5_vl::names::specs(&parsed, &|name| !name.ends_with(".1"));
+    let parsed = parse_config(config.as_bytes()).unwrap();
+    let (matrices, vectors) = names::specs(&parsed, &|name| !name.ends_with(".1"));
     let pieces = matrices.iter().flat_map(|m| &m.sources).chain(vectors.iter().flat_map(|v| &v.sources));
     let mut at = 0;
     let tensors = pieces.map(|piece| {

@@ -1,13 +1,13 @@
 // The demo page. It uses the package as an outsider would: through src/index.js and nothing else.
 
 import {
-  boxes,
   type CachedModel,
   estimate,
   FanlightError,
   type ImageInfo,
   load,
   type LoadOptions,
+  type Located,
   type MemoryPlan,
   type Model,
   type ModelInfo,
@@ -80,6 +80,8 @@ let model: Model | undefined;
 let session: Session | undefined;
 let pictures: Picture[] = [];
 let shown: Picture | undefined;
+/** By the last answer; `image` counts the pictures of the conversation, which are `pictures`. */
+let located: Located[] = [];
 let generating: AbortController | undefined;
 
 // ── The model ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +261,13 @@ async function takeBlob(blob: Blob, name: string, keep: boolean): Promise<void> 
 async function show(picture: Picture): Promise<void> {
   shown = picture;
   await overlay.show(picture.url, picture.name);
+  draw();
   update();
+}
+
+/** What the last answer located in the picture that is shown. */
+function draw(): void {
+  overlay.draw(located.filter(({ image }) => shown && pictures[image] === shown));
 }
 
 function showThumbs(): void {
@@ -323,6 +331,7 @@ async function ask(question: string): Promise<void> {
   const unseen = pictures.filter(({ info }) => !info);
   const turn = newTurn(question);
   page.question.value = "";
+  located = [];
   overlay.clear();
   update();
   try {
@@ -336,7 +345,10 @@ async function ask(question: string): Promise<void> {
         turn.answer.append(text);
         turn.answer.classList.toggle("data", /^\s*(```|[[{])/.test(turn.answer.textContent ?? ""));
       }
-      showResult(turn.facts, await answer.result, unseen);
+      const result = await answer.result;
+      showResult(turn.facts, result, unseen);
+      // A new conversation may have begun meanwhile.
+      if (session === conversation) showLocated(result.located);
     }
   } catch (error) {
     const { message, hint } = error instanceof FanlightError ? error : { message: String(error), hint: "" };
@@ -354,7 +366,14 @@ function showResult(facts: HTMLElement, result: Result, sent: Picture[]): void {
     const picture = sent[index];
     if (picture) picture.info = info;
   });
-  if (shown?.info) overlay.draw(boxes(result.text, shown.info));
+}
+
+/** Draws what an answer located; if none of it is in the picture on the page, the page shows the one that it is in. */
+function showLocated(found: Located[]): void {
+  located = found;
+  const meant = found.map(({ image }) => pictures[image]).find((picture) => picture !== undefined);
+  if (meant && !found.some(({ image }) => pictures[image] === shown)) void show(meant);
+  else draw();
 }
 
 function newTurn(question: string) {
@@ -391,6 +410,7 @@ function restart(): void {
   session = undefined;
   for (const picture of pictures) delete picture.info;
   page.log.replaceChildren();
+  located = [];
   overlay.clear();
   update();
 }

@@ -15,6 +15,8 @@ export type ErrorCode =
   | "not_found"
   | "bad_model"
   | "bad_image"
+  | "bad_video"
+  | "no_program" // of native programs alone: ffmpeg is not there
   | "bad_request" // an option, a message or a picture that is not what it may be
   | "context_full"
   | "unsupported"

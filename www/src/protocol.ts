@@ -2,7 +2,20 @@
 
 import type { ErrorFields } from "./errors.js";
 import type { Place } from "./source.js";
-import type { Delta, GenerateOptions, Keeping, MemoryPlan, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
+import type {
+  Block,
+  Delta,
+  GenerateOptions,
+  Keeping,
+  Located,
+  MemoryPlan,
+  ModelInfo,
+  PixelLimits,
+  Progress,
+  Result,
+  Sizes,
+  VideoEvent,
+} from "./types.js";
 
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
@@ -22,6 +35,9 @@ export interface Calls {
     result: Result;
     event: Delta;
   };
+  locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
+  document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
+  events: { args: { text: string }; result: VideoEvent[]; event: never };
   release: { args: { session: number }; result: null; event: never };
 }
 

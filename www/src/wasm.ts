@@ -2,7 +2,7 @@
 
 import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
-import type { GenerateOptions, MemoryPlan, ModelInfo, Progress, Result } from "./types.js";
+import type { Block, GenerateOptions, Located, MemoryPlan, ModelInfo, Progress, Result, Sizes, VideoEvent } from "./types.js";
 
 /** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
 export interface Reader {
@@ -36,6 +36,9 @@ export interface WasmModule {
 export interface WasmEngine {
   info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
   session(options: { addVisionId: boolean }): WasmSession;
+  locate(text: string, pictures: Sizes[]): Located[];
+  document(html: string, picture: Sizes): Block[];
+  events(text: string): VideoEvent[];
 }
 
 export interface WasmSession {

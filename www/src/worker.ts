@@ -52,8 +52,7 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 
   async session(options) {
-    if (!engine) throw new FanlightError("internal", "a session was asked for before a model was loaded");
-    sessions.set(++lastSession, engine.session(options));
+    sessions.set(++lastSession, loaded().session(options));
     return lastSession;
   },
 
@@ -63,12 +62,29 @@ const handlers: { [C in Call]: Handler<C> } = {
     return live.prompt(JSON.stringify(messages), images, options, (text) => emit({ text }), isAborted);
   },
 
+  async locate({ text, pictures }) {
+    return loaded().locate(text, pictures);
+  },
+
+  async document({ html, picture }) {
+    return loaded().document(html, picture);
+  },
+
+  async events({ text }) {
+    return loaded().events(text);
+  },
+
   async release({ session }) {
     sessions.get(session)?.free();
     sessions.delete(session);
     return null;
   },
 };
+
+function loaded(): WasmEngine {
+  if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");
+  return engine;
+}
 
 async function usableAdapter(): Promise<AdapterInfo> {
   const { webgpu, reason, hint, adapter } = await support();
