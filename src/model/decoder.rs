@@ -2,14 +2,14 @@
 //!
 //! transformers: `Qwen2_5_VLTextModel` in `modeling_qwen2_5_vl.py`.
 
+use crate::dtype::CacheFormat;
 use crate::error::Result;
 use crate::gpu::{Lease, Recorder, Rehearsal, Tensor};
-use crate::model::cache::KvCache;
+use crate::model::cache::{CacheShape, KvCache};
 use crate::model::load::Loaded;
-use crate::ops::attention::{self, Mask, attention};
 use crate::ops::embed::embed;
 use crate::ops::rms_norm::rms_norm;
-use crate::ops::rope::{Heads, RopeTarget, rope};
+use crate::ops::rope::Heads;
 use crate::ops::swiglu::swiglu;
 use crate::ops::{LinearOptions, Rows, Weight, linear};
 
@@ -31,20 +31,25 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
+    /// What a conversation's cache is made of.
+    pub fn cache(&self, format: CacheFormat) -> CacheShape {
+        CacheShape { layers: self.layers, heads: self.heads, format }
+    }
+
     /// [`Decoder::forward`] on paper, for `n` rows of which the last sees `keys` keys.
-    pub fn rehearse_forward(&self, pool: &Rehearsal, n: usize, keys: usize) {
+    pub fn rehearse_forward(&self, pool: &Rehearsal, n: usize, keys: usize, cache: CacheFormat) {
         let Heads { q, kv, dim } = self.heads;
+        let cache = self.cache(cache);
         // A third layer would find what the second has given back.
         for _ in 0..self.layers.min(2) {
             let _x = pool.scratch("rms_norm", n, self.hidden);
             let _qkv = pool.scratch("qkv", n, (q + 2 * kv) * dim);
-            let _q = pool.scratch("q", q * n, dim);
-            let _o = attention::rehearse(pool, n, self.heads, keys);
+            let _o = cache.rehearse(pool, n, keys);
             let _x = pool.scratch("rms_norm", n, self.hidden);
             let _gate_up = pool.scratch("gate_up", n, self.gate_up);
             let _x = pool.scratch("swiglu", n, self.gate_up / 2);
         }
-        pool.launch(10 * self.layers);
+        pool.launch((7 + cache.launches(keys, pool.max_binding())) * self.layers);
     }
 
     /// [`Decoder::logits`] on paper, for `n` rows.
@@ -112,10 +117,10 @@ impl Decoder {
         embed(rec, ids, &self.embed)
     }
 
-    /// All layers over `h` `[n, hidden]`, in place; keys and values are appended to the cache at `cache.len ..`.
+    /// All layers over `h` `[n, hidden]`, in place; keys and values are appended to the cache, at most [`KvCache::room`].
     ///
     /// `table` `[n, head_dim]` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
-    /// (`0 .. cache.len + i + 1`). The caller advances `cache.len`.
+    /// (`0 .. cache.len() + i + 1`). The caller advances the cache.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] or [`crate::Error::DeviceTooSmall`].
@@ -127,28 +132,16 @@ impl Decoder {
         ranges: Option<&Tensor>,
         cache: &KvCache,
     ) -> Result<()> {
-        let DecoderConfig { heads, eps, .. } = self.config;
+        let eps = self.config.eps;
         let n = h.rows;
         let rows = Rows::first(n);
         let plain = LinearOptions::default();
         let residual = LinearOptions { add: true, ..plain };
-        for (layer, kv) in self.layers.iter().zip(&cache.layers) {
+        for (i, layer) in self.layers.iter().enumerate() {
             let x = rms_norm(rec, h, &layer.input_norm, eps, 0, n)?; // [n, hidden]
             let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
             linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
-            let q = rec.scratch("q", heads.q * n, heads.dim)?; // [q heads, n, dim]
-            let to = RopeTarget {
-                q: &q,
-                q_capacity: n,
-                row: 0,
-                k: &kv.k,
-                v: &kv.v,
-                capacity: cache.capacity,
-                past: cache.len,
-            };
-            rope(rec, &qkv, table, heads, to)?;
-            let mask = Mask::Causal { past: cache.len, ranges };
-            let o = attention(rec, &q, &kv.k, &kv.v, &mask, heads, cache.capacity)?; // [n, q * dim]
+            let o = cache.attention(rec, i, &qkv, table, ranges)?; // [n, q * dim]
             linear(rec, &o, &layer.o, None, h, rows, residual)?;
 
             let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]

@@ -7,6 +7,7 @@ pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
+pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
@@ -21,11 +22,14 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
 /// Every kernel of the crate, for tests and for compiling ahead.
-pub static KERNELS: [&Kernel; 13] = [
+pub static KERNELS: [&Kernel; 16] = [
     &argmax::KERNEL,
     &attention::KERNEL,
+    &attention::KERNEL_Q8,
     &attention_decode::KERNEL,
+    &attention_decode::KERNEL_Q8,
     &attention_merge::KERNEL,
+    &cache_store::KERNEL,
     &columns::KERNEL,
     &embed::KERNEL,
     &gather_rows::KERNEL,

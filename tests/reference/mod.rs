@@ -7,6 +7,7 @@ pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
+pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
