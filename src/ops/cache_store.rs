@@ -2,6 +2,7 @@
 
 use super::attention::Segment;
 use super::check;
+use crate::dtype::CacheFormat;
 use crate::error::Result;
 use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Kernel, Recorder, Tensor, Variant};
@@ -47,6 +48,7 @@ pub fn cache_store(
     check("cache_store v", &[k.rows, dim], &[v.rows, v.cols], (v.rows, v.cols) == (k.rows, dim))?;
     check("cache_store row", &[dim.next_multiple_of(4)], &[dim], dim.is_multiple_of(4))?;
     check("cache_store rows", &[past + n], &[to.capacity], past + n <= to.capacity)?;
+    check("cache_store format", &[1], &[0], to.format == CacheFormat::Q8)?;
     let words = to.words(kv_heads, dim);
     let room = to.k.len() >= words && to.v.len() >= words;
     check("cache_store k, v", &[words, words], &[to.k.len(), to.v.len()], room)?;

@@ -2,7 +2,17 @@
 
 import type { ErrorFields } from "./errors.js";
 import type { Place } from "./source.js";
-import type { Delta, GenerateOptions, Keeping, MemoryPlan, ModelInfo, PixelLimits, Progress, Result } from "./types.js";
+import type {
+  Delta,
+  GenerateOptions,
+  Keeping,
+  KvCacheFormat,
+  MemoryPlan,
+  ModelInfo,
+  PixelLimits,
+  Progress,
+  Result,
+} from "./types.js";
 
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
@@ -30,6 +40,7 @@ export interface EngineOptions extends PixelLimits {
   contextLength?: number;
   memory?: number | undefined;
   weights?: string | undefined;
+  kvCache?: KvCacheFormat | undefined;
   gguf?: string | undefined;
   mmproj?: string | undefined;
 }
