@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::chat::grounding::{Convention, Located};
 use crate::chat::thinking::{Pieces, ThinkingSplitter};
+use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
@@ -239,6 +240,7 @@ pub struct Engine {
     template: ChatTemplate,
     preprocessor: PreprocessorConfig,
     generation: GenerationConfig,
+    cache: CacheFormat,
 }
 
 /// A conversation: its session on the device and the pictures it has encoded. Frames of videos are encoded when the session
@@ -267,10 +269,11 @@ impl Engine {
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        Self::load_with(gpu, source, formats, progress, &|| {}).await
+        Self::load_with(gpu, source, formats, CacheFormat::F32, progress, &|| {}).await
     }
 
-    /// The same, and `compiling` is called when pipelines are about to be compiled, while weights are on their way.
+    /// The same, for conversations whose keys and values are kept in `cache`; `compiling` is called when pipelines are about to be
+    /// compiled, while weights are on their way.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -278,6 +281,7 @@ impl Engine {
         gpu: &Gpu,
         source: &dyn Source,
         formats: &Formats,
+        cache: CacheFormat,
         progress: &mut dyn FnMut(u64, u64),
         compiling: &dyn Fn(),
     ) -> Result<Self> {
@@ -295,10 +299,11 @@ impl Engine {
         };
         let begin = |model: &Rc<Model>| {
             compiling();
-            prepare(gpu, model)
+            prepare(gpu, model, cache)
         };
         let model = registry::load(gpu, source, formats, progress, &begin).await?;
-        Ok(Engine { gpu: gpu.clone(), model, tokenizer: Rc::new(tokenizer), template, preprocessor, generation })
+        let tokenizer = Rc::new(tokenizer);
+        Ok(Engine { gpu: gpu.clone(), model, tokenizer, template, preprocessor, generation, cache })
     }
 
     /// The device.
@@ -314,6 +319,11 @@ impl Engine {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// How conversations keep keys and values.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.cache
     }
 
     /// The checkpoint's own sampling defaults and stop ids.
@@ -372,7 +382,8 @@ impl Engine {
     /// # Errors
     /// Any error of the device.
     pub fn conversation(&self, context: usize) -> Result<Conversation> {
-        Ok(Conversation { session: Session::new(&self.gpu, &self.model, context)?, encoded: HashMap::new() })
+        let session = Session::with_cache(&self.gpu, &self.model, context, self.cache)?;
+        Ok(Conversation { session, encoded: HashMap::new() })
     }
 
     /// Answers the last of `messages`. What the conversation's cache already holds of them is not computed again, and

@@ -4,6 +4,7 @@
 mod golden_fixture;
 mod greedy;
 
+use fanlight::dtype::CacheFormat;
 use fanlight::generate::session::{Choose, Media, Next, Prompt, Session};
 use fanlight::gpu::Tensor;
 use fanlight::image::Patches;
@@ -132,6 +133,34 @@ fn a_second_turn_continues_the_cache() {
         other.media[0].key = 99;
         let at = whole.ids.iter().position(|id| *id == engine.model.media.image).unwrap();
         assert_eq!(session.reusable(&other), at);
+    }
+}
+
+/// Keys and values in 8 bits: what that costs these models, which are random and narrow and make the most of every error.
+#[test]
+fn a_cache_in_8_bits_stays_near() {
+    for (model, names) in [
+        ("base", &["text", "image", "two_images", "multi_turn"][..]),
+        ("flat", &["text", "image", "multi_turn"]),
+        ("head80", &["text", "image", "two_images"]),
+    ] {
+        let engine = Engine::open(model);
+        for name in names {
+            let case = Case::open(model, name);
+            let prompt = prompt(&engine, &case);
+            let session = || Session::with_cache(&engine.gpu, &engine.model, 4096, CacheFormat::Q8).unwrap();
+            let expected = case.logits();
+            let mut all = session();
+            all.set_chunk(7);
+            let logits = block_on(all.all_logits(&prompt)).unwrap();
+            let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+            let expected = case.u32(&case.exact("greedy_ids"));
+            let found = greedy(&mut session(), &prompt, engine.tokenizer_ids, expected.len());
+            let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+            println!("{model}/{name}: logits {error:e}, {same} of {} ids", expected.len());
+            assert!(TOLERANCE < error && error < 5e-2, "{model}/{name}: logits differ by {error:e}");
+            assert!(same >= 1, "{model}/{name}: not even the first id is the same");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use fanlight::Error;
 use fanlight::chat::Engine;
-use fanlight::dtype::{Dtype, Element};
+use fanlight::dtype::{CacheFormat, Dtype, Element};
 use fanlight::generate::estimate::{Estimate, Weights, Wish, estimate, of, parse_bytes};
 use fanlight::generate::session::{Choose, Media, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
@@ -28,7 +28,8 @@ fn open(options: &GpuOptions) -> Gpu {
 }
 
 fn wish(context: usize, max_pixels: u64) -> Wish {
-    Wish { weights: Weights::Fixed(Formats::default()), context, max_pixels: Some(max_pixels), memory: None }
+    let weights = Weights::Fixed(Formats::default());
+    Wish { weights, cache: None, context, max_pixels: Some(max_pixels), memory: None }
 }
 
 /// At least what there is, and at most a quarter more.
@@ -45,8 +46,12 @@ fn pixels_of(tables: &Tables, tokens: usize) -> u64 {
     (area * tokens as u64 * tokens.min(200) as u64).div_ceil(200)
 }
 
-/// A picture of `h` × `w` patches, then `words` other tokens, then decoding up to `context`.
-fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, decoded: usize) {
+/// A picture of `h` × `w` patches, then `words` other tokens, then decoding up to `context`, with a cache of either format.
+fn measure(model: &str, options: &GpuOptions, size: (u32, u32), words: usize, decoded: usize) {
+    CacheFormat::ALL.into_iter().for_each(|cache| measure_as(cache, model, options, size, words, decoded));
+}
+
+fn measure_as(cache: CacheFormat, model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, decoded: usize) {
     let gpu = open(options);
     let source = Directory::new(folder(model));
     let tables = block_on(Tables::read(&source)).unwrap();
@@ -54,8 +59,9 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     let sizes = tables.vision.as_ref().unwrap();
     let (patches, tokens) = ((h * w) as usize, (h * w) as usize / (sizes.merge() * sizes.merge()));
     let context = tokens + words + decoded;
-    let e = estimate(&tables, gpu.caps().limits(), &wish(context, pixels_of(&tables, tokens))).unwrap();
-    let name = format!("{model} {h}×{w}, {words} words, {decoded} decoded");
+    let wish = Wish { cache: Some(cache), ..wish(context, pixels_of(&tables, tokens)) };
+    let e = estimate(&tables, gpu.caps().limits(), &wish).unwrap();
+    let name = format!("{model} {h}×{w}, {words} words, {decoded} decoded, {cache} cache");
     let weights: u64 = e.weight_bytes.iter().map(|(_, bytes)| bytes).sum();
     assert_eq!(weights, gpu.memory().persistent.current, "{name}: weights");
 
@@ -74,7 +80,7 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     ids.extend((0..words as u32).map(|i| 3 + i % 50));
     let media = Media { key: 1, grid, second_per_grid: None, embeds: vec![embeds] };
     let prompt = Prompt { ids, media: vec![media] };
-    let mut session = Session::new(&gpu, &model, context).unwrap();
+    let mut session = Session::with_cache(&gpu, &model, context, cache).unwrap();
     let choose = || Choose::Greedy { vocab: 100, penalty: None };
     block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
     for i in 0..decoded as u32 {
@@ -82,9 +88,12 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     }
     let held = gpu.memory();
     near(&format!("{name}: prefill"), e.activation_bytes.prefill, held.pooled.peak);
-    // While a cache grows, one layer of it is there twice.
-    let twice = if decoded > 256 { e.kv_bytes / tables.decoder.layers as u64 } else { 0 };
-    near(&format!("{name}: weights and cache"), weights + e.kv_bytes + twice + 32, held.persistent.peak);
+    // Weights, the chosen id, the word that is read to wait, and segments that end where the context does.
+    let rooms: Vec<usize> = session.cache().segments().collect();
+    assert_eq!(rooms.iter().sum::<usize>(), context.next_multiple_of(4), "{name}: {rooms:?}");
+    assert_eq!(decoded > 256, rooms.len() > 1, "{name}: {rooms:?}");
+    let others = held.persistent.peak - weights - e.kv_bytes;
+    assert!([16, 32].contains(&others), "{name}: {others} bytes beside weights and cache");
     assert!(held.passing.peak <= e.staging_bytes, "{name}: {} pass", held.passing.peak);
     assert!(held.total.peak <= e.total_bytes, "{name}: {} in all, {} estimated", held.total.peak, e.total_bytes);
     // Everything goes back.
@@ -358,7 +367,7 @@ fn the_7b_by_hand() {
 }
 
 fn auto(tables: &Tables, binding: u64, context: usize, memory: Option<u64>) -> Estimate {
-    let wish = Wish { weights: Weights::Auto, context, max_pixels: Some(12_845_056), memory };
+    let wish = Wish { weights: Weights::Auto, cache: None, context, max_pixels: Some(12_845_056), memory };
     estimate(tables, limits(binding), &wish).unwrap()
 }
 
@@ -395,8 +404,9 @@ fn less_memory_never_chooses_more() {
                 assert!(e.context_length >= 2048 && e.max_pixels.unwrap() >= 512 * 784);
                 if let Some(b) = &before {
                     assert!(
-                        rung(&e) >= rung(b) && e.context_length <= b.context_length && e.max_pixels <= b.max_pixels
+                        rung(&e) >= rung(b) && e.max_pixels <= b.max_pixels && e.context_length <= b.context_length
                     );
+                    assert!(e.cache == CacheFormat::Q8 || b.cache == CacheFormat::F32);
                     assert!(b.fits || !e.fits);
                 }
                 before = Some(e);
@@ -425,12 +435,15 @@ fn auto_says_why() {
     for (gib, expected) in [
         (16, "vision=keep,text=keep,embeddings=keep"),
         (10, "vision=keep,text=q8,embeddings=keep"),
+        (8, "vision=keep,text=q8,embeddings=keep"),
         (4, "vision=keep,text=q4,embeddings=q4"),
     ] {
         let e = auto(&tables, 2 * GIB, 32768, Some(gib * GIB));
         println!("{gib} GiB: {} in all, {:#?}", e.total_bytes, e.decisions);
         assert!(e.fits, "{}", e.reason);
         assert_eq!(e.formats.to_string(), expected);
+        let said = |e: &Estimate| e.decisions.iter().any(|why| why.starts_with("KV cache: q8 because "));
+        assert_eq!((e.cache == CacheFormat::Q8, said(&e)), (gib < 10, gib < 10), "{gib} GiB: {:?}", e.decisions);
     }
     let json = auto(&tables, GIB, 32768, Some(4 * GIB)).to_json();
     println!("{json:#}");
@@ -438,7 +451,7 @@ fn auto_says_why() {
     for key in ["modelType", "downloadBytes", "kvBytes", "totalBytes", "reason", "contextLength", "decisions"] {
         assert!(keys.contains(&key), "{key} in {keys:?}");
     }
-    assert_eq!(json["weights"]["text"], "q4");
+    assert_eq!((&json["weights"]["text"], &json["kvCache"]), (&"q4".into(), &"q8".into()));
     assert!(json["largestBuffer"]["limit"] == GIB && json["activationBytes"]["vision"].is_u64());
 }
 
