@@ -174,7 +174,7 @@ pub fn beside(folder: &Path, name: &str) -> Result<Option<String>> {
     let named: Vec<&String> = towers.iter().filter(|tower| tower.contains(stem)).collect();
     match (&towers[..], &named[..]) {
         ([], _) => Ok(None),
-        ([one], _) | (_, [one]) => Ok(Some((*one).clone())),
+        ([one], _) | (_, &[one]) => Ok(Some(one.clone())),
         (several, _) => {
             let found = several.join(", ");
             Err(Error::invalid("vision tower", "one mmproj*.gguf beside the model, or --mmproj FILE", found))
