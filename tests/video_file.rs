@@ -294,6 +294,23 @@ fn a_late_start_is_time_zero() {
     }
 }
 
+/// Cut without encoding, a file begins at a key frame, and its edit list hides what comes before the cut.
+#[test]
+fn what_an_edit_list_hides_is_not_shown() {
+    let folder = Folder::new();
+    let (whole, cut) = (folder.path("whole.mp4"), folder.path("cut.mp4"));
+    encode(&whole, 90, "30", SIZE, &[&h264()[..], &["-g", "30", "-keyint_min", "30"]].concat());
+    let mut command = ffmpeg();
+    must_run(command.args(["-ss", "1.5", "-i"]).arg(&whole).args(["-c", "copy"]).arg(&cut), b"");
+    let (video, plan, track) = take(&cut, &VideoOptions { fps: Some(10.0), ..Default::default() }).unwrap();
+    let first = numbers(&video)[0];
+    assert!((44..=46).contains(&first), "{first}");
+    assert_eq!(numbers(&video), plan.indices.iter().map(|i| i + first).collect::<Vec<_>>());
+    assert_eq!(track.times.len(), 90 - first);
+    let late = |(time, index): (&f64, &usize)| (time - *index as f64 / 30.0).abs();
+    assert!(video.timestamps.iter().zip(&plan.indices).map(late).all(|off| off < 0.001), "{:?}", video.timestamps);
+}
+
 #[test]
 fn a_long_video_is_read_by_jumps() {
     let folder = Folder::new();
