@@ -4,6 +4,29 @@ import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
 import type { GenerateOptions, MemoryPlan, ModelInfo, Progress, Result } from "./types.js";
 
+/** What is known of a video before its frames are decoded: upright pixels, and when each frame is shown, in seconds. */
+export type Track = { width: number; height: number } & ({ times: number[] } | { frames: number; fps: number });
+
+/** Which frames the model sees, and how large. */
+export interface VideoPlan {
+  indices: number[];
+  /** Of the frames at `indices`, in seconds. */
+  times: number[];
+  sampleFps: number;
+  width: number;
+  height: number;
+  tokens: number;
+  decisions: string[];
+}
+
+/** Sampled frames, which are resized as they come. */
+export interface VideoInput {
+  push(rgba: Uint8Array, width: number, height: number, timestamp: number): void;
+  /** A frame that is an encoded picture. */
+  pushEncoded(bytes: Uint8Array, timestamp: number): void;
+  free(): void;
+}
+
 /** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
 export interface Reader {
   /** The file's length, or undefined if there is no such file. */
@@ -23,6 +46,9 @@ export interface Reader {
 export interface WasmModule {
   default(options: { module_or_path: URL | string }): Promise<{ memory: WebAssembly.Memory } | undefined>;
   Sha256: new () => Hasher;
+  VideoInput: new (plan: VideoPlan) => VideoInput;
+  /** Of an encoded picture, upright. */
+  imageSize(bytes: Uint8Array): { width: number; height: number };
   estimate(reader: Reader, options: EngineOptions): Promise<MemoryPlan>;
   Engine: {
     load(
@@ -36,12 +62,15 @@ export interface WasmModule {
 export interface WasmEngine {
   info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
   session(options: { addVisionId: boolean }): WasmSession;
+  /** Both JSON. */
+  planVideo(track: string, options: string): VideoPlan;
 }
 
 export interface WasmSession {
   prompt(
     messages: string,
     images: Uint8Array[],
+    videos: VideoInput[],
     options: Omit<GenerateOptions, "signal">,
     onDelta: (text: string) => void,
     cancelled: () => boolean,

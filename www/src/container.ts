@@ -1,0 +1,197 @@
+// Video files: which frames they have and when, and any of these decoded. Mediabunny takes the containers apart, the
+// browser decodes. Mediabunny is loaded when the first file comes: a page that shows no video never has it.
+
+import { FanlightError } from "./errors.js";
+import { pixels, type Shot, type Turn } from "./pixels.js";
+
+// The few parts of Mediabunny that are used: its own typings bring others of WebCodecs, which contradict TypeScript's.
+interface Mediabunny {
+  Input: new (options: { source: object; formats: object[] }) => Input;
+  BlobSource: new (blob: Blob, options: object) => object;
+  UrlSource: new (url: string, options: object) => object;
+  EncodedPacketSink: new (track: InputTrack) => {
+    /** In the order in which they are decoded. */
+    packets(start: undefined, end: undefined, options: { metadataOnly: boolean }): AsyncIterable<Packet>;
+  };
+  /** Gives a frame for each of these times, and decodes each packet at most once if they ascend. */
+  VideoSampleSink: new (track: InputTrack) => { samplesAtTimestamps(times: number[]): AsyncGenerator<Sample | null> };
+  UnsupportedInputFormatError: new () => Error;
+  MP4: object;
+  QTFF: object;
+  MATROSKA: object;
+  WEBM: object;
+  MPEG_TS: object;
+}
+
+interface Input {
+  getPrimaryVideoTrack(): Promise<InputTrack | null>;
+  dispose(): void;
+}
+
+interface InputTrack {
+  getCodec(): Promise<string | null>;
+  getCodecParameterString(): Promise<string | null>;
+  getInternalCodecId(): Promise<string | number | Uint8Array | null>;
+  getCodedWidth(): Promise<number>;
+  getCodedHeight(): Promise<number>;
+  /** Clockwise, before `getFlip`, which is horizontal. */
+  getRotation(): Promise<Turn["rotation"]>;
+  getFlip(): Promise<boolean>;
+  canDecode(): Promise<boolean>;
+}
+
+interface Packet {
+  /** Seconds. Negative: it is decoded but not shown. */
+  timestamp: number;
+  data: Uint8Array;
+}
+
+interface Sample {
+  timestamp: number;
+  toVideoFrame(): VideoFrame;
+  close(): void;
+}
+
+/** A video file that is open. */
+export interface Movie {
+  track: { width: number; height: number; times: number[] };
+  /** Decodes the frames at these indices of `times`, which ascend. A shot's pixels are there until the next is asked for. */
+  shots(indices: number[]): AsyncGenerator<Shot>;
+  close(): void;
+}
+
+const PLAYABLE = "Use an MP4 with H.264 or AV1, or a WebM with VP8, VP9 or AV1.";
+/** A URL's file of this size is read where it is needed; a smaller one is fetched whole, with one request. */
+const LARGE = 32 * 2 ** 20;
+/** How often a broken connection is tried again, and after how many seconds for the first time. */
+const [RETRIES, PAUSE] = [4, 0.4];
+/** WebCodecs counts microseconds, containers may count finer. */
+const TICK = 2e-6;
+
+/** Opens a file or what is at an address: reads when each frame is shown, and decodes nothing. */
+export async function openMovie(from: Blob | string, signal: AbortSignal): Promise<Movie> {
+  const bunny = await mediabunny();
+  // What a disposed input was still reading is nobody's concern: unhandled, it would end the worker.
+  const options = {
+    requestInit: { referrerPolicy: "no-referrer" },
+    getRetryDelay: (failures: number) => (failures > RETRIES ? null : PAUSE * 2 ** failures),
+    handleUnhandledError: () => {},
+  };
+  const file = typeof from === "string" ? await located(from, signal) : from;
+  const source = file instanceof Blob ? new bunny.BlobSource(file, options) : new bunny.UrlSource(file, options);
+  const formats = [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM, bunny.MPEG_TS];
+  const input = new bunny.Input({ source, formats });
+  const close = () => {
+    signal.removeEventListener("abort", close);
+    input.dispose();
+  };
+  signal.addEventListener("abort", close);
+  const failed = (error: unknown) => {
+    if (signal.aborted) return aborted();
+    if (error instanceof FanlightError) return error;
+    if (error instanceof bunny.UnsupportedInputFormatError) {
+      return new FanlightError("bad_video", "this is no video file that can be opened here", `${PLAYABLE} MOV and Matroska can be opened too.`);
+    }
+    return new FanlightError("bad_video", `the video could not be read: ${String(error)}`, "Check that it plays; choose it again.");
+  };
+  try {
+    const found = await input.getPrimaryVideoTrack();
+    if (!found) throw new FanlightError("bad_video", "this file has no video in it", "Use a file with pictures, not sound alone.");
+    const times = await shown(bunny, found);
+    const turn: Turn = { rotation: await found.getRotation(), flip: await found.getFlip() };
+    const [width, height] = [await found.getCodedWidth(), await found.getCodedHeight()];
+    const size = turn.rotation % 180 === 0 ? { width, height } : { width: height, height: width };
+    return {
+      track: { ...size, times },
+      async *shots(indices) {
+        const wanted = indices.map((index) => times[index] ?? Number.NaN);
+        const samples = new bunny.VideoSampleSink(found).samplesAtTimestamps(wanted);
+        try {
+          for (const time of wanted) {
+            const sample = (await samples.next()).value;
+            if (signal.aborted) sample?.close();
+            if (signal.aborted) throw aborted();
+            if (!sample) throw new FanlightError("bad_video", `the frame at ${time} s cannot be decoded`, "Check that it plays.");
+            const frame = sample.toVideoFrame();
+            // The container's own time, of which a frame has only whole microseconds.
+            const timestamp = Math.abs(sample.timestamp - time) < TICK ? time : sample.timestamp;
+            sample.close();
+            try {
+              yield { ...(await pixels(frame, turn)), timestamp };
+            } finally {
+              frame.close();
+            }
+          }
+        } catch (error) {
+          throw failed(error);
+        } finally {
+          await samples.return(undefined);
+        }
+      },
+      close,
+    };
+  } catch (error) {
+    close();
+    throw failed(error);
+  }
+}
+
+/** When frames are shown, ascending, in seconds. */
+async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Promise<number[]> {
+  const codec = await track.getCodec();
+  if (codec === null || !(await track.canDecode())) {
+    const name = codec && (await track.getCodecParameterString());
+    const words = name ? `${codec} (${name})` : String((await track.getInternalCodecId()) ?? "one without a name");
+    throw new FanlightError("bad_video", `this browser cannot decode the video's codec, ${words}`, PLAYABLE);
+  }
+  const times: number[] = [];
+  // VP8 alone has packets that show nothing and only help to decode others; the frame itself says so.
+  const vp8 = codec === "vp8";
+  for await (const { timestamp, data } of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: !vp8 })) {
+    if (timestamp > -TICK && !(vp8 && ((data[0] ?? 0) & 0x10) === 0)) times.push(timestamp);
+  }
+  if (times.length === 0) throw new FanlightError("bad_video", "the video has no frames");
+  return times.sort((a, b) => a - b);
+}
+
+/** The file at an address: all of it, or the address again if its server sends the parts that are wanted of a large one. */
+async function located(url: string, signal: AbortSignal): Promise<Blob | string> {
+  const { protocol, origin } = new URL(url);
+  const remote = /^https?:$/.test(protocol);
+  try {
+    const headers = remote ? { range: "bytes=0-" } : {};
+    const response = await fetch(url, { headers, referrerPolicy: "no-referrer", signal });
+    const { status } = response;
+    if (!response.ok) {
+      response.body?.cancel().catch(() => {});
+      const code = status === 404 ? "not_found" : status === 401 || status === 403 ? "auth" : "network";
+      throw new FanlightError(code, `${url} answered ${status}`, "Check the address of the video.", status >= 500);
+    }
+    if (status === 206 && Number(response.headers.get("content-length")) > LARGE) {
+      await response.body?.cancel();
+      return url;
+    }
+    return await response.blob();
+  } catch (error) {
+    if (signal.aborted) throw aborted();
+    if (error instanceof FanlightError) throw error;
+    if (remote && origin !== location.origin && navigator.onLine) {
+      const hint = "Another site's video can be read only if that site sends Access-Control-Allow-Origin.";
+      throw new FanlightError("cors", `${origin} did not let this page read the video (${String(error)})`, hint, true);
+    }
+    throw new FanlightError("network", `${url} could not be read (${String(error)})`, "Check the connection.", true);
+  }
+}
+
+let loaded: Promise<Mediabunny> | undefined;
+
+function mediabunny(): Promise<Mediabunny> {
+  const script = new URL("../mediabunny/mediabunny.js", import.meta.url).href;
+  loaded ??= (import(script) as Promise<Mediabunny>).catch((error: unknown) => {
+    loaded = undefined;
+    throw new FanlightError("network", `the reader of video files could not be loaded: ${String(error)}`, "Try again.", true);
+  });
+  return loaded;
+}
+
+export const aborted = () => new FanlightError("aborted", "the prompt was aborted while its video was read");
