@@ -1,8 +1,8 @@
 //! Qwen-VL vision-language models on WebGPU, natively and in the browser.
 //!
 //! Rooms in reading order; a room imports only from those before it (`tests/architecture.rs` holds it to that):
-//! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`] and [`text`]
-//! stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`].
+//! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`], [`text`]
+//! and [`video`] stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`].
 //!
 //! What it does not do yet: loading from the Hub in the browser, families other than Qwen2.5-VL and Qwen2's text models, video.
 //!
@@ -34,6 +34,7 @@ pub mod image;
 pub mod model;
 pub mod ops;
 pub mod text;
+pub mod video;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 pub mod weights;

@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("gpu", &["error", "dtype", "weights"]),
     ("ops", &["error", "dtype", "weights", "gpu"]),
     ("image", &["error"]),
-    ("video", &["error"]),
+    ("video", &["error", "image"]),
     ("text", &["error"]),
     ("model", &["error", "dtype", "weights", "gpu", "ops", "image", "video"]),
     ("generate", &["error", "dtype", "weights", "gpu", "ops", "image", "video", "model"]),
@@ -22,8 +22,8 @@ const ROOMS: [(&str, &[&str]); 13] = [
 ];
 
 /// Rooms that are there from the first release on.
-const FOUNDED: [&str; 11] =
-    ["error", "dtype", "weights", "hub", "gpu", "ops", "image", "text", "model", "generate", "chat"];
+const FOUNDED: [&str; 12] =
+    ["error", "dtype", "weights", "hub", "gpu", "ops", "image", "video", "text", "model", "generate", "chat"];
 
 /// A source file: where it is, which room it belongs to, and its code without comments and literals.
 struct File {

@@ -18,11 +18,11 @@ import warnings
 
 sys.dont_write_bytecode = True  # no __pycache__ among the fixtures
 
-from goldenlib import images, models, positions, preprocess, sampling, text  # noqa: E402
+from goldenlib import images, models, positions, preprocess, sampling, text, video  # noqa: E402
 from goldenlib.common import IMAGES, ROOT, torch  # noqa: E402
 
-PACKAGES = ["transformers", "tokenizers", "safetensors", "torch", "torchvision", "numpy", "pillow", "Jinja2"]
-PARTS = ["text", "images", "models", "preprocess", "positions", "sampling"]
+PACKAGES = ["transformers", "tokenizers", "safetensors", "torch", "torchvision", "numpy", "pillow", "Jinja2", "gguf", "qwen-vl-utils"]
+PARTS = ["text", "images", "models", "preprocess", "positions", "sampling", "video"]
 
 
 def manifest(results):
@@ -73,6 +73,8 @@ def main():
         positions.make()
     if "sampling" in only:
         results["sampling"] = sampling.make()
+    if "video" in only:
+        results["video"] = video.make()
     manifest(results)
     total = sum(p.stat().st_size for p in ROOT.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     print(f"{total} bytes in all")

@@ -1,0 +1,265 @@
+//! Videos: which frames the model sees, how large it sees them ([`plan`]), and the frames that came ([`Video`]).
+//!
+//! Everything here is pure: whoever decodes (`ffmpeg` natively, the browser on a page) describes the file as a [`Track`],
+//! is told by a [`VideoPlan`] which frames are wanted, and hands them over one by one ([`VideoBuilder`]). The rules are
+//! those of qwen-vl-utils 0.0.14 (`vision_process.py`), with one thing on top: a plan never takes more tokens than the
+//! context has left.
+
+mod json;
+mod plan;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::{Picture, resize_bicubic};
+
+pub use plan::{MOST_FRAMES, plan};
+
+/// What a caller may say of one video: qwen-vl-utils' names, and its constants where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct VideoOptions {
+    /// Frames per second of the video that the model should see: 2 unless said. Not together with `nframes`.
+    pub fps: Option<f64>,
+    /// How many frames the model should see, rounded to an even number.
+    pub nframes: Option<usize>,
+    /// Fewest frames, whatever `fps` says: 4 unless said.
+    pub min_frames: Option<usize>,
+    /// Most frames, whatever `fps` says: 768 unless said.
+    pub max_frames: Option<usize>,
+    /// Nothing before this is looked at. Seconds.
+    pub video_start: Option<f64>,
+    /// Nothing after this is looked at. Seconds.
+    pub video_end: Option<f64>,
+    /// Fewest pixels of a frame after resizing: 128 tokens of them unless said.
+    pub min_pixels: Option<u64>,
+    /// Most pixels of a frame after resizing: 768 tokens of them, or what `total_pixels` leaves for one.
+    pub max_pixels: Option<u64>,
+    /// Most pixels of all pairs of frames together: 115,200 tokens of them unless said.
+    pub total_pixels: Option<u64>,
+    /// Wanted height, rounded to whole tokens. Needs `resized_width` too.
+    pub resized_height: Option<u32>,
+    /// Wanted width, rounded to whole tokens. Needs `resized_height` too.
+    pub resized_width: Option<u32>,
+    /// Take every frame, as of a list of pictures that somebody has chosen already: `fps`, `nframes`, `max_frames` and
+    /// the range are not asked then.
+    pub every_frame: bool,
+}
+
+/// What is known of a video before its frames are decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Track {
+    /// Width in pixels, upright.
+    pub width: u32,
+    /// Height in pixels, upright.
+    pub height: u32,
+    /// When its frames are shown.
+    pub times: Times,
+}
+
+/// When the frames of a video are shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Times {
+    /// Frame `i` at `i / fps` seconds.
+    Even {
+        /// How many there are.
+        frames: usize,
+        /// How many a second has.
+        fps: f64,
+    },
+    /// Each at its own time: seconds, never descending.
+    Each(Vec<f64>),
+}
+
+impl Times {
+    /// How many frames there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Times::Even { frames, .. } => *frames,
+            Times::Each(times) => times.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When frame `index` is shown, in seconds; `None` behind the last one.
+    pub fn of(&self, index: usize) -> Option<f64> {
+        match self {
+            Times::Even { frames, fps } => (index < *frames).then(|| index as f64 / fps),
+            Times::Each(times) => times.get(index).copied(),
+        }
+    }
+}
+
+/// Which frames are wanted and how large the model sees them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VideoPlan {
+    /// Frames of the track, one entry for each that the model sees, never descending. A frame occurs twice only where a
+    /// track of uneven times has no other near: it stands still there.
+    pub indices: Vec<usize>,
+    /// When each of them is shown: seconds of the track.
+    pub times: Vec<f64>,
+    /// How many of them a second of the video has.
+    pub sample_fps: f64,
+    /// Width that the model sees.
+    pub width: u32,
+    /// Height that the model sees.
+    pub height: u32,
+    /// Tokens that they take in the prompt.
+    pub tokens: usize,
+    /// What the budget changed, a sentence each.
+    pub decisions: Vec<String>,
+}
+
+/// Sampled, resized frames: what the model takes. An odd one out is repeated when patches are made, not here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Video {
+    /// All of one size.
+    pub frames: Vec<Picture>,
+    /// When each is shown, in seconds.
+    pub timestamps: Vec<f64>,
+    /// How many of them a second has.
+    pub sample_fps: f64,
+    /// (width, height) of the frames as they came.
+    pub original: (u32, u32),
+    /// Equal for equal pixels and times.
+    pub key: u64,
+}
+
+/// Takes the frames of a plan one by one and resizes each at once, so that no more than one is held at full size.
+#[derive(Debug)]
+pub struct VideoBuilder {
+    plan: VideoPlan,
+    frames: Vec<Picture>,
+    timestamps: Vec<f64>,
+    original: Option<(u32, u32)>,
+    hasher: DefaultHasher,
+}
+
+impl VideoBuilder {
+    /// Waits for the first frame of `plan`.
+    pub fn new(plan: VideoPlan) -> Self {
+        VideoBuilder { plan, frames: vec![], timestamps: vec![], original: None, hasher: DefaultHasher::new() }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &VideoPlan {
+        &self.plan
+    }
+
+    /// How many frames came.
+    pub fn taken(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Takes the next frame, upright: one for each entry of the plan's indices, in their order. `timestamp` is when it is
+    /// shown, in seconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: more frames than planned, a frame of another size than the first one or that
+    /// [`Picture::check`] refuses, a time before the last frame's.
+    pub fn push(&mut self, frame: &Picture, timestamp: f64) -> Result<()> {
+        let wanted = self.plan.indices.len();
+        if self.frames.len() >= wanted {
+            return Err(Error::invalid("frames of a video", format!("{wanted}, as planned"), "one more"));
+        }
+        let before = self.timestamps.last().copied().unwrap_or(f64::NEG_INFINITY);
+        if !timestamp.is_finite() || timestamp < before {
+            let expected = "seconds, not before the frame before it";
+            return Err(Error::invalid("time of a frame", expected, format!("{timestamp} after {before}")));
+        }
+        let size = (frame.width, frame.height);
+        let (width, height) = *self.original.get_or_insert(size);
+        if size != (width, height) {
+            let expected = format!("all {width}×{height} pixels, as the first one");
+            return Err(Error::invalid("frames of a video", expected, format!("{}×{}", size.0, size.1)));
+        }
+        let resized = resize_bicubic(frame, self.plan.width, self.plan.height)?;
+        resized.rgb.hash(&mut self.hasher);
+        timestamp.to_bits().hash(&mut self.hasher);
+        self.frames.push(resized);
+        self.timestamps.push(timestamp);
+        Ok(())
+    }
+
+    /// The video, when all its frames have come.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: fewer frames than planned, none, or a plan without a usable `sample_fps`.
+    pub fn finish(mut self) -> Result<Video> {
+        let (wanted, found) = (self.plan.indices.len(), self.frames.len());
+        let Some(original) = self.original.filter(|_| found == wanted) else {
+            return Err(Error::invalid("frames of a video", format!("{wanted}, as planned"), found.to_string()));
+        };
+        let sample_fps = self.plan.sample_fps;
+        if !(sample_fps.is_finite() && sample_fps > 0.0) {
+            return Err(Error::invalid("sample_fps", "a positive number", sample_fps.to_string()));
+        }
+        (self.plan.width, self.plan.height, original, sample_fps.to_bits()).hash(&mut self.hasher);
+        let key = self.hasher.finish();
+        Ok(Video { frames: self.frames, timestamps: self.timestamps, sample_fps, original, key })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> VideoPlan {
+        let (indices, times) = (vec![0, 3], vec![0.0, 1.5]);
+        VideoPlan { indices, times, sample_fps: 1.0, width: 28, height: 56, tokens: 2, decisions: vec![] }
+    }
+
+    fn frame(width: u32, height: u32, level: u8) -> Picture {
+        Picture::new(width, height, vec![level; (width * height * 3) as usize]).unwrap()
+    }
+
+    fn build(frames: &[(Picture, f64)]) -> Result<Video> {
+        let mut builder = VideoBuilder::new(small());
+        frames.iter().try_for_each(|(frame, time)| builder.push(frame, *time))?;
+        builder.finish()
+    }
+
+    #[test]
+    fn frames_come_out_resized_with_their_times() {
+        let video = build(&[(frame(40, 80, 10), 0.0), (frame(40, 80, 200), 1.5)]).unwrap();
+        assert_eq!(video.frames, [frame(28, 56, 10), frame(28, 56, 200)]);
+        assert_eq!((video.timestamps, video.sample_fps, video.original), (vec![0.0, 1.5], 1.0, (40, 80)));
+    }
+
+    #[test]
+    fn the_key_knows_pixels_and_times() {
+        let key = |level, time| build(&[(frame(40, 80, 10), 0.0), (frame(40, 80, level), time)]).unwrap().key;
+        assert_eq!(key(20, 1.5), key(20, 1.5));
+        assert_ne!(key(20, 1.5), key(21, 1.5));
+        assert_ne!(key(20, 1.5), key(20, 1.6));
+    }
+
+    #[test]
+    fn wrong_frames_are_refused() {
+        let ok = || (frame(40, 80, 10), 0.0);
+        assert!(build(&[ok(), ok()]).is_ok(), "a frame that stands still");
+        for wrong in [
+            vec![],
+            vec![ok()],
+            vec![ok(), ok(), ok()],
+            vec![ok(), (frame(80, 40, 10), 1.0)],
+            vec![(frame(40, 80, 10), 1.0), ok()],
+            vec![ok(), (frame(40, 80, 10), f64::NAN)],
+            vec![ok(), (Picture { width: 40, height: 80, rgb: vec![0; 5] }, 1.0)],
+        ] {
+            assert_eq!(build(&wrong).unwrap_err().code(), "bad_request");
+        }
+        // A plan that came from outside.
+        let mut builder = VideoBuilder::new(VideoPlan { width: u32::MAX, ..small() });
+        assert!(builder.push(&ok().0, 0.0).is_err());
+        let mut builder = VideoBuilder::new(VideoPlan { indices: vec![0], sample_fps: f64::NAN, ..small() });
+        builder.push(&ok().0, 0.0).unwrap();
+        assert!(builder.finish().is_err());
+    }
+}
