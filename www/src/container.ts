@@ -2,7 +2,8 @@
 // browser decodes. Mediabunny is loaded when the first file comes: a page that shows no video never has it.
 
 import { FanlightError } from "./errors.js";
-import { pixels, type Shot, type Turn } from "./pixels.js";
+import { pixels, type Shot, type Turn, upright } from "./pixels.js";
+import type { Track } from "./wasm.js";
 
 // The few parts of Mediabunny that are used: its own typings bring others of WebCodecs, which contradict TypeScript's.
 interface Mediabunny {
@@ -20,7 +21,6 @@ interface Mediabunny {
   QTFF: object;
   MATROSKA: object;
   WEBM: object;
-  MPEG_TS: object;
 }
 
 interface Input {
@@ -37,6 +37,8 @@ interface InputTrack {
   /** Clockwise, before `getFlip`, which is horizontal. */
   getRotation(): Promise<Turn["rotation"]>;
   getFlip(): Promise<boolean>;
+  /** Ticks a second of the container's clock. */
+  getTimeResolution(): Promise<number>;
   canDecode(): Promise<boolean>;
 }
 
@@ -54,8 +56,9 @@ interface Sample {
 
 /** A video file that is open. */
 export interface Movie {
-  track: { width: number; height: number; times: number[] };
-  /** Decodes the frames at these indices of `times`, which ascend. A shot's pixels are there until the next is asked for. */
+  /** Upright. */
+  track: Track;
+  /** Decodes frames, whose indices ascend. A shot's pixels are there until the next is asked for. */
   shots(indices: number[]): AsyncGenerator<Shot>;
   close(): void;
 }
@@ -79,7 +82,7 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
   };
   const file = typeof from === "string" ? await located(from, signal) : from;
   const source = file instanceof Blob ? new bunny.BlobSource(file, options) : new bunny.UrlSource(file, options);
-  const formats = [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM, bunny.MPEG_TS];
+  const formats = [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM];
   const input = new bunny.Input({ source, formats });
   const close = () => {
     signal.removeEventListener("abort", close);
@@ -100,12 +103,14 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
     const times = await shown(bunny, found);
     const turn: Turn = { rotation: await found.getRotation(), flip: await found.getFlip() };
     const [width, height] = [await found.getCodedWidth(), await found.getCodedHeight()];
+    const fps = rate(times, await found.getTimeResolution());
     const size = turn.rotation % 180 === 0 ? { width, height } : { width: height, height: width };
     return {
-      track: { ...size, times },
+      track: fps === undefined ? { ...size, times } : { ...size, frames: times.length, fps },
       async *shots(indices) {
         const wanted = indices.map((index) => times[index] ?? Number.NaN);
         const samples = new bunny.VideoSampleSink(found).samplesAtTimestamps(wanted);
+        let size: { width: number; height: number } | undefined;
         try {
           for (const time of wanted) {
             const sample = (await samples.next()).value;
@@ -117,7 +122,8 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
             const timestamp = Math.abs(sample.timestamp - time) < TICK ? time : sample.timestamp;
             sample.close();
             try {
-              yield { ...(await pixels(frame, turn)), timestamp };
+              size ??= upright(frame);
+              yield { ...(await pixels(frame, turn, size)), timestamp };
             } finally {
               frame.close();
             }
@@ -152,6 +158,19 @@ async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Prom
   }
   if (times.length === 0) throw new FanlightError("bad_video", "the video has no frames");
   return times.sort((a, b) => a - b);
+}
+
+/**
+ * Frames a second, where they are all equally far apart but for what the container's clock rounds off: the number that
+ * whoever made the video meant, since sampling multiplies with it and rounds down. Undefined where they are not.
+ */
+export function rate(times: number[], resolution: number): number | undefined {
+  const [first = 0, last = 0] = [times[0], times.at(-1)];
+  const mean = (times.length - 1) / (last - first);
+  if (times.length < 2 || !Number.isFinite(mean)) return undefined;
+  const most = 0.51 / resolution + 1e-9;
+  const meant = [Math.round(mean), (Math.round(mean * 1.001) * 1000) / 1001, Math.round(mean * 1000) / 1000, mean];
+  return meant.find((fps) => fps > 0 && times.every((time, i) => Math.abs(time - first - i / fps) <= most));
 }
 
 /** The file at an address: all of it, or the address again if its server sends the parts that are wanted of a large one. */

@@ -3,7 +3,7 @@
 
 import { aborted, openMovie } from "./container.js";
 import { type ErrorFields, FanlightError } from "./errors.js";
-import { pixels, type Shot, uprightSize } from "./pixels.js";
+import { pixels, type Shot, upright } from "./pixels.js";
 import type { FrameReply, FrameRequest, WireVideo } from "./protocol.js";
 import type { VideoInfo, VideoOptions } from "./types.js";
 import type { Track, VideoInput, VideoPlan, WasmEngine, WasmModule } from "./wasm.js";
@@ -14,8 +14,8 @@ type Frame = Shot | { encoded: Uint8Array; timestamp: number };
 /** A video that is open. */
 interface Footage {
   track: Track;
-  /** How the engine is to choose. */
-  options: VideoOptions;
+  /** How the engine is to choose; `everyFrame`: somebody has chosen already. */
+  options: VideoOptions & { everyFrame?: boolean };
   /** The frames that were chosen, in order. */
   frames(plan: VideoPlan): AsyncIterable<Frame>;
   /** What happened to it on the way here. */
@@ -27,6 +27,10 @@ interface Footage {
 const ASSUMED_FPS = 30;
 /** What `fps` is if nobody says. */
 const FPS = 2;
+/** More than any camera has. */
+const ALL_FPS = 240;
+/** What `maxFrames` is if nobody says. */
+const MOST_FRAMES = 768;
 /** Bytes of frames that wait until all of a feed has come. */
 const MOST_HELD = 256 * 2 ** 20;
 
@@ -119,17 +123,17 @@ async function list(
 ): Promise<Footage> {
   const [first] = frames;
   if (!first) throw new FanlightError("bad_video", "this video is a list of no pictures");
-  const size = first instanceof VideoFrame ? uprightSize(first) : wasm.imageSize(first);
+  const size = first instanceof VideoFrame ? upright(first) : wasm.imageSize(first);
   const own = frames.map((frame) => (frame instanceof VideoFrame ? frame.timestamp / 1e6 : Number.NaN));
   const times = timestamps ?? (fps === undefined && ascends(own) ? own : undefined);
   const track = times ? { ...size, times } : { ...size, frames: frames.length, fps: fps ?? FPS };
   return {
     track,
-    options,
+    options: { ...options, everyFrame: true },
     async *frames({ indices, times }) {
       for (const [i, index] of indices.entries()) {
         const [frame, timestamp] = [frames[index], times[i] ?? 0];
-        if (frame instanceof VideoFrame) yield { ...(await pixels(frame)), timestamp };
+        if (frame instanceof VideoFrame) yield { ...(await pixels(frame, undefined, size)), timestamp };
         else if (frame) yield { encoded: frame, timestamp };
       }
     },
@@ -140,9 +144,10 @@ async function list(
 
 const ascends = (times: number[]) => times.every((time, i) => i === 0 || time > (times[i - 1] ?? Number.NaN)) && times.length > 1;
 
-/** Frames that come by themselves: watched to their end, and thinned to `fps`. */
+/** Frames that come by themselves: watched to their end, and thinned to `fps` on the way. */
 async function feed(frames: Frames, options: VideoOptions, live: boolean): Promise<Footage> {
-  const { fps = FPS, ...rest } = options;
+  const { nframes, maxFrames = MOST_FRAMES } = options;
+  const fps = nframes === undefined ? (options.fps ?? FPS) : ALL_FPS;
   let step = 1 / fps;
   let kept: Shot[] = [];
   let origin: number | undefined;
@@ -162,13 +167,13 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
       const due = kept.length === 0 || slot(timestamp - origin, step) > slot(last - origin, step);
       if (!due) continue;
       last = timestamp;
-      const { rgba, width, height } = await pixels(frame);
+      const { rgba, width, height } = await pixels(frame, undefined, kept[0]);
       kept.push({ rgba: rgba.slice(), width, height, timestamp: live ? timestamp - origin : timestamp });
       held += rgba.length;
     } finally {
       frame.close();
     }
-    while (held > MOST_HELD && kept.length > 2) {
+    while ((held > MOST_HELD || kept.length > maxFrames) && kept.length > 2) {
       kept = kept.filter((_, i) => i % 2 === 0);
       held = kept.reduce((sum, { rgba }) => sum + rgba.length, 0);
       step *= 2;
@@ -177,10 +182,11 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
   const [first] = kept;
   if (!first) throw new FanlightError("bad_video", "no frame came", "Check that the source is not muted and not at its end.");
   const { width, height } = first;
-  const thinned = `${1 / step} frames a second of it were kept in place of ${fps}, since more do not fit ${MOST_HELD / 2 ** 20} MiB`;
+  const room = `${maxFrames} frames and ${MOST_HELD / 2 ** 20} MiB`;
+  const thinned = `One frame in ${step} seconds in place of ${1 / fps} was kept of what came, to stay within ${room}.`;
   return {
     track: { width, height, times: kept.map(({ timestamp }) => timestamp) },
-    options: rest,
+    options: { ...options, everyFrame: nframes === undefined },
     async *frames({ indices }) {
       for (const index of indices) {
         const shot = kept[index];
@@ -213,7 +219,7 @@ async function element(frames: Frames, options: VideoOptions): Promise<Footage> 
         if (reply === "end" || !("frame" in reply)) throw unexpected();
         const { frame, timestamp } = reply;
         try {
-          yield { ...(await pixels(frame)), timestamp };
+          yield { ...(await pixels(frame, undefined, { width, height })), timestamp };
         } finally {
           frame.close();
         }

@@ -16,27 +16,42 @@ export interface Pixels {
 /** One frame of a video as it goes to the engine, in seconds from the video's beginning. */
 export type Shot = Pixels & { timestamp: number };
 
-/** A frame's pixels, turned by what the frame says and by `turn`. The bytes are there until the next call. */
-export async function pixels(frame: VideoFrame, turn?: Turn): Promise<Pixels> {
-  const { width, height } = frame.visibleRect ?? { width: frame.displayWidth, height: frame.displayHeight };
-  if (!copies(frame, width, height)) return turned(drawn(frame), turn);
+interface Size {
+  width: number;
+  height: number;
+}
+
+/**
+ * A frame's pixels, turned by what the frame says and by `turn`. All frames of a video must have one size: one that is not
+ * of `size`, before `turn`, is scaled. The bytes are there until the next call.
+ */
+export async function pixels(frame: VideoFrame, turn?: Turn, size: Size = upright(frame)): Promise<Pixels> {
+  const own = upright(frame);
+  if (!copies(frame) || own.width !== size.width || own.height !== size.height) return turned(drawn(frame, size), turn);
+  const { width, height } = visible(frame);
   const rgba = room(0, 4 * width * height);
   await frame.copyTo(rgba, { format: "RGBA", colorSpace: "srgb" });
-  // Newer than TypeScript's typings. A canvas applies these by itself.
-  const { rotation = 0, flip = false } = frame as Partial<Turn>;
-  return turned(turned({ rgba, width, height }, { rotation, flip }), turn);
+  return turned(turned({ rgba, width, height }, ownTurn(frame)), turn);
 }
 
 /** The size of `pixels(frame)`. */
-export function uprightSize(frame: VideoFrame): { width: number; height: number } {
-  const { width, height } = frame.visibleRect ?? { width: frame.displayWidth, height: frame.displayHeight };
-  if (!copies(frame, width, height)) return { width: frame.displayWidth, height: frame.displayHeight };
-  const { rotation = 0 } = frame as Partial<Turn>;
-  return rotation % 180 === 0 ? { width, height } : { width: height, height: width };
+export function upright(frame: VideoFrame): Size {
+  if (!copies(frame)) return { width: frame.displayWidth, height: frame.displayHeight };
+  const { width, height } = visible(frame);
+  return ownTurn(frame).rotation % 180 === 0 ? { width, height } : { width: height, height: width };
+}
+
+const visible = (frame: VideoFrame): Size => frame.visibleRect ?? { width: frame.displayWidth, height: frame.displayHeight };
+
+/** Newer than TypeScript's typings, and than some browsers. A canvas applies it by itself. */
+function ownTurn(frame: VideoFrame): Turn {
+  const { rotation = 0, flip = false } = frame as Partial<Turn>;
+  return { rotation, flip };
 }
 
 /** Whether `copyTo` converts: browsers that do not know `format` copy what they have, in its own layout. */
-function copies(frame: VideoFrame, width: number, height: number): boolean {
+function copies(frame: VideoFrame): boolean {
+  const { width, height } = visible(frame);
   if (frame.format === "RGBA" || frame.format === "RGBX") return true;
   if (frame.format === null || frame.format.startsWith("BGR")) return false;
   return frame.allocationSize({ format: "RGBA" }) === 4 * width * height;
@@ -45,16 +60,15 @@ function copies(frame: VideoFrame, width: number, height: number): boolean {
 const canvas = typeof OffscreenCanvas === "undefined" ? undefined : new OffscreenCanvas(1, 1);
 const context = canvas?.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
 
-function drawn(frame: VideoFrame): Pixels {
+function drawn(frame: VideoFrame, { width, height }: Size): Pixels {
   if (!canvas || !context) throw new Error("this browser has no 2d canvas in a worker");
-  const { displayWidth: width, displayHeight: height } = frame;
   // A new size also clears it.
   [canvas.width, canvas.height] = [width, height];
   context.drawImage(frame, 0, 0, width, height);
   return { rgba: new Uint8Array(context.getImageData(0, 0, width, height).data.buffer), width, height };
 }
 
-/** One buffer for what is read and one for what is turned: frames of one video are all alike. */
+/** For what is read, and for what it becomes turned once and twice: the frames of a video are all alike. */
 const buffers = [new Uint8Array(0), new Uint8Array(0), new Uint8Array(0)];
 
 function room(index: number, bytes: number): Uint8Array {
@@ -63,7 +77,7 @@ function room(index: number, bytes: number): Uint8Array {
   return buffer;
 }
 
-export function turned(from: Pixels, { rotation, flip }: Turn = { rotation: 0, flip: false }): Pixels {
+function turned(from: Pixels, { rotation, flip }: Turn = { rotation: 0, flip: false }): Pixels {
   if (rotation === 0 && !flip) return from;
   const { width, height } = from;
   const source = new Uint32Array(from.rgba.buffer, from.rgba.byteOffset, width * height);

@@ -43,7 +43,7 @@ export interface VideoFrames {
 /**
  * Anything a video can come from.
  *
- * - A file (MP4, MOV, WebM, Matroska, MPEG-TS), its bytes, or its URL: its frames and their times are read exactly, and only
+ * - A file (MP4, MOV, WebM, Matroska), its bytes, or its URL: its frames and their times are read exactly, and only
  *   what the sampled frames need is decoded, in the worker. A string is a URL.
  * - A `<video>`: the file behind it, if this page may read that; otherwise (Media Source Extensions) the element is moved to
  *   the times that a video of 30 frames a second would be sampled at, and back afterwards. Its `srcObject` is watched as:

@@ -1,0 +1,129 @@
+// Small videos whose frames say which they are: twelve cells, white or black, are the bits of the frame's number. Made with
+// ffmpeg, and timed by ffprobe, which decodes them by itself.
+
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const X264 = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"];
+const VP9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"];
+const NTSC = "30000/1001";
+/** Frames whose distances grow, with a hole in the middle. */
+const UNEVEN = ["-vf", "settb=1/90000,setpts='(N/30+N*N/4000+1.7*gte(N,40))/TB'", "-fps_mode", "passthrough", "-enc_time_base", "1:90000"];
+
+/** `args` are ffmpeg's for the output; `turn` is how a player turns the frames of an MP4, which are stored turned back. */
+export const KINDS = {
+  "h264.mp4": { args: [...X264, "-bf", "0", "-g", "30"] },
+  "b-frames.mp4": { args: [...X264, "-bf", "3", "-b_strategy", "0", "-g", "48"] },
+  "open-gop.mp4": { args: [...X264, "-bf", "3", "-b_strategy", "0", "-x264-params", "open-gop=1:keyint=24:scenecut=0"] },
+  "ntsc.mp4": { rate: NTSC, args: [...X264, "-bf", "2", "-g", "60"] },
+  "uneven.mp4": { args: [...UNEVEN, ...X264, "-bf", "2", "-g", "30", "-video_track_timescale", "90000"] },
+  "fragments.mp4": { args: [...X264, "-bf", "2", "-g", "30", "-movflags", "frag_keyframe+empty_moov"] },
+  "turned.mp4": { turn: 90, args: [...X264, "-g", "30"] },
+  "upside-down.mov": { turn: 180, args: [...X264, "-g", "30"] },
+  "vp9.webm": { args: [...VP9, "-g", "40"] },
+  "ntsc.webm": { rate: NTSC, args: [...VP9, "-g", "60"] },
+  "uneven.webm": { args: [...UNEVEN, ...VP9, "-g", "30"] },
+  "vp8.webm": { args: ["-c:v", "libvpx", "-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "60"] },
+  "av1.mkv": { args: ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "30"] },
+};
+export const WIDTH = 128;
+export const HEIGHT = 96;
+
+/** A folder of clips that goes with the test file, and a server of them on another origin. */
+export async function clips(runner) {
+  const folder = await mkdtemp(join(tmpdir(), "fanlight-clips-"));
+  const server = await serve(folder);
+  runner.after(async () => {
+    server.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const made = new Map();
+  const make = (name, options = KINDS[name]) => {
+    if (!made.has(name)) made.set(name, makeClip(join(folder, name), options));
+    return made.get(name);
+  };
+  return { make, origin: `http://localhost:${server.address().port}`, requests: server.requests };
+}
+
+/** The clip's bytes and when its frames are shown, in seconds. */
+async function makeClip(file, { frames = 90, rate = "30", turn = 0, scale = 1, args }) {
+  const size = `${turn % 180 === 0 ? WIDTH : HEIGHT}x${turn % 180 === 0 ? HEIGHT : WIDTH}`;
+  const input = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", size, "-r", rate, "-i", "-"];
+  const wide = scale === 1 ? [] : ["-vf", `scale=iw*${scale}:ih*${scale}:flags=neighbor`];
+  const ffmpeg = spawn("ffmpeg", ["-v", "error", "-y", ...input, ...wide, ...args, file], { stdio: ["pipe", "inherit", "inherit"] });
+  const ended = once(ffmpeg, "close");
+  for (let number = 0; number < frames; number++) {
+    if (!ffmpeg.stdin.write(turnedBack(drawn(number), turn))) await once(ffmpeg.stdin, "drain");
+  }
+  ffmpeg.stdin.end();
+  const [code] = await ended;
+  if (code !== 0) throw new Error(`ffmpeg could not make ${file}`);
+  if (turn !== 0) await writeFile(file, withMatrix(await readFile(file), turn));
+  const show = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=best_effort_timestamp_time", "-of", "csv=p=0"];
+  const { stdout } = await promisify(execFile)("ffprobe", [...show, file]);
+  const times = stdout.split("\n").map((line) => Number.parseFloat(line)).filter((time) => !Number.isNaN(time));
+  return { bytes: await readFile(file), times };
+}
+
+export function drawn(number) {
+  const pixels = Buffer.alloc(WIDTH * HEIGHT);
+  for (let y = 0; y < HEIGHT; y++) {
+    for (let x = 0; x < WIDTH; x++) {
+      const bit = Math.floor((4 * x) / WIDTH) + 4 * Math.floor((3 * y) / HEIGHT);
+      pixels[y * WIDTH + x] = (number >> bit) & 1 ? 235 : 16;
+    }
+  }
+  return pixels;
+}
+
+/** As a camera stores what a player is to turn clockwise by `turn`. */
+function turnedBack(pixels, turn) {
+  if (turn === 0) return pixels;
+  if (turn === 180) return Buffer.from(pixels).reverse();
+  const stored = Buffer.alloc(pixels.length);
+  // The stored picture is HEIGHT wide: its pixel (x, y) is shown at (WIDTH - 1 - y, x).
+  for (let y = 0; y < WIDTH; y++) for (let x = 0; x < HEIGHT; x++) stored[y * HEIGHT + x] = pixels[x * WIDTH + WIDTH - 1 - y];
+  return stored;
+}
+
+/** Writes a turn into the matrix of the only track's header: versions of ffmpeg differ in how one asks them for it. */
+function withMatrix(mp4, turn) {
+  const at = mp4.indexOf("tkhd");
+  const matrix = at + 4 + (mp4[at + 4] === 1 ? 52 : 40);
+  const [cos, sin] = [Math.round(Math.cos((turn * Math.PI) / 180)), Math.round(Math.sin((turn * Math.PI) / 180))];
+  for (const [i, value] of [[0, cos], [1, sin], [3, -sin], [4, cos]]) mp4.writeInt32BE(value * 0x10000, matrix + 4 * i);
+  return mp4;
+}
+
+/** `/NAME`: in ranges, for everybody; `/whole/NAME`: as if ranges were unknown; `/closed/NAME`: for its own origin alone. */
+async function serve(folder) {
+  const requests = [];
+  const server = createServer(async (request, response) => {
+    const [, way, name] = /^\/(?:(whole|closed)\/)?([\w.-]+)$/.exec(request.url) ?? [];
+    const seen = { url: request.url, range: request.headers.range, sent: 0 };
+    requests.push(seen);
+    const bytes = name && (await readFile(join(folder, name)).catch(() => undefined));
+    const open = way === "closed" ? {} : { "access-control-allow-origin": "*" };
+    if (!bytes) return response.writeHead(404, open).end();
+    const from = way === "whole" ? undefined : /^bytes=(\d+)-(\d*)$/.exec(seen.range ?? "");
+    const [start, end] = from ? [Number(from[1]), from[2] ? Number(from[2]) + 1 : bytes.length] : [0, bytes.length];
+    const headers = { ...open, "content-length": end - start };
+    if (from) headers["content-range"] = `bytes ${start}-${end - 1}/${bytes.length}`;
+    response.writeHead(from ? 206 : 200, headers);
+    for (let at = start; at < end && !response.destroyed; at += 65_536) {
+      const piece = bytes.subarray(at, Math.min(end, at + 65_536));
+      seen.sent += piece.length;
+      if (!response.write(piece)) await Promise.race([once(response, "drain"), once(response, "close")]);
+    }
+    response.end();
+  });
+  server.requests = requests;
+  server.listen(0, "localhost");
+  await once(server, "listening");
+  return server;
+}
