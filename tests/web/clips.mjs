@@ -3,7 +3,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,8 +28,16 @@ export const KINDS = {
   "vp9.webm": { args: [...VP9, "-g", "40"] },
   "ntsc.webm": { rate: NTSC, args: [...VP9, "-g", "60"] },
   "uneven.webm": { args: [...UNEVEN, ...VP9, "-g", "30"] },
-  "vp8.webm": { args: ["-c:v", "libvpx", "-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "60"] },
+  // Two passes make it use frames that are never shown.
+  "vp8.webm": { passes: 2, args: ["-c:v", "libvpx", "-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "60"] },
   "av1.mkv": { args: ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "30"] },
+};
+/** What cannot be shown, or is served in a special way. */
+export const ODD = {
+  "large.mp4": { padding: 40 * 2 ** 20, args: [...X264, "-g", "30"] },
+  "front.mp4": { args: [...X264, "-g", "30", "-movflags", "+faststart"] },
+  "mpeg4.mp4": { args: ["-c:v", "mpeg4"] },
+  "sound.mp4": { args: ["-f", "lavfi", "-i", "sine=duration=1", "-map", "1:a", "-c:a", "aac"] },
 };
 export const WIDTH = 128;
 export const HEIGHT = 96;
@@ -43,31 +51,45 @@ export async function clips(runner) {
     await rm(folder, { recursive: true, force: true });
   });
   const made = new Map();
-  const make = (name, options = KINDS[name]) => {
+  const make = (name, options = KINDS[name] ?? ODD[name]) => {
     if (!made.has(name)) made.set(name, makeClip(join(folder, name), options));
     return made.get(name);
   };
   return { make, origin: `http://localhost:${server.address().port}`, requests: server.requests };
 }
 
-/** The clip's bytes and when its frames are shown, in seconds. */
-async function makeClip(file, { frames = 90, rate = "30", turn = 0, scale = 1, args }) {
-  const size = `${turn % 180 === 0 ? WIDTH : HEIGHT}x${turn % 180 === 0 ? HEIGHT : WIDTH}`;
-  const input = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", size, "-r", rate, "-i", "-"];
-  const wide = scale === 1 ? [] : ["-vf", `scale=iw*${scale}:ih*${scale}:flags=neighbor`];
-  const ffmpeg = spawn("ffmpeg", ["-v", "error", "-y", ...input, ...wide, ...args, file], { stdio: ["pipe", "inherit", "inherit"] });
-  const ended = once(ffmpeg, "close");
-  for (let number = 0; number < frames; number++) {
-    if (!ffmpeg.stdin.write(turnedBack(drawn(number), turn))) await once(ffmpeg.stdin, "drain");
+/** The clip's bytes, and when its frames are shown, in seconds. */
+async function makeClip(file, { passes = 1, turn = 0, padding = 0, args, ...options }) {
+  for (let pass = 1; pass <= passes; pass++) {
+    const which = passes === 1 ? [] : ["-pass", pass, "-passlogfile", `${file}.log`];
+    await encode({ turn, ...options }, [...args, ...which, ...(pass < passes ? ["-f", "null", "-"] : [file])]);
   }
-  ffmpeg.stdin.end();
-  const [code] = await ended;
-  if (code !== 0) throw new Error(`ffmpeg could not make ${file}`);
   if (turn !== 0) await writeFile(file, withMatrix(await readFile(file), turn));
+  if (padding > 0) {
+    const free = Buffer.alloc(padding);
+    free.writeUInt32BE(padding);
+    free.write("free", 4);
+    await appendFile(file, free);
+  }
   const show = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=best_effort_timestamp_time", "-of", "csv=p=0"];
   const { stdout } = await promisify(execFile)("ffprobe", [...show, file]);
   const times = stdout.split("\n").map((line) => Number.parseFloat(line)).filter((time) => !Number.isNaN(time));
   return { bytes: await readFile(file), times };
+}
+
+async function encode({ frames = 90, rate = "30", turn }, output) {
+  const size = turn % 180 === 0 ? `${WIDTH}x${HEIGHT}` : `${HEIGHT}x${WIDTH}`;
+  const input = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", size, "-r", rate, "-i", "-"];
+  const ffmpeg = spawn("ffmpeg", ["-v", "error", "-y", ...input, ...output], { stdio: ["pipe", "inherit", "inherit"] });
+  const ended = once(ffmpeg, "close");
+  // It may want fewer of them.
+  ffmpeg.stdin.on("error", () => {});
+  for (let number = 0; number < frames; number++) {
+    await new Promise((resolve) => ffmpeg.stdin.write(turnedBack(drawn(number), turn), resolve));
+  }
+  ffmpeg.stdin.end();
+  const [code] = await ended;
+  if (code !== 0) throw new Error(`ffmpeg ${output.join(" ")} failed`);
 }
 
 export function drawn(number) {
@@ -118,7 +140,7 @@ async function serve(folder) {
     for (let at = start; at < end && !response.destroyed; at += 65_536) {
       const piece = bytes.subarray(at, Math.min(end, at + 65_536));
       seen.sent += piece.length;
-      if (!response.write(piece)) await Promise.race([once(response, "drain"), once(response, "close")]);
+      await new Promise((resolve) => response.write(piece, resolve));
     }
     response.end();
   });

@@ -13,6 +13,9 @@ interface Mediabunny {
   EncodedPacketSink: new (track: InputTrack) => {
     /** In the order in which they are decoded. */
     packets(start: undefined, end: undefined, options: { metadataOnly: boolean }): AsyncIterable<Packet>;
+    /** The last one that needs no other before this time. */
+    getKeyPacket(seconds: number): Promise<Packet | null>;
+    getNextPacket(packet: Packet): Promise<Packet | null>;
   };
   /** Gives a frame for each of these times, and decodes each packet at most once if they ascend. */
   VideoSampleSink: new (track: InputTrack) => { samplesAtTimestamps(times: number[]): AsyncGenerator<Sample | null> };
@@ -25,6 +28,7 @@ interface Mediabunny {
 
 interface Input {
   getPrimaryVideoTrack(): Promise<InputTrack | null>;
+  getTracks(): Promise<object[]>;
   dispose(): void;
 }
 
@@ -37,6 +41,7 @@ interface InputTrack {
   /** Clockwise, before `getFlip`, which is horizontal. */
   getRotation(): Promise<Turn["rotation"]>;
   getFlip(): Promise<boolean>;
+  getDecoderConfig(): Promise<VideoDecoderConfig | null>;
   /** Ticks a second of the container's clock. */
   getTimeResolution(): Promise<number>;
   canDecode(): Promise<boolean>;
@@ -46,10 +51,11 @@ interface Packet {
   /** Seconds. Negative: it is decoded but not shown. */
   timestamp: number;
   data: Uint8Array;
+  sequenceNumber: number;
+  toEncodedVideoChunk(): EncodedVideoChunk;
 }
 
 interface Sample {
-  timestamp: number;
   toVideoFrame(): VideoFrame;
   close(): void;
 }
@@ -64,10 +70,13 @@ export interface Movie {
 }
 
 const PLAYABLE = "Use an MP4 with H.264 or AV1, or a WebM with VP8, VP9 or AV1.";
+const DAMAGED = "The file may be damaged or not complete: check that it plays, and choose it again.";
 /** A URL's file of this size is read where it is needed; a smaller one is fetched whole, with one request. */
 const LARGE = 32 * 2 ** 20;
 /** How often a broken connection is tried again, and after how many seconds for the first time. */
 const [RETRIES, PAUSE] = [4, 0.4];
+/** Packets that wait for a decoder. */
+const MOST_QUEUED = 8;
 /** WebCodecs counts microseconds, containers may count finer. */
 const TICK = 2e-6;
 
@@ -95,12 +104,15 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
     if (error instanceof bunny.UnsupportedInputFormatError) {
       return new FanlightError("bad_video", "this is no video file that can be opened here", `${PLAYABLE} MOV and Matroska can be opened too.`);
     }
-    return new FanlightError("bad_video", `the video could not be read: ${String(error)}`, "Check that it plays; choose it again.");
+    return new FanlightError("bad_video", `the video could not be read: ${String(error)}`, DAMAGED);
   };
   try {
     const found = await input.getPrimaryVideoTrack();
-    if (!found) throw new FanlightError("bad_video", "this file has no video in it", "Use a file with pictures, not sound alone.");
-    const times = await shown(bunny, found);
+    if (!found) {
+      if ((await input.getTracks()).length === 0) throw new FanlightError("bad_video", "this file ends before its video begins", DAMAGED);
+      throw new FanlightError("bad_video", "this file has no video in it", "Use a file with pictures, not with sound alone.");
+    }
+    const { times, hidden } = await shown(bunny, found);
     const turn: Turn = { rotation: await found.getRotation(), flip: await found.getFlip() };
     const [width, height] = [await found.getCodedWidth(), await found.getCodedHeight()];
     const fps = rate(times, await found.getTimeResolution());
@@ -109,20 +121,17 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
       track: fps === undefined ? { ...size, times } : { ...size, frames: times.length, fps },
       async *shots(indices) {
         const wanted = indices.map((index) => times[index] ?? Number.NaN);
-        const samples = new bunny.VideoSampleSink(found).samplesAtTimestamps(wanted);
+        const frames = (hidden ? decoded : sampled)(bunny, found, wanted);
         let size: { width: number; height: number } | undefined;
         try {
           for (const time of wanted) {
-            const sample = (await samples.next()).value;
-            if (signal.aborted) sample?.close();
-            if (signal.aborted) throw aborted();
-            if (!sample) throw new FanlightError("bad_video", `the frame at ${time} s cannot be decoded`, "Check that it plays.");
-            const frame = sample.toVideoFrame();
-            // The container's own time, of which a frame has only whole microseconds.
-            const timestamp = Math.abs(sample.timestamp - time) < TICK ? time : sample.timestamp;
-            sample.close();
+            const frame = (await frames.next()).value;
+            if (!frame) throw new FanlightError("bad_video", `the frame at ${time} s cannot be decoded`, DAMAGED);
             try {
+              if (signal.aborted) throw aborted();
               size ??= upright(frame);
+              // The container's own time, of which a frame has only whole microseconds.
+              const timestamp = Math.abs(frame.timestamp / 1e6 - time) < TICK ? time : frame.timestamp / 1e6;
               yield { ...(await pixels(frame, turn, size)), timestamp };
             } finally {
               frame.close();
@@ -131,7 +140,7 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
         } catch (error) {
           throw failed(error);
         } finally {
-          await samples.return(undefined);
+          await frames.return(undefined);
         }
       },
       close,
@@ -142,8 +151,8 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
   }
 }
 
-/** When frames are shown, ascending, in seconds. */
-async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Promise<number[]> {
+/** When frames are shown, ascending, in seconds; and whether there are packets that show none. */
+async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Promise<{ times: number[]; hidden: boolean }> {
   const codec = await track.getCodec();
   if (codec === null || !(await track.canDecode())) {
     const name = codec && (await track.getCodecParameterString());
@@ -151,13 +160,70 @@ async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Prom
     throw new FanlightError("bad_video", `this browser cannot decode the video's codec, ${words}`, PLAYABLE);
   }
   const times: number[] = [];
+  let hidden = false;
   // VP8 alone has packets that show nothing and only help to decode others; the frame itself says so.
   const vp8 = codec === "vp8";
   for await (const { timestamp, data } of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: !vp8 })) {
-    if (timestamp > -TICK && !(vp8 && ((data[0] ?? 0) & 0x10) === 0)) times.push(timestamp);
+    if (vp8 && ((data[0] ?? 0) & 0x10) === 0) hidden = true;
+    else if (timestamp > -TICK) times.push(timestamp);
   }
   if (times.length === 0) throw new FanlightError("bad_video", "the video has no frames");
-  return times.sort((a, b) => a - b);
+  return { times: times.sort((a, b) => a - b), hidden };
+}
+
+/** The frames at these times, by Mediabunny, which knows what each browser's decoders want and do wrong. */
+async function* sampled({ VideoSampleSink }: Mediabunny, track: InputTrack, times: number[]): AsyncGenerator<VideoFrame> {
+  for await (const sample of new VideoSampleSink(track).samplesAtTimestamps(times)) {
+    if (!sample) return;
+    const frame = sample.toVideoFrame();
+    sample.close();
+    yield frame;
+  }
+}
+
+/** The same where packets are hidden: Mediabunny counts on one frame for each packet, and would take one for another. */
+async function* decoded({ EncodedPacketSink }: Mediabunny, track: InputTrack, times: number[]): AsyncGenerator<VideoFrame> {
+  const sink = new EncodedPacketSink(track);
+  const wanted = [...times];
+  const ready: VideoFrame[] = [];
+  let fault: unknown;
+  const output = (frame: VideoFrame) => {
+    let uses = 0;
+    for (; wanted[0] !== undefined && frame.timestamp / 1e6 > wanted[0] - TICK; uses++) wanted.shift();
+    for (let copies = 1; copies < uses; copies++) ready.push(frame.clone());
+    if (uses > 0) ready.push(frame);
+    else frame.close();
+  };
+  const decoder = new VideoDecoder({ output, error: (error) => (fault = error) });
+  let last: Packet | undefined;
+  const decode = async (packet: Packet) => {
+    decoder.decode(packet.toEncodedVideoChunk());
+    last = packet;
+    while (decoder.decodeQueueSize > MOST_QUEUED && !fault) {
+      await new Promise((resolve) => decoder.addEventListener("dequeue", resolve, { once: true }));
+    }
+    if (fault) throw fault;
+  };
+  try {
+    decoder.configure((await track.getDecoderConfig()) ?? { codec: "" });
+    for (const time of times) {
+      const key = await sink.getKeyPacket(time);
+      if (key && (!last || key.sequenceNumber > last.sequenceNumber)) {
+        // What is left out may be what the decoder waits for.
+        if (last) await decoder.flush();
+        await decode(key);
+      }
+      for (let next = last && (await sink.getNextPacket(last)); next && next.timestamp <= time; next = await sink.getNextPacket(next)) {
+        await decode(next);
+        for (let frame = ready.shift(); frame; frame = ready.shift()) yield frame;
+      }
+    }
+    await decoder.flush();
+    for (let frame = ready.shift(); frame; frame = ready.shift()) yield frame;
+  } finally {
+    if (decoder.state !== "closed") decoder.close();
+    for (const frame of ready) frame.close();
+  }
 }
 
 /**

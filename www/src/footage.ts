@@ -215,7 +215,8 @@ async function element(frames: Frames, options: VideoOptions): Promise<Footage> 
     options,
     async *frames({ times }) {
       for (const at of times) {
-        const reply = await frames.ask({ at });
+        // Into the middle of the frame: where it begins is rounded in one way or another.
+        const reply = await frames.ask({ at: at + 0.5 / ASSUMED_FPS });
         if (reply === "end" || !("frame" in reply)) throw unexpected();
         const { frame, timestamp } = reply;
         try {
