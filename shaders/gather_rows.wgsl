@@ -1,11 +1,13 @@
 // parts: shared/grid, gather_rows
 //
-// y[i, :] = x[index[i], :]  where index[i] is not 0xffffffff; other rows of y stay as they are.
-// Used to undo the window order of the vision tower and to put image embeddings in the place of their pads.
+// y[i, :] (+)= x[index[i], :]  where index[i] is not 0xffffffff; other rows of y stay as they are.
+// Used to undo the window order of the vision tower, to put image embeddings in the place of their pads, and to add
+// DeepStack's to the residual stream.
 //
 // x: [.., cols] f32    index: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
-// dispatch: linear, a thread per (i, 4 columns). overrides: WG threads.
+// dispatch: linear, a thread per (i, 4 columns). overrides: WG threads, ADD.
 override WG: u32 = 64u;
+override ADD: bool = false;
 
 struct Params {
     n: u32,
@@ -30,7 +32,11 @@ fn gather_rows(
     if (i < params.n) {
         let source = index[i];
         if (source != 0xffffffffu) {
-            y[at] = x[source * params.cols4 + at % params.cols4];
+            var v = x[source * params.cols4 + at % params.cols4];
+            if (ADD) {
+                v += y[at];
+            }
+            y[at] = v;
         }
     }
 }

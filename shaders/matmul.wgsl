@@ -5,7 +5,7 @@
 // W: shard of [rows, k] (weight fragment: rows of `stride` words, `groups` of 16 elements)    x: [.., k] f32    bias: [m] f32
 // y: [.., m] f32. One shard holds outputs row_start .. row_start + rows of all m.
 // dispatch: x = ceil(rows / 64), y = ceil(n / 64); a workgroup makes a 64 x 64 tile, a thread 8 rows x 8 outputs.
-// overrides: BIAS adds the bias, ADD accumulates into y (residual), ACT 1 = exact GELU.
+// overrides: BIAS adds the bias, ADD accumulates into y (residual), ACT 1 = exact GELU, 2 = GELU by tanh, 3 = QuickGELU.
 override BIAS: bool = false;
 override ADD: bool = false;
 override ACT: u32 = 0u;
@@ -54,8 +54,8 @@ fn store1(row: u32, o: u32, value: f32) {
         if (BIAS) {
             v += bias[params.row_start + o];
         }
-        if (ACT == 1u) {
-            v = gelu1(v);
+        if (ACT != 0u) {
+            v = activation1(v, ACT);
         }
         let i = (params.y_row + row) * params.m + params.row_start + o;
         if (ADD) {

@@ -5,7 +5,7 @@
 // The same formula, bindings and overrides as matmul, for few rows: W is read once per row of x.
 // W: shard of [rows, k]    x: [.., k] f32    bias: [m] f32    y: [.., m] f32
 // dispatch: linear over ceil(rows / 4) workgroups (x and y), z = n; a workgroup makes 4 outputs of one row.
-// overrides: WG threads (a power of two), BIAS, ADD, ACT 1 = exact GELU.
+// overrides: WG threads (a power of two), BIAS, ADD, ACT 1 = exact GELU, 2 = GELU by tanh, 3 = QuickGELU.
 override WG: u32 = 64u;
 override BIAS: bool = false;
 override ADD: bool = false;
@@ -65,8 +65,8 @@ fn matvec(
         if (BIAS) {
             v += bias[params.row_start + o + lane];
         }
-        if (ACT == 1u) {
-            v = gelu1(v);
+        if (ACT != 0u) {
+            v = activation1(v, ACT);
         }
         let i = (params.y_row + group.z) * params.m + params.row_start + o + lane;
         if (ADD) {

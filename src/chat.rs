@@ -1,4 +1,4 @@
-//! Messages and pictures in, text out: preprocessing, template, session and decoding put together.
+//! Messages, pictures and videos in, text out: preprocessing, template, session and decoding put together.
 
 pub mod grounding;
 pub mod messages;
@@ -15,10 +15,13 @@ use crate::generate::sampler::SamplingParams;
 use crate::generate::session::{Media, Prompt, Session, prepare};
 use crate::generate::{Finish, Flow, GenerateOptions, generate};
 use crate::gpu::Gpu;
-use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, preprocess};
-use crate::model::positions::Grid;
-use crate::model::{Model, registry};
-use crate::text::{self, ChatTemplate, RenderOptions, StopMatcher, StreamDecoder, Tokenizer};
+use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify, preprocess, resized};
+use crate::model::positions::{Grid, VideoTime};
+use crate::model::{Embeds, Model, registry};
+use crate::text::{
+    self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer,
+};
+use crate::video::Video;
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -54,6 +57,15 @@ pub enum Part {
     Text(String),
     /// A picture and how to resize it.
     Image(Rc<Picture>, ImageOptions),
+    /// A video's frames, sampled and resized.
+    Video(Rc<Video>),
+}
+
+/// A picture or a video of a message.
+#[derive(Clone, Copy)]
+enum Medium<'a> {
+    Image(&'a Rc<Picture>, &'a ImageOptions),
+    Video(&'a Rc<Video>),
 }
 
 impl Message {
@@ -62,13 +74,14 @@ impl Message {
         Message { role: role.into(), content: Content::Text(text.into()) }
     }
 
-    fn pictures(&self) -> impl Iterator<Item = (&Rc<Picture>, &ImageOptions)> {
+    fn media(&self) -> impl Iterator<Item = Medium<'_>> {
         let parts = match &self.content {
             Content::Text(_) => &[][..],
             Content::Parts(parts) => parts,
         };
         parts.iter().filter_map(|part| match part {
-            Part::Image(picture, options) => Some((picture, options)),
+            Part::Image(picture, options) => Some(Medium::Image(picture, options)),
+            Part::Video(video) => Some(Medium::Video(video)),
             Part::Text(_) => None,
         })
     }
@@ -98,6 +111,21 @@ pub struct ImageInfo {
     pub tokens: usize,
 }
 
+/// What became of a video.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VideoInfo {
+    /// Width and height of its frames as they came (upright).
+    pub original: [u32; 2],
+    /// Width and height that the model saw.
+    pub resized: [u32; 2],
+    /// When each frame that the model saw is shown, in seconds.
+    pub timestamps: Vec<f64>,
+    /// How many of them a second has.
+    pub sample_fps: f64,
+    /// Tokens that it takes in the prompt, those of written times not counted.
+    pub tokens: usize,
+}
+
 /// Token counts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Usage {
@@ -105,6 +133,8 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Those of them that are images.
     pub image_tokens: usize,
+    /// Those of them that are videos.
+    pub video_tokens: usize,
     /// Those of them that were still in the cache.
     pub cached_tokens: usize,
     /// Tokens of the answer.
@@ -114,7 +144,7 @@ pub struct Usage {
 /// Where the time went, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Timings {
-    /// Resizing and encoding the pictures that were new.
+    /// Resizing and encoding the pictures and frames that were new.
     pub image_ms: f64,
     /// From the encoded pictures to the first token.
     pub prefill_ms: f64,
@@ -141,6 +171,8 @@ pub struct Answer {
     pub timings: Timings,
     /// Every picture of the conversation, in order.
     pub images: Vec<ImageInfo>,
+    /// Every video of the conversation, in order.
+    pub videos: Vec<VideoInfo>,
 }
 
 /// What the caller is told while an answer is made.
@@ -159,14 +191,12 @@ pub struct Trace {
     pub input_ids: Vec<u32>,
     /// Positions: `[3, n]`.
     pub position_ids: Vec<i32>,
-    /// Patches of all images: `[patches, patch_len]`.
-    pub pixel_values: Vec<f32>,
+    /// The images.
+    pub images: TraceMedia,
+    /// The videos.
+    pub videos: TraceMedia,
     /// Values of a patch.
     pub patch_len: usize,
-    /// Grids: `[images, 3]`.
-    pub image_grid_thw: Vec<u32>,
-    /// Embeddings of all images: `[tokens, hidden]`.
-    pub image_embeds: Vec<f32>,
     /// Width of an embedding.
     pub hidden: usize,
     /// `[n, vocab]`.
@@ -175,6 +205,19 @@ pub struct Trace {
     pub vocab: usize,
     /// Position minus index of whatever is decoded next.
     pub rope_delta: i64,
+}
+
+/// Media of one kind in a [`Trace`], one after the other.
+#[derive(Default)]
+pub struct TraceMedia {
+    /// Patches: `[patches, patch_len]`.
+    pub pixel_values: Vec<f32>,
+    /// Grids: `[media, 3]`.
+    pub grid_thw: Vec<u32>,
+    /// Embeddings: `[tokens, hidden]`.
+    pub embeds: Vec<f32>,
+    /// DeepStack's: for each of its layers `[tokens, hidden]`.
+    pub deepstack: Vec<Vec<f32>>,
 }
 
 /// A checkpoint ready to answer.
@@ -187,10 +230,11 @@ pub struct Engine {
     generation: GenerationConfig,
 }
 
-/// A conversation: its session on the device and the pictures it has encoded.
+/// A conversation: its session on the device and the pictures it has encoded. Frames of videos are encoded when the session
+/// needs them and not kept.
 pub struct Conversation {
     session: Session,
-    encoded: HashMap<u64, (Media, ImageInfo)>,
+    encoded: HashMap<u64, Vec<Embeds>>,
 }
 
 impl Engine {
@@ -299,7 +343,7 @@ impl Engine {
     ) -> Result<Answer> {
         let Hooks { on_text, cancelled, clock } = hooks;
         let begin = clock();
-        let (prompt, images) = self.prompt(conversation, messages, options.add_vision_id).await?;
+        let (prompt, Infos { images, videos }) = self.prompt(conversation, messages, options.add_vision_id).await?;
         let prefill = clock();
 
         let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
@@ -362,6 +406,7 @@ impl Engine {
             usage: Usage {
                 prompt_tokens: prompt.ids.len(),
                 image_tokens: images.iter().map(|i| i.tokens).sum(),
+                video_tokens: videos.iter().map(|v| v.tokens).sum(),
                 cached_tokens,
                 completion_tokens,
             },
@@ -372,6 +417,7 @@ impl Engine {
                 decode_tokens_per_second: per_second,
             },
             images,
+            videos,
         })
     }
 
@@ -382,23 +428,29 @@ impl Engine {
     pub async fn trace(&self, messages: &[Message], add_vision_id: bool) -> Result<Trace> {
         let mut conversation = self.conversation(usize::MAX)?;
         let (prompt, _) = self.prompt(&mut conversation, messages, add_vision_id).await?;
-        let mut pixel_values = Vec::new();
-        for (picture, options) in messages.iter().flat_map(Message::pictures) {
-            pixel_values.extend(preprocess(picture, &self.preprocessor, options)?.pixel_values);
-        }
-        let mut image_embeds = Vec::new();
-        for media in &prompt.images {
-            image_embeds.extend(self.gpu.read_f32(&media.embeds, 0, media.embeds.len()).await?);
+        let (mut images, mut videos) = (TraceMedia::default(), TraceMedia::default());
+        for (medium, encoded) in messages.iter().flat_map(Message::media).zip(&prompt.media) {
+            let all = if encoded.second_per_grid.is_some() { &mut videos } else { &mut images };
+            all.grid_thw.extend([encoded.grid.t, encoded.grid.h, encoded.grid.w]);
+            for patches in self.groups(medium) {
+                all.pixel_values.extend(patches?.pixel_values);
+            }
+            for embeds in &encoded.embeds {
+                all.embeds.extend(self.gpu.read_f32(&embeds.main, 0, embeds.main.len()).await?);
+                all.deepstack.resize_with(embeds.deep.len(), Vec::new);
+                for (all, deep) in all.deepstack.iter_mut().zip(&embeds.deep) {
+                    all.extend(self.gpu.read_f32(deep, 0, deep.len()).await?);
+                }
+            }
         }
         let (positions, _) = conversation.session.positions(&prompt)?;
         let logits = conversation.session.all_logits(&prompt).await?;
         let p = &self.preprocessor;
         Ok(Trace {
             position_ids: (0..3).flat_map(|axis| positions.iter().map(move |p| p[axis])).collect(),
-            pixel_values,
+            images,
+            videos,
             patch_len: 3 * p.temporal_patch_size * p.patch_size * p.patch_size,
-            image_grid_thw: prompt.images.iter().flat_map(|m| [m.grid.t, m.grid.h, m.grid.w]).collect(),
-            image_embeds,
             hidden: self.model.decoder.config().hidden,
             logits,
             vocab: self.model.decoder.config().vocab,
@@ -414,19 +466,98 @@ impl Engine {
         }
     }
 
-    /// Token ids and encoded images of a conversation.
+    /// Token ids and media of a conversation, with the embeddings that its session is going to need.
     async fn prompt(
         &self,
         conversation: &mut Conversation,
         messages: &[Message],
         add_vision_id: bool,
-    ) -> Result<(Prompt, Vec<ImageInfo>)> {
-        let media = self.model.media;
-        if self.model.vision.is_none() && messages.iter().any(|message| message.pictures().next().is_some()) {
+    ) -> Result<(Prompt, Infos)> {
+        let media: Vec<Medium> = messages.iter().flat_map(Message::media).collect();
+        if self.model.vision.is_none() && !media.is_empty() {
             return Err(Error::invalid("messages", "texts alone: this checkpoint has no vision tower", "a picture"));
         }
-        let rendered = self.template.render(
-            &messages.iter().map(|message| message.for_template(self.model.vision.is_none())).collect::<Vec<_>>(),
+        // Sizes are known before anything is resized or goes to the device.
+        let mut infos = Infos::default();
+        let mut items = Vec::new();
+        for medium in &media {
+            let item = self.measure(*medium, &mut infos)?;
+            items.push(Media { embeds: conversation.encoded.get(&item.key).cloned().unwrap_or_default(), ..item });
+        }
+        let ids = self.ids(messages, &media, &items, add_vision_id)?;
+        let limit = conversation.session.limit();
+        if ids.len() >= limit {
+            return Err(Error::ContextOverflow { needed: ids.len() + 1, limit });
+        }
+        let mut prompt = Prompt { ids, media: items };
+
+        // Pictures that are no longer part of the conversation give their memory back.
+        conversation.encoded.retain(|key, _| prompt.media.iter().any(|item| item.key == *key));
+        for index in conversation.session.wanting(&prompt) {
+            let key = prompt.media[index].key;
+            // Twice in one conversation, encoded once.
+            let known = prompt.media.iter().find(|item| item.key == key && !item.embeds.is_empty());
+            let embeds = match known {
+                Some(item) => item.embeds.clone(),
+                None => self.encode(media[index]).await?,
+            };
+            if let Medium::Image(..) = media[index] {
+                conversation.encoded.insert(key, embeds.clone());
+            }
+            prompt.media[index].embeds = embeds;
+        }
+        Ok((prompt, infos))
+    }
+
+    /// Key and grid of a picture or video, without its embeddings.
+    fn measure(&self, medium: Medium<'_>, infos: &mut Infos) -> Result<Media> {
+        let p = &self.preprocessor;
+        let grid = |t: usize, width: u32, height: u32| {
+            let patch = p.patch_size.max(1) as u32;
+            Grid::new(t as u32, height / patch, width / patch)
+        };
+        let (key, grid, second_per_grid) = match medium {
+            Medium::Image(picture, options) => {
+                let (width, height) = resized(picture, p, options)?;
+                (key(picture, options), grid(1, width, height), None)
+            }
+            Medium::Video(video) => {
+                let (width, height) = video.frames.first().map_or((0, 0), |frame| (frame.width, frame.height));
+                let pace = (p.temporal_patch_size as f64 / video.sample_fps) as f32;
+                let patches = video.frames.len().div_ceil(p.temporal_patch_size.max(1));
+                (video.key, grid(patches, width, height), Some(pace))
+            }
+        };
+        let media = Media { key, grid, second_per_grid, embeds: Vec::new() };
+        let tokens = media.tokens(self.model.media.merge)?;
+        let patch = p.patch_size as u32;
+        let resized = [grid.w * patch, grid.h * patch];
+        match medium {
+            Medium::Image(picture, _) => {
+                infos.images.push(ImageInfo { original: [picture.width, picture.height], resized, tokens });
+            }
+            Medium::Video(video) => infos.videos.push(VideoInfo {
+                original: [video.original.0, video.original.1],
+                resized,
+                timestamps: video.timestamps.clone(),
+                sample_fps: video.sample_fps,
+                tokens,
+            }),
+        }
+        Ok(media)
+    }
+
+    /// Token ids of a conversation, with as many pads as its media have tokens.
+    fn ids(
+        &self,
+        messages: &[Message],
+        media: &[Medium<'_>],
+        items: &[Media],
+        add_vision_id: bool,
+    ) -> Result<Vec<u32>> {
+        let flat = self.model.vision.is_none();
+        let mut rendered = self.template.render(
+            &messages.iter().map(|message| message.for_template(flat)).collect::<Vec<_>>(),
             &RenderOptions {
                 add_generation_prompt: true,
                 add_vision_id,
@@ -434,67 +565,124 @@ impl Engine {
                 tools: None,
             },
         )?;
-        let ids = self.tokenizer.encode(&rendered)?;
-
-        // Preprocess what is new; sizes are known before anything goes to the device.
-        enum Image {
-            Known(u64),
-            New(u64, Patches),
-        }
-        let mut images = Vec::new();
-        for (picture, options) in messages.iter().flat_map(Message::pictures) {
-            let key = key(picture, options);
-            let seen = images.iter().any(|image| matches!(image, Image::New(k, _) if *k == key));
-            images.push(if seen || conversation.encoded.contains_key(&key) {
-                Image::Known(key)
-            } else {
-                Image::New(key, preprocess(picture, &self.preprocessor, options)?)
-            });
-        }
-        let merge = media.merge as usize;
-        let mut sizes: HashMap<u64, usize> = conversation.encoded.iter().map(|(k, (_, i))| (*k, i.tokens)).collect();
-        for image in &images {
-            if let Image::New(key, patches) = image {
-                sizes.insert(*key, patches.tokens(merge));
+        let model = self.model.media;
+        let (mut images, mut videos) = (Vec::new(), Vec::new());
+        for (medium, item) in media.iter().zip(items) {
+            let tokens = item.tokens(model.merge)?;
+            match medium {
+                Medium::Image(..) => images.push(tokens),
+                // One pad for each temporal patch in the rendered text.
+                Medium::Video(_) if model.time == VideoTime::Text => {
+                    let patches = item.grid.t as usize;
+                    videos.extend(std::iter::repeat_n(tokens / patches, patches));
+                }
+                Medium::Video(_) => videos.push(tokens),
             }
         }
-        let keys: Vec<u64> = images
-            .iter()
-            .map(|image| match image {
-                Image::Known(k) | Image::New(k, _) => *k,
-            })
-            .collect();
-        let counts: Vec<usize> = keys.iter().map(|key| sizes[key]).collect();
-        let ids = expand_pads(&ids, media.image, &counts)?;
-        let limit = conversation.session.limit();
-        if ids.len() >= limit {
-            return Err(Error::ContextOverflow { needed: ids.len() + 1, limit });
+        if model.time == VideoTime::Text && !videos.is_empty() {
+            let times = media.iter().filter_map(|medium| match medium {
+                Medium::Video(video) => Some(patch_times(&video.timestamps, self.preprocessor.temporal_patch_size)),
+                Medium::Image(..) => None,
+            });
+            rendered = self.write_times(rendered, times)?;
         }
+        let ids = self.tokenizer.encode(&rendered)?;
+        expand_pads(&ids, [(model.image, "image", &images), (model.video, "video", &videos)])
+    }
 
-        // Pictures that are no longer part of the conversation give their memory back.
-        conversation.encoded.retain(|key, _| keys.contains(key));
-        for image in images {
-            let (Image::New(key, patches), Some(vision)) = (image, &self.model.vision) else { continue };
+    /// Replaces each video of a rendered prompt, `<|vision_start|><|video_pad|><|vision_end|>`, by one such triple for each of its
+    /// temporal patches, its time written before it.
+    ///
+    /// transformers 4.57: `Qwen3VLProcessor.__call__` (5.23 replaces the pad alone, which leaves the outer two marks around).
+    fn write_times(&self, rendered: RenderedPrompt, times: impl Iterator<Item = Vec<f64>>) -> Result<RenderedPrompt> {
+        let text = |id: u32| self.tokenizer.decode(&[id], false);
+        let pad = text(self.model.media.video)?;
+        let mut times = times;
+        let mut spans: Vec<Span> = Vec::new();
+        let mut rest = rendered.spans.into_iter().peekable();
+        while let Some(span) = rest.next() {
+            let around = |span: Option<&Span>| match span {
+                Some(Span::Control(mark)) => Some(mark.clone()),
+                _ => None,
+            };
+            let (start, end) = (around(spans.last()), around(rest.peek()));
+            match (span, start, end) {
+                (Span::Control(token), Some(start), Some(end)) if token == pad => {
+                    let Some(times) = times.next() else { continue };
+                    spans.pop();
+                    rest.next();
+                    for time in times {
+                        push_text(&mut spans, format!("<{time:.1} seconds>"));
+                        spans.extend([&start, &pad, &end].map(|token| Span::Control(token.clone())));
+                    }
+                }
+                (Span::Text(text), ..) => push_text(&mut spans, text),
+                (control, ..) => spans.push(control),
+            }
+        }
+        Ok(RenderedPrompt { spans })
+    }
+
+    /// The patches of a picture, or of a video's frames in groups of at most [`GROUP`] patches.
+    fn groups<'a>(&'a self, medium: Medium<'a>) -> Box<dyn Iterator<Item = Result<Patches>> + 'a> {
+        let p = &self.preprocessor;
+        match medium {
+            Medium::Image(picture, options) => Box::new(std::iter::once_with(|| preprocess(picture, p, options))),
+            Medium::Video(video) => {
+                let (frames, depth) = (&video.frames, p.temporal_patch_size.max(1));
+                let area = frames.first().map_or(1, |f| f.width as usize * f.height as usize) / p.patch_size.pow(2).max(1);
+                let most = (p.max_pixels / p.patch_size.pow(2).max(1) as u64).min(GROUP as u64) as usize;
+                let at_once = depth * (most / area.max(1)).max(1);
+                Box::new(frames.chunks(at_once).map(|group| patchify(&group.iter().collect::<Vec<_>>(), p)))
+            }
+        }
+    }
+
+    /// Runs the vision tower over a picture, or over a video's frames group by group.
+    async fn encode(&self, medium: Medium<'_>) -> Result<Vec<Embeds>> {
+        let Some(vision) = &self.model.vision else { return Ok(Vec::new()) };
+        let mut parts = Vec::new();
+        // What the decoder took is of no use to the tower and the other way round, so neither stays beside the other.
+        self.gpu.trim();
+        for patches in self.groups(medium) {
+            let patches = patches?;
             let [t, h, w] = patches.grid_thw;
-            let grid = Grid::new(t, h, w);
-            // What the decoder took is of no use to the tower and the other way round, so neither stays beside the other.
-            self.gpu.trim();
-            let encoded = vision.encode(&self.gpu, &patches.pixel_values, grid);
+            let encoded = vision.encode(&self.gpu, &patches.pixel_values, Grid::new(t, h, w));
             let settled = self.gpu.settle().await;
-            self.gpu.trim();
             let embeds = encoded.and_then(|embeds| settled.map(|()| embeds)).map_err(|error| {
+                self.gpu.trim();
                 let (width, height) = patches.resized;
                 error.advise(|| format!("The picture has {width}×{height} pixels for the model: lower max_pixels."))
             })?;
-            let info = ImageInfo {
-                original: [patches.original.0, patches.original.1],
-                resized: [patches.resized.0, patches.resized.1],
-                tokens: embeds.rows,
-            };
-            conversation.encoded.insert(key, (Media { key, grid, embeds }, info));
+            parts.push(embeds);
         }
-        let (images, infos) = keys.iter().map(|key| conversation.encoded[key].clone()).unzip();
-        Ok((Prompt { ids, images }, infos))
+        self.gpu.trim();
+        Ok(parts)
+    }
+}
+
+/// Patches of a video that pass through the vision tower at once: bounds its memory however long the video is.
+const GROUP: usize = 4096;
+
+/// What became of the media of a conversation.
+#[derive(Default)]
+struct Infos {
+    images: Vec<ImageInfo>,
+    videos: Vec<VideoInfo>,
+}
+
+/// When each temporal patch is shown: halfway between its first and its last frame, in seconds.
+///
+/// transformers 4.57: `Qwen3VLProcessor._calculate_timestamps`.
+fn patch_times(timestamps: &[f64], depth: usize) -> Vec<f64> {
+    timestamps.chunks(depth.max(1)).map(|patch| (patch[0] + patch[patch.len() - 1]) / 2.0).collect()
+}
+
+/// Texts are not neighbours.
+fn push_text(spans: &mut Vec<Span>, text: String) {
+    match spans.last_mut() {
+        Some(Span::Text(before)) => before.push_str(&text),
+        _ => spans.push(Span::Text(text)),
     }
 }
 
@@ -512,6 +700,7 @@ impl Message {
                     .map(|part| match part {
                         Part::Text(text) => text::Part::Text(text.clone()),
                         Part::Image(..) => text::Part::Image,
+                        Part::Video(_) => text::Part::Video,
                     })
                     .collect(),
             ),
@@ -520,20 +709,21 @@ impl Message {
     }
 }
 
-/// Each pad of the template becomes as many as its image has tokens.
-fn expand_pads(ids: &[u32], pad: u32, counts: &[usize]) -> Result<Vec<u32>> {
-    let pads = ids.iter().filter(|id| **id == pad).count();
-    if pads != counts.len() {
-        return Err(Error::invalid(
-            "rendered messages",
-            format!("{} image pads, one for each picture", counts.len()),
-            format!("{pads} from the chat template"),
-        ));
+/// Each pad of the template becomes as many as its picture or video has tokens: for each kind the pad, its name and the
+/// counts.
+fn expand_pads(ids: &[u32], kinds: [(u32, &str, &[usize]); 2]) -> Result<Vec<u32>> {
+    for (pad, kind, counts) in kinds {
+        let pads = ids.iter().filter(|id| **id == pad).count();
+        if pads != counts.len() {
+            let expected = format!("{} {kind} pads, one for each {kind}", counts.len());
+            return Err(Error::invalid("rendered messages", expected, format!("{pads} from the chat template")));
+        }
     }
-    let mut counts = counts.iter();
+    let mut kinds = kinds.map(|(pad, _, counts)| (pad, counts.iter()));
     let mut out = Vec::with_capacity(ids.len());
     for &id in ids {
-        let n = if id == pad { counts.next().copied().unwrap_or(1) } else { 1 };
+        let counts = kinds.iter_mut().find(|(pad, _)| *pad == id);
+        let n = counts.and_then(|(_, counts)| counts.next().copied()).unwrap_or(1);
         out.extend(std::iter::repeat_n(id, n));
     }
     Ok(out)
@@ -572,8 +762,21 @@ mod tests {
 
     #[test]
     fn pads_expand_in_order() {
-        assert_eq!(expand_pads(&[1, 9, 2, 9], 9, &[3, 1]).unwrap(), [1, 9, 9, 9, 2, 9]);
-        assert_eq!(expand_pads(&[1, 2], 9, &[3]).unwrap_err().code(), "bad_request");
+        let expand = |ids: &[u32], images: &[usize], videos: &[usize]| {
+            expand_pads(ids, [(9, "image", images), (8, "video", videos)])
+        };
+        assert_eq!(expand(&[1, 9, 2, 8, 9], &[3, 1], &[2]).unwrap(), [1, 9, 9, 9, 2, 8, 8, 9]);
+        for (images, videos) in [(&[3][..], &[][..]), (&[3], &[1]), (&[], &[2])] {
+            assert_eq!(expand(&[1, 9, 9, 8], images, videos).unwrap_err().code(), "bad_request");
+        }
+    }
+
+    #[test]
+    fn times_of_patches() {
+        assert_eq!(patch_times(&[0.0, 0.5, 1.0, 1.5, 2.0], 2), [0.25, 1.25, 2.0]);
+        // Halves go to the even digit, as Python writes them.
+        let written: Vec<String> = [0.25, 0.75, 1.25, 0.05, 1e4].iter().map(|t| format!("{t:.1}")).collect();
+        assert_eq!(written, ["0.2", "0.8", "1.2", "0.1", "10000.0"]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod golden_fixture;
 mod greedy;
 
 use fanlight::generate::session::{Choose, Media, Next, Prompt, Session};
+use fanlight::gpu::Tensor;
+use fanlight::model::Embeds;
 use golden_fixture::{Case, Engine, GridOf, relative_error};
 use greedy::greedy;
 use pollster::block_on;
@@ -13,22 +15,17 @@ use pollster::block_on;
 const TOLERANCE: f64 = 1e-4;
 
 fn prompt(engine: &Engine, case: &Case) -> Prompt {
-    let images = case
+    let media = case
         .pictures()
         .iter()
         .enumerate()
         .map(|(key, patches)| {
-            let embeds = engine
-                .model
-                .vision
-                .as_ref()
-                .unwrap()
-                .encode(&engine.gpu, &patches.pixel_values, patches.grid())
-                .unwrap();
-            Media { key: key as u64, grid: patches.grid(), embeds }
+            let vision = engine.model.vision.as_ref().unwrap();
+            let embeds = vision.encode(&engine.gpu, &patches.pixel_values, patches.grid()).unwrap();
+            Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds: vec![embeds] }
         })
         .collect();
-    Prompt { ids: case.u32("input_ids"), images }
+    Prompt { ids: case.u32("input_ids"), media }
 }
 
 fn check(model: &str, case: &str, tolerance: f64) {
@@ -39,12 +36,19 @@ fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
     let case = Case::open(model, case);
     let prompt = prompt(engine, &case);
     // Image embeddings.
-    let mut embeds = Vec::new();
-    for media in &prompt.images {
-        embeds.extend(block_on(engine.gpu.read_f32(&media.embeds, 0, media.embeds.len())).unwrap());
+    let parts: Vec<&Embeds> = prompt.media.iter().flat_map(|media| &media.embeds).collect();
+    let read = |part: fn(&Embeds, usize) -> &Tensor, n: usize| -> Vec<f32> {
+        let tensors = parts.iter().map(|embeds| part(embeds, n));
+        tensors.flat_map(|tensor| block_on(engine.gpu.read_f32(tensor, 0, tensor.len())).unwrap()).collect()
+    };
+    let layers = parts.first().map_or(0, |embeds| embeds.deep.len());
+    let deep: Vec<f32> = (0..layers).flat_map(|n| read(|embeds, n| &embeds.deep[n], n)).collect();
+    for (name, found) in [("image_embeds", read(|embeds, _| &embeds.main, 0)), ("deepstack_embeds", deep)] {
+        if layers > 0 || name == "image_embeds" {
+            let error = relative_error(&found, &case.f32(&case.exact(name)));
+            assert!(error <= tolerance, "{model}/{}: {name} differ by {error:e}", case.name);
+        }
     }
-    let error = relative_error(&embeds, &case.f32(&case.exact("image_embeds")));
-    assert!(error <= tolerance, "{model}/{}: image_embeds differ by {error:e}", case.name);
     // Positions, exactly.
     let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
     let (positions, _) = session.positions(&prompt).unwrap();
@@ -80,7 +84,7 @@ fn a_second_turn_continues_the_cache() {
         let engine = Engine::open(model);
         let case = Case::open(model, "multi_turn");
         let whole = prompt(&engine, &case);
-        let first = Prompt { ids: case.u32("turn1_input_ids"), images: whole.images[..1].to_vec() };
+        let first = Prompt { ids: case.u32("turn1_input_ids"), media: whole.media[..1].to_vec() };
         let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
         let turn1 = case.u32("turn1_ids");
         assert_eq!(greedy(&mut session, &first, engine.tokenizer_ids, turn1.len()), turn1, "{model}: first turn");
@@ -95,7 +99,7 @@ fn a_second_turn_continues_the_cache() {
         assert_eq!(session.rope_delta(), i64::from(case.i32("rope_delta")[0]));
         // Another picture of the same size ends the reuse where it stands.
         let mut other = whole.clone();
-        other.images[0].key = 99;
+        other.media[0].key = 99;
         let at = whole.ids.iter().position(|id| *id == engine.model.media.image).unwrap();
         assert_eq!(session.reusable(&other), at);
     }
@@ -127,7 +131,7 @@ fn chunks_and_growth_change_nothing() {
         last = Some(block_on(grown.step(id, choose())).unwrap());
     }
     let Some(Next::Id(last)) = last else { panic!("greedy yields ids") };
-    let whole = Prompt { ids, images: prompt.images.clone() };
+    let whole = Prompt { ids, media: prompt.media.clone() };
     let mut fresh = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
     assert_eq!(greedy(&mut fresh, &whole, engine.tokenizer_ids, 1), [last]);
 }

@@ -13,6 +13,27 @@ fn gelu1(x: f32) -> f32 {
     return 0.5 * x * (1.0 + erf1(x * 0.70710678118654752));
 }
 
+// GELU by way of tanh, as torch.nn.GELU("tanh"): (1 + tanh(u)) / 2 is sigmoid(2u), which loses no digits where it is small.
+fn gelu_tanh1(x: f32) -> f32 {
+    let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
+    return x / (1.0 + exp(min(-2.0 * u, 80.0)));
+}
+
+// x sigmoid(1.702 x), as transformers' quick_gelu.
+fn quick_gelu1(x: f32) -> f32 {
+    return x / (1.0 + exp(min(-1.702 * x, 80.0)));
+}
+
+// By the number of ops::Activation.
+fn activation1(x: f32, act: u32) -> f32 {
+    switch act {
+        case 1u: { return gelu1(x); }
+        case 2u: { return gelu_tanh1(x); }
+        case 3u: { return quick_gelu1(x); }
+        default: { return x; }
+    }
+}
+
 // SiLU; the clamp keeps exp finite, where the result is 0 anyway.
 fn silu4(x: vec4<f32>) -> vec4<f32> {
     return x / (1.0 + exp(min(-x, vec4<f32>(80.0))));

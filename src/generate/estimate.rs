@@ -73,7 +73,7 @@ pub struct ActivationBytes {
     /// While the tower encodes a picture of max_pixels; 0 for a text model.
     pub vision: u64,
     /// While a prompt is computed and answered, with the embeddings of one such picture; a further one takes
-    /// `tokens × hidden × 4` bytes.
+    /// `tokens × hidden × 4` bytes, with DeepStack once more for each of its layers.
     pub prefill: u64,
 }
 
@@ -454,7 +454,11 @@ impl Case<'_> {
         let decoder = &self.tables.decoder;
         let empty = || Rehearsal::new(self.limits.max_binding);
         let tokens = max_pixels.map(|max_pixels| self.picture_tokens(context, max_pixels));
-        let embeds = |pool: &Rehearsal| tokens.map(|tokens| pool.scratch("image_embeds", tokens, decoder.hidden));
+        let parts = 1 + self.tables.vision.as_ref().map_or(0, |vision| vision.deepstack());
+        let embeds = |pool: &Rehearsal| {
+            let tokens = std::iter::repeat_n(tokens, parts).flatten();
+            tokens.map(|tokens| pool.scratch("image_embeds", tokens, decoder.hidden)).collect::<Vec<_>>()
+        };
         let images = usize::from(tokens.is_some());
         // Decoding takes buffers of ever more classes as the keys and the ids seen become more.
         let decode = empty();
@@ -469,6 +473,7 @@ impl Case<'_> {
             let pass = empty();
             let _held = embeds(&pass);
             rehearse(&pass, decoder, n, images, context, &[context]);
+            pass.launch(images * (parts - 1));
             bytes = bytes.max(pass.bytes_with(&decode));
             launches = launches.max(pass.launches());
             if pass.largest().1 > largest.1 {
@@ -516,7 +521,7 @@ impl Case<'_> {
         let (name, bytes, remedy) = rest.into_iter().fold(first, |a, b| if b.1 > a.1 { b } else { a });
         let largest_buffer = LargestBuffer { name, bytes, limit };
         let mut estimate = Estimate {
-            model_type: tables.family,
+            model_type: tables.config.family.model_type,
             parameters: weights.parameters,
             download_bytes: weights.source_bytes,
             weight_bytes: weights.parts.clone(),

@@ -1,15 +1,16 @@
 //! One conversation on the device: what is in the KV cache, and the forward passes that extend it.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::error::{Error, Result, in_words};
 use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::cache::KvCache;
-use crate::model::decoder::DecoderConfig;
-use crate::model::positions::{Grid, mrope_positions, mrope_table, rope_delta, segments_from_ids};
-use crate::model::{Model, rope_rows};
+use crate::model::decoder::{DecoderConfig, Splice};
+use crate::model::positions::{Grid, VideoGrid, mrope_positions, mrope_table, rope_delta, segments_from_ids};
+use crate::model::{Embeds, MediaTokens, Model, rope_rows};
 use crate::ops::argmax::{NOT_A_NUMBER, argmax};
-use crate::ops::gather_rows::{KEEP, gather_rows};
+use crate::ops::gather_rows::KEEP;
 use crate::ops::penalty::penalty;
 
 /// Tokens of one prefill pass unless set otherwise: enough to fill the device, few enough to stay short.
@@ -18,24 +19,38 @@ pub const CHUNK: usize = 512;
 /// Logits of at most this many bytes are computed and read at a time when all rows are wanted.
 const LOGITS_BYTES: usize = 32 << 20;
 
-/// An encoded image, in the order of the prompt.
+/// An image or a video of a prompt.
 #[derive(Clone)]
 pub struct Media {
-    /// Names the picture: equal keys mean equal embeddings.
+    /// Names it: equal keys mean equal embeddings.
     pub key: u64,
     /// Size in patches.
     pub grid: Grid,
-    /// `[tokens, hidden]` on the device.
-    pub embeds: Tensor,
+    /// Of a video, the seconds from one temporal patch to the next (`second_per_grid_ts`).
+    pub second_per_grid: Option<f32>,
+    /// On the device, one part after the other. May be left out for what the session's cache already holds
+    /// ([`Session::reusable`]).
+    pub embeds: Vec<Embeds>,
 }
 
-/// A prompt: token ids with one run of pads per image.
+impl Media {
+    /// Rows of the embeddings, and pads in the prompt.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as in [`Grid::merged`].
+    pub fn tokens(&self, merge: u32) -> Result<usize> {
+        self.grid.merged(merge).map(Grid::count)
+    }
+}
+
+/// A prompt: token ids with the pads of its media, in one run each; for families that write times between the frames of
+/// a video, in one run for each of its temporal patches.
 #[derive(Clone, Default)]
 pub struct Prompt {
     /// Token ids of the whole conversation so far.
     pub ids: Vec<u32>,
-    /// Images in the order of their pads.
-    pub images: Vec<Media>,
+    /// Images and videos in the order of their pads.
+    pub media: Vec<Media>,
 }
 
 /// How the next token is chosen.
@@ -66,7 +81,7 @@ pub struct Session {
     cache: KvCache,
     /// What the cache holds.
     ids: Vec<u32>,
-    /// Keys and first token of the images in `ids`.
+    /// First token and key of the media in `ids`.
     media: Vec<(usize, u64)>,
     /// Position of the token after the last of `ids`.
     next_position: i64,
@@ -89,13 +104,13 @@ pub fn prepare(gpu: &Gpu, model: &Rc<Model>) -> Result<()> {
         let mut session = Session::new(gpu, model, PROMPT + 1)?;
         session.reserve(PROMPT + 1)?;
         for n in [PROMPT, 1] {
-            let prompt = Prompt { ids: vec![0; n], images: Vec::new() };
+            let ids = vec![0; n];
             let mut rec = Recorder::new(gpu);
-            let h = session.record(&mut rec, &prompt, &vec![[0; 3]; n], &vec![KEEP; n], 0..n)?;
-            if let Some(embeds) = &embeds {
-                let index = rec.upload_u32("image rows", n, &vec![KEEP; n])?;
-                gather_rows(&mut rec, embeds, &index, &h)?;
-            }
+            let splices = match &embeds {
+                Some(embeds) if n > 1 => vec![Splice { index: rec.upload_u32("rows", n, &vec![KEEP; n])?, embeds }],
+                _ => Vec::new(),
+            };
+            let h = session.record(&mut rec, &ids, &vec![[0; 3]; n], &splices)?;
             let logits = model.decoder.logits(&mut rec, &h, n - 1, 1)?;
             session.choose(rec, &logits, Choose::Greedy { vocab: 1, penalty: Some((1.0, &[0])) })?;
             session.cache.len = PROMPT;
@@ -165,45 +180,60 @@ impl Session {
     /// How many leading tokens of `prompt` are already in the cache. At least one token is always left to compute.
     pub fn reusable(&self, prompt: &Prompt) -> usize {
         let same = self.ids.iter().zip(&prompt.ids).take_while(|(a, b)| a == b).count();
-        let mut reuse = same.min(prompt.ids.len().saturating_sub(1));
-        // An image that differs, or that only lies partly in the common beginning, ends it.
-        let mut image = 0;
-        let mut at = 0;
-        while at < reuse {
-            if prompt.ids[at] != self.model.media.image {
-                at += 1;
-                continue;
-            }
-            let Some(media) = prompt.images.get(image) else { return at };
-            if self.media.get(image) != Some(&(at, media.key)) {
-                return at;
-            }
-            let tokens = media.embeds.rows;
-            if at + tokens > reuse {
-                reuse = at;
-            }
-            at += tokens;
-            image += 1;
+        let reuse = same.min(prompt.ids.len().saturating_sub(1));
+        // A picture that differs, or that only lies partly in the common beginning, ends it.
+        let spans = self.spans(prompt);
+        let ends = spans.iter().enumerate().find(|(i, span)| {
+            let known = prompt.media.get(*i).map(|media| (span.start, media.key));
+            span.start < reuse && (known.is_none() || self.media.get(*i).copied() != known || span.end > reuse)
+        });
+        ends.map_or(reuse, |(_, span)| span.start)
+    }
+
+    /// Numbers of the media whose embeddings [`Session::prefill`] is going to need and `prompt` lacks.
+    pub fn wanting(&self, prompt: &Prompt) -> Vec<usize> {
+        let reuse = self.reusable(prompt);
+        let spans = self.spans(prompt).into_iter().zip(&prompt.media).enumerate();
+        spans.filter(|(_, (span, media))| span.end > reuse && media.embeds.is_empty()).map(|(i, _)| i).collect()
+    }
+
+    /// From the first to the last pad of each of a prompt's media, in order; pads beyond the last of them count as one more.
+    fn spans(&self, prompt: &Prompt) -> Vec<Range<usize>> {
+        let MediaTokens { image, video, merge, .. } = self.model.media;
+        let mut pads = prompt.ids.iter().enumerate().filter(|(_, id)| **id == image || **id == video).map(|(at, _)| at);
+        let mut spans = Vec::new();
+        for media in &prompt.media {
+            let tokens = media.tokens(merge).unwrap_or(1).max(1);
+            let Some(first) = pads.next() else { return spans };
+            let last = if tokens > 1 { pads.nth(tokens - 2).unwrap_or(prompt.ids.len()) } else { first };
+            spans.push(first..last + 1);
         }
-        reuse
+        spans.extend(pads.next().map(|first| first..prompt.ids.len()));
+        spans
     }
 
     /// The positions `[t, h, w]` of every token of a prompt and of the token after it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the runs of pads are not the images'.
+    /// [`Error::Invalid`] if the runs of pads are not those of the media.
     pub fn positions(&self, prompt: &Prompt) -> Result<(Vec<[i32; 3]>, i64)> {
         let media = self.model.media;
-        let grids: Vec<Grid> = prompt.images.iter().map(|m| m.grid).collect();
-        let segments = segments_from_ids(&prompt.ids, media.image, media.video, &grids, &[], media.merge)?;
-        mrope_positions(&segments, media.merge, media.tokens_per_second, 0)
+        let (mut images, mut videos) = (Vec::new(), Vec::new());
+        for item in &prompt.media {
+            match item.second_per_grid {
+                None => images.push(item.grid),
+                Some(second_per_grid) => videos.push(VideoGrid { grid: item.grid, second_per_grid }),
+            }
+        }
+        let segments = segments_from_ids(&prompt.ids, &media, &images, &videos)?;
+        mrope_positions(&segments, media.merge, media.time, 0)
     }
 
     /// Brings the cache to hold exactly `prompt`, computing only what it does not hold yet, and chooses the next token.
     /// `keep_going` is asked between passes.
     ///
     /// # Errors
-    /// [`Error::ContextOverflow`], [`Error::Invalid`] for pads that do not match the images or ids outside the
+    /// [`Error::ContextOverflow`], [`Error::Invalid`] for pads that do not match the media or ids outside the
     /// vocabulary, [`Error::Cancelled`], or any error of the device. After [`Error::OutOfMemory`] the cache is empty and its
     /// memory free.
     pub async fn prefill(
@@ -220,7 +250,7 @@ impl Session {
         let reuse = self.reusable(prompt);
         self.rewind(prompt, reuse)?;
         let (positions, next) = self.positions(prompt)?;
-        let index = image_rows(&prompt.ids, self.model.media.image);
+        let index = media_rows(&prompt.ids, &self.model.media);
         let mut at = reuse;
         loop {
             let end = prompt.ids.len().min(at + self.chunk);
@@ -231,7 +261,8 @@ impl Session {
                 self.pass = end - at;
             }
             let mut rec = Recorder::new(&self.gpu);
-            let h = self.record(&mut rec, prompt, &positions, &index, at..end)?;
+            let splices = self.splices(&mut rec, prompt, &index[at..end])?;
+            let h = self.record(&mut rec, &prompt.ids[at..end], &positions[at..end], &splices)?;
             if last {
                 let logits = self.model.decoder.logits(&mut rec, &h, h.rows - 1, 1)?;
                 let next_token = self.choose(rec, &logits, choose);
@@ -265,12 +296,11 @@ impl Session {
         if n + 1 > self.limit {
             return Err(Error::ContextOverflow { needed: n + 1, limit: self.limit });
         }
-        let prompt = Prompt { ids: vec![id], images: Vec::new() };
-        self.check_ids(&prompt.ids)?;
+        self.check_ids(&[id])?;
         self.reserve(n + 1)?;
         let mut rec = Recorder::new(&self.gpu);
         let position = i32::try_from(self.next_position).unwrap_or(i32::MAX);
-        let h = self.record(&mut rec, &prompt, &[[position; 3]], &[KEEP], 0..1)?;
+        let h = self.record(&mut rec, &[id], &[[position; 3]], &[])?;
         let logits = self.model.decoder.logits(&mut rec, &h, 0, 1)?;
         let next = self.choose(rec, &logits, choose);
         self.cache.len += 1;
@@ -286,14 +316,15 @@ impl Session {
     pub async fn all_logits(&mut self, prompt: &Prompt) -> Result<Vec<f32>> {
         self.rewind(prompt, 0)?;
         let (positions, next) = self.positions(prompt)?;
-        let index = image_rows(&prompt.ids, self.model.media.image);
+        let index = media_rows(&prompt.ids, &self.model.media);
         let rows_at_once = (LOGITS_BYTES / (4 * self.model.decoder.config().vocab)).max(1);
         let mut all = Vec::new();
         let mut at = 0;
         while at < prompt.ids.len() {
             let end = prompt.ids.len().min(at + self.chunk);
             let mut rec = Recorder::new(&self.gpu);
-            let h = self.record(&mut rec, prompt, &positions, &index, at..end)?;
+            let splices = self.splices(&mut rec, prompt, &index[at..end])?;
+            let h = self.record(&mut rec, &prompt.ids[at..end], &positions[at..end], &splices)?;
             self.gpu.execute(rec.finish())?;
             self.advance(prompt, at..end);
             let mut row = 0;
@@ -359,33 +390,46 @@ impl Session {
         })
     }
 
-    /// Records embeddings, images and all layers for tokens `range` of a prompt, of which the cache holds all before.
+    /// The embeddings of `prompt` that belong among the rows of a pass, of which `rows` says which row of all embeddings (one
+    /// after the other) takes their place.
+    fn splices<'a>(&self, rec: &mut Recorder, prompt: &'a Prompt, rows: &[u32]) -> Result<Vec<Splice<'a>>> {
+        let mut splices = Vec::new();
+        let mut first = 0; // row of the part among all
+        for media in &prompt.media {
+            let tokens = media.tokens(self.model.media.merge)? as u32;
+            let begin = first;
+            for embeds in &media.embeds {
+                let end = first + embeds.main.rows as u32;
+                let inside = |row: u32| row != KEEP && (first..end).contains(&row);
+                if rows.iter().any(|&row| inside(row)) {
+                    let index: Vec<u32> = rows.iter().map(|&r| if inside(r) { r - first } else { KEEP }).collect();
+                    splices.push(Splice { index: rec.upload_u32("media rows", index.len(), &index)?, embeds });
+                }
+                first = end;
+            }
+            let missing = |row: u32| row != KEEP && (first..begin + tokens).contains(&row);
+            if rows.iter().any(|&row| missing(row)) {
+                let expected = format!("the embeddings of all {tokens} tokens of a picture that is not in the cache");
+                return Err(Error::invalid("prompt", expected, (first - begin).to_string()));
+            }
+            first = begin + tokens;
+        }
+        Ok(splices)
+    }
+
+    /// Records embeddings and all layers for tokens `ids`, of which the cache holds all before.
     fn record(
         &self,
         rec: &mut Recorder,
-        prompt: &Prompt,
+        ids: &[u32],
         positions: &[[i32; 3]],
-        image_rows: &[u32],
-        range: std::ops::Range<usize>,
+        splices: &[Splice<'_>],
     ) -> Result<Tensor> {
-        let n = range.len();
+        let n = ids.len();
         let past = self.cache.len;
-        let ids = rec.upload_u32("token ids", n, &prompt.ids[range.clone()])?;
+        let ids = rec.upload_u32("token ids", n, ids)?;
         let h = self.model.decoder.embed(rec, &ids)?;
-        // Image embeddings take the place of their pads.
-        let mut first = 0; // first pad row of the image among all pads
-        let rows = &image_rows[range.clone()];
-        for media in &prompt.images {
-            let tokens = media.embeds.rows as u32;
-            let inside = |row: u32| row != KEEP && (first..first + tokens).contains(&row);
-            if rows.iter().any(|&row| inside(row)) {
-                let index: Vec<u32> = rows.iter().map(|&r| if inside(r) { r - first } else { KEEP }).collect();
-                let index = rec.upload_u32("image rows", n, &index)?;
-                gather_rows(rec, &media.embeds, &index, &h)?;
-            }
-            first += tokens;
-        }
-        let (cos, sin) = mrope_table(&positions[range], &self.model.rope)?;
+        let (cos, sin) = mrope_table(positions, &self.model.rope)?;
         let dim = self.model.rope.head_dim;
         let table = rec.upload_f32("rope", n, &rope_rows(&cos, &sin, dim / 2))?;
         let ranges = if n > 1 {
@@ -394,25 +438,16 @@ impl Session {
         } else {
             None
         };
-        self.model.decoder.forward(rec, &h, &table, ranges.as_ref(), &self.cache)?;
+        self.model.decoder.forward(rec, &h, &table, ranges.as_ref(), splices, &self.cache)?;
         Ok(h)
     }
 
-    fn advance(&mut self, prompt: &Prompt, range: std::ops::Range<usize>) {
+    fn advance(&mut self, prompt: &Prompt, range: Range<usize>) {
         self.cache.len = range.end;
         self.ids.extend_from_slice(&prompt.ids[range.clone()]);
-        let image = self.model.media.image;
         let known = self.media.len();
-        let mut at = 0;
-        for (i, media) in prompt.images.iter().enumerate() {
-            while at < prompt.ids.len() && prompt.ids[at] != image {
-                at += 1;
-            }
-            if i >= known && at < range.end {
-                self.media.push((at, media.key));
-            }
-            at += media.embeds.rows;
-        }
+        let new = self.spans(prompt).into_iter().zip(&prompt.media).skip(known);
+        self.media.extend(new.filter(|(span, _)| span.start < range.end).map(|(span, media)| (span.start, media.key)));
     }
 
     fn position_after(&self, positions: &[[i32; 3]], end: usize) -> i64 {
@@ -447,9 +482,9 @@ pub(super) fn rehearse(
     keys: usize,
     seen: &[usize],
 ) {
-    let mut uploads: Vec<Lease> = vec![pool.upload("token ids", n, 1)];
+    let mut uploads: Vec<Lease> = (0..images).map(|_| pool.upload("media rows", n, 1)).collect();
+    uploads.push(pool.upload("token ids", n, 1));
     let _h = pool.scratch("embeddings", n, decoder.hidden);
-    uploads.extend((0..images).map(|_| pool.upload("image rows", n, 1)));
     uploads.push(pool.upload("rope", n, decoder.heads.dim));
     if n > 1 {
         uploads.push(pool.upload("causal ranges", n, 2));
@@ -482,12 +517,12 @@ impl Pending {
     }
 }
 
-/// Per token, which row of all images' embeddings (one after the other) takes its place, or [`KEEP`].
-fn image_rows(ids: &[u32], image: u32) -> Vec<u32> {
+/// Per token, which row of all embeddings (one after the other) takes its place, or [`KEEP`].
+fn media_rows(ids: &[u32], media: &MediaTokens) -> Vec<u32> {
     let mut row = 0;
     ids.iter()
         .map(|&id| {
-            if id == image {
+            if id == media.image || id == media.video {
                 row += 1;
                 row - 1
             } else {
@@ -502,7 +537,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pads_count_through_all_images() {
-        assert_eq!(image_rows(&[1, 9, 9, 2, 9], 9), [KEEP, 0, 1, KEEP, 2]);
+    fn pads_count_through_all_media() {
+        let media = MediaTokens { image: 9, video: 8, ..MediaTokens::NONE };
+        assert_eq!(media_rows(&[1, 9, 9, 2, 8, 9], &media), [KEEP, 0, 1, KEEP, 2, 3]);
     }
 }

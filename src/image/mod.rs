@@ -73,6 +73,18 @@ pub struct ImageOptions {
 /// Also [`Error::Invalid`]: a picture that [`Picture::check`] refuses, limits that no size fits, a result of more than
 /// [`MAX_PIXELS`]. [`Error::AspectRatio`]: one side is more than 200 times the other.
 pub fn preprocess(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Result<Patches> {
+    let (width, height) = resized(p, cfg, o)?;
+    let resized = resize_bicubic(p, width, height)?;
+    let mut patches = patchify(&[&resized], cfg)?;
+    patches.original = (p.width, p.height);
+    Ok(patches)
+}
+
+/// The (width, height) to which [`preprocess`] resizes.
+///
+/// # Errors
+/// As there.
+pub fn resized(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Result<(u32, u32)> {
     p.check()?;
     let (height, width) = match (o.resized_height, o.resized_width) {
         (Some(h), Some(w)) => (h, w),
@@ -88,10 +100,7 @@ pub fn preprocess(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Re
     let min_pixels = o.min_pixels.unwrap_or(cfg.min_pixels);
     let max_pixels = o.max_pixels.unwrap_or(cfg.max_pixels);
     let (height, width) = smart_resize(height, width, cfg.factor()?, min_pixels, max_pixels)?;
-    let resized = resize_bicubic(p, width, height)?;
-    let mut patches = patchify(&[&resized], cfg)?;
-    patches.original = (p.width, p.height);
-    Ok(patches)
+    Ok((width, height))
 }
 
 #[cfg(test)]

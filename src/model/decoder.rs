@@ -1,13 +1,17 @@
 //! The text decoder of the whole family on one page; what differs between members are flags of [`DecoderConfig`].
 //!
-//! transformers: `Qwen2_5_VLTextModel` in `modeling_qwen2_5_vl.py`.
+//! transformers: `Qwen2_5_VLTextModel` in `modeling_qwen2_5_vl.py`, `Qwen3VLTextModel` in `modeling_qwen3_vl.py`.
 
 use crate::error::Result;
 use crate::gpu::{Lease, Recorder, Rehearsal, Tensor};
+use crate::model::Embeds;
 use crate::model::cache::KvCache;
+use crate::model::config::Config;
 use crate::model::load::Loaded;
 use crate::ops::attention::{self, Mask, attention};
 use crate::ops::embed::embed;
+use crate::ops::gather_rows::{add_rows, gather_rows};
+use crate::ops::head_norm::head_norm;
 use crate::ops::rms_norm::rms_norm;
 use crate::ops::rope::{Heads, RopeTarget, rope};
 use crate::ops::swiglu::swiglu;
@@ -28,9 +32,25 @@ pub struct DecoderConfig {
     pub vocab: usize,
     /// Rows of the stacked gate and up projections: twice the MLP's width, padding included.
     pub gate_up: usize,
+    /// Whether query and key heads are normalised.
+    pub qk_norm: bool,
 }
 
 impl DecoderConfig {
+    /// What a checkpoint's configuration says.
+    pub fn of(config: &Config) -> Self {
+        let text = &config.text;
+        DecoderConfig {
+            layers: text.num_hidden_layers,
+            hidden: text.hidden_size,
+            heads: Heads { q: text.num_attention_heads, kv: text.num_key_value_heads, dim: text.head_dim },
+            eps: text.rms_norm_eps as f32,
+            vocab: text.vocab_size,
+            gate_up: 2 * text.intermediate_size.next_multiple_of(4),
+            qk_norm: config.family.text.qk_norm,
+        }
+    }
+
     /// [`Decoder::forward`] on paper, for `n` rows of which the last sees `keys` keys.
     pub fn rehearse_forward(&self, pool: &Rehearsal, n: usize, keys: usize) {
         let Heads { q, kv, dim } = self.heads;
@@ -44,7 +64,7 @@ impl DecoderConfig {
             let _gate_up = pool.scratch("gate_up", n, self.gate_up);
             let _x = pool.scratch("swiglu", n, self.gate_up / 2);
         }
-        pool.launch(10 * self.layers);
+        pool.launch((10 + usize::from(self.qk_norm)) * self.layers);
     }
 
     /// [`Decoder::logits`] on paper, for `n` rows.
@@ -59,10 +79,20 @@ struct Layer {
     input_norm: Tensor,
     qkv: Weight,
     qkv_bias: Option<Tensor>,
+    /// Gains of the norms of query and key heads.
+    qk_norm: Option<(Tensor, Tensor)>,
     o: Weight,
     post_norm: Tensor,
     gate_up: Weight,
     down: Weight,
+}
+
+/// Embeddings of pictures among the rows of a pass.
+pub struct Splice<'a> {
+    /// For each row of the pass which row of `embeds` takes its place, or [`crate::ops::gather_rows::KEEP`]: `[n, 1]`.
+    pub index: Tensor,
+    /// They.
+    pub embeds: &'a Embeds,
 }
 
 /// The decoder's weights on the device.
@@ -88,6 +118,10 @@ impl Decoder {
                     input_norm: loaded.vector(&name("input_norm"))?,
                     qkv: loaded.matrix(&name("qkv"))?,
                     qkv_bias: loaded.optional_vector(&name("qkv.bias")),
+                    qk_norm: match config.qk_norm {
+                        true => Some((loaded.vector(&name("q_norm"))?, loaded.vector(&name("k_norm"))?)),
+                        false => None,
+                    },
                     o: loaded.matrix(&name("o"))?,
                     post_norm: loaded.vector(&name("post_norm"))?,
                     gate_up: loaded.matrix(&name("gate_up"))?,
@@ -112,7 +146,8 @@ impl Decoder {
         embed(rec, ids, &self.embed)
     }
 
-    /// All layers over `h` `[n, hidden]`, in place; keys and values are appended to the cache at `cache.len ..`.
+    /// All layers over `h` `[n, hidden]`, in place, once pictures have taken the place of their pads; keys and values are
+    /// appended to the cache at `cache.len ..`.
     ///
     /// `table` `[n, head_dim]` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
     /// (`0 .. cache.len + i + 1`). The caller advances `cache.len`.
@@ -125,6 +160,7 @@ impl Decoder {
         h: &Tensor,
         table: &Tensor,
         ranges: Option<&Tensor>,
+        splices: &[Splice<'_>],
         cache: &KvCache,
     ) -> Result<()> {
         let DecoderConfig { heads, eps, .. } = self.config;
@@ -132,10 +168,16 @@ impl Decoder {
         let rows = Rows::first(n);
         let plain = LinearOptions::default();
         let residual = LinearOptions { add: true, ..plain };
-        for (layer, kv) in self.layers.iter().zip(&cache.layers) {
+        for Splice { index, embeds } in splices {
+            gather_rows(rec, &embeds.main, index, h)?;
+        }
+        for (number, (layer, kv)) in self.layers.iter().zip(&cache.layers).enumerate() {
             let x = rms_norm(rec, h, &layer.input_norm, eps, 0, n)?; // [n, hidden]
             let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
             linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
+            if let Some((q_gain, k_gain)) = &layer.qk_norm {
+                head_norm(rec, &qkv, q_gain, k_gain, heads, eps)?;
+            }
             let q = rec.scratch("q", heads.q * n, heads.dim)?; // [q heads, n, dim]
             let to = RopeTarget {
                 q: &q,
@@ -156,6 +198,11 @@ impl Decoder {
             linear(rec, &x, &layer.gate_up, None, &gate_up, rows, plain)?;
             let x = swiglu(rec, &gate_up)?; // [n, intermediate]
             linear(rec, &x, &layer.down, None, h, rows, residual)?;
+            for Splice { index, embeds } in splices {
+                if let Some(deep) = embeds.deep.get(number) {
+                    add_rows(rec, deep, index, h)?;
+                }
+            }
         }
         Ok(())
     }

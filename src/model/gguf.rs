@@ -1,9 +1,10 @@
 //! A GGUF file as a checkpoint folder in Hugging Face layout: the metadata become `config.json`, `tokenizer.json` and the
 //! like, the tensors get the names that transformers gives them, and nothing behind this room knows the difference.
 //!
-//! llama.cpp: `gguf-py/gguf/constants.py` (keys, tensor names), `src/llama-vocab.cpp` (token types, pre-tokenizers).
+//! llama.cpp: `gguf-py/gguf/constants.py` (keys), `src/llama-vocab.cpp` (token types, pre-tokenizers).
 
 pub mod export;
+pub mod names;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +12,9 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::model::{qwen2, qwen2_5_vl};
+use crate::model::config::{Family, VisionFamily};
+use crate::model::gguf::names::Names;
+use crate::model::registry::FAMILIES;
 use crate::weights::gguf::{Gguf, Value};
 use crate::weights::index::Checkpoint;
 use crate::weights::safetensors::TensorInfo;
@@ -44,17 +47,22 @@ impl<'a> GgufModel<'a> {
             Some(mmproj) => Some(Gguf::read(files, mmproj).await?),
             None => None,
         };
+        let family = family(&gguf, vision.as_ref())?;
+        let names = match (&family.vision, &vision) {
+            (Some(tower), Some(vision)) => Names::new(&tower.names, &deepstack(vision)?),
+            _ => Names::default(),
+        };
         tensors.extend(vision.iter().flat_map(unswapped));
         let tensors: Vec<TensorInfo> =
-            tensors.into_iter().map(|t| TensorInfo { name: canonical(&t.name), ..t }).collect();
+            tensors.into_iter().map(|t| TensorInfo { name: names.canonical(&t.name), ..t }).collect();
         let checkpoint = Checkpoint::new(tensors)?;
-        let text = config(&gguf, &checkpoint)?;
+        let text = config(&gguf, family, &checkpoint)?;
         let mut small = BTreeMap::new();
         let config = match &vision {
             None => text,
             Some(vision) => {
-                small.insert("preprocessor_config.json", to_bytes(&preprocessor(vision)?));
-                with_vision(&gguf, text, vision)?
+                small.insert("preprocessor_config.json", to_bytes(&preprocessor(family, vision)?));
+                with_vision(&gguf, family, text, vision, &checkpoint)?
             }
         };
         small.extend([
@@ -110,11 +118,44 @@ fn to_bytes(json: &Json) -> Vec<u8> {
     json.to_string().into_bytes()
 }
 
+/// The family of a decoder of this architecture, with a tower of this projector or without.
+fn family(gguf: &Gguf, vision: Option<&Gguf>) -> Result<&'static Family> {
+    let arch = gguf.text("general.architecture")?.unwrap_or("no architecture");
+    let of_arch: Vec<&Family> = FAMILIES.iter().filter(|f| f.gguf.architecture == arch).copied().collect();
+    if of_arch.is_empty() {
+        let mut known: Vec<&str> = FAMILIES.iter().map(|f| f.gguf.architecture).collect();
+        known.dedup();
+        let found = format!("GGUF architecture {arch:?}");
+        return Err(Error::UnsupportedModel { found, expected: format!("architecture {}", known.join(" or ")) });
+    }
+    let Some(vision) = vision else {
+        // The decoder of a model with eyes alone is the text family that it was made of.
+        let text = FAMILIES.iter().find(|f| f.vision.is_none() && f.model_type == of_arch[0].gguf.text);
+        return text.copied().ok_or_else(|| Error::missing(of_arch[0].gguf.text, "the families"));
+    };
+    let found = vision.text("clip.projector_type")?.or(vision.text("clip.vision.projector_type")?);
+    let projector = |f: &&Family| f.gguf.projector.is_some() && f.gguf.projector == found;
+    of_arch.iter().find(|f| projector(f)).copied().ok_or_else(|| {
+        let known: Vec<&str> = of_arch.iter().filter_map(|f| f.gguf.projector).collect();
+        let expected = match &known[..] {
+            [] => format!("no vision tower, for architecture {arch}"),
+            known => format!("projector {}", known.join(" or ")),
+        };
+        Error::UnsupportedModel { found: format!("vision projector {:?}", found.unwrap_or("none")), expected }
+    })
+}
+
+/// Blocks of the tower behind which there is a merger for DeepStack.
+fn deepstack(vision: &Gguf) -> Result<Vec<usize>> {
+    let flags = vision.ints("clip.vision.is_deepstack_layers")?.unwrap_or_default();
+    Ok(flags.iter().enumerate().filter(|(_, flag)| **flag != 0).map(|(block, _)| block).collect())
+}
+
 /// The tensors of a vision tower. Early converters wrote `ffn_up` for `ffn_down` and the reverse; shapes tell.
 fn unswapped(vision: &Gguf) -> Vec<TensorInfo> {
-    let shape = |name: &str| vision.tensors.iter().find(|t| t.name == name).map(|t| &t.shape);
-    let (gate, up) = (shape("v.blk.0.ffn_gate.weight"), shape("v.blk.0.ffn_up.weight"));
-    let swapped = gate.is_some() && gate != up;
+    let width = vision.count("clip.vision.embedding_length").unwrap_or(0);
+    let up = vision.tensors.iter().find(|t| t.name == "v.blk.0.ffn_up.weight");
+    let swapped = up.is_some_and(|up| up.shape.last() != Some(&width));
     let mut tensors = vision.tensors.clone();
     for tensor in tensors.iter_mut().filter(|_| swapped) {
         let swap = |from: &str, to: &str| tensor.name.contains(from).then(|| tensor.name.replace(from, to));
@@ -140,82 +181,9 @@ fn parts(gguf: &Gguf, file: &str) -> Result<Vec<String>> {
     }
 }
 
-/// Tensors outside the layers: llama.cpp's name and transformers'.
-const PLAIN: [(&str, &str); 10] = [
-    ("token_embd.weight", "model.language_model.embed_tokens.weight"),
-    ("output_norm.weight", "model.language_model.norm.weight"),
-    ("output.weight", "lm_head.weight"),
-    ("v.patch_embd.weight", "model.visual.patch_embed.proj.weight"),
-    ("v.patch_embd.weight.1", "model.visual.patch_embed.proj.weight.1"),
-    ("v.post_ln.weight", "model.visual.merger.ln_q.weight"),
-    ("mm.0.weight", "model.visual.merger.mlp.0.weight"),
-    ("mm.0.bias", "model.visual.merger.mlp.0.bias"),
-    ("mm.2.weight", "model.visual.merger.mlp.2.weight"),
-    ("mm.2.bias", "model.visual.merger.mlp.2.bias"),
-];
-/// Before a layer's number.
-const TEXT_LAYER: (&str, &str) = ("blk.", "model.language_model.layers.");
-/// Parts of the decoder's layers.
-const TEXT_PARTS: [(&str, &str); 9] = [
-    ("attn_norm", "input_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
-/// Before a block's number.
-const VISION_LAYER: (&str, &str) = ("v.blk.", "model.visual.blocks.");
-/// Parts of the vision tower's blocks.
-const VISION_PARTS: [(&str, &str); 10] = [
-    ("ln1", "norm1"),
-    ("attn_q", "attn.q"),
-    ("attn_k", "attn.k"),
-    ("attn_v", "attn.v"),
-    ("attn_qkv", "attn.qkv"),
-    ("attn_out", "attn.proj"),
-    ("ln2", "norm2"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
-
-/// The name that transformers gives a tensor; others keep theirs. Idempotent.
-pub fn canonical(name: &str) -> String {
-    renamed(name, |(gguf, ours)| (gguf, ours)).unwrap_or_else(|| name.to_owned())
-}
-
-/// The name that llama.cpp gives a tensor of this canonical name, if it has one.
-pub fn gguf_name(canonical: &str) -> Option<String> {
-    renamed(canonical, |(gguf, ours)| (ours, gguf))
-}
-
-/// `name` by the tables, read in the direction that `way` turns them.
-fn renamed(name: &str, way: impl Fn((&'static str, &'static str)) -> (&'static str, &'static str)) -> Option<String> {
-    let find = |table: &[(&'static str, &'static str)], name: &str| {
-        table.iter().map(|pair| way(*pair)).find(|(from, _)| *from == name).map(|(_, to)| to)
-    };
-    if let Some(plain) = find(&PLAIN, name) {
-        return Some(plain.to_owned());
-    }
-    [(VISION_LAYER, &VISION_PARTS[..]), (TEXT_LAYER, &TEXT_PARTS[..])].into_iter().find_map(|(layer, parts)| {
-        let (from, to) = way(layer);
-        let (number, rest) = name.strip_prefix(from)?.split_once('.')?;
-        let (part, kind) = rest.rsplit_once('.')?;
-        Some(format!("{to}{number}.{}.{kind}", find(parts, part)?))
-    })
-}
-
 /// `config.json` of the decoder.
-fn config(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<Json> {
-    let arch = gguf.text("general.architecture")?.unwrap_or("no architecture");
-    if !matches!(arch, "qwen2" | "qwen2vl") {
-        let expected = "architecture qwen2 or qwen2vl".to_owned();
-        return Err(Error::UnsupportedModel { found: format!("GGUF architecture {arch:?}"), expected });
-    }
+fn config(gguf: &Gguf, family: &Family, checkpoint: &Checkpoint) -> Result<Json> {
+    let arch = gguf.text("general.architecture")?.unwrap_or_default();
     let key = |name: &str| format!("{arch}.{name}");
     let number = |name: &str| gguf.number(&key(name));
     let eps = "attention.layer_norm_rms_epsilon";
@@ -223,7 +191,7 @@ fn config(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<Json> {
     let embed = checkpoint.get(embed).ok_or_else(|| Error::missing("token_embd.weight", "the GGUF file"))?;
     let heads = gguf.count(&key("attention.head_count"))?;
     let mut config = json!({
-        "model_type": qwen2::MODEL_TYPE,
+        "model_type": family.model_type,
         "vocab_size": embed.shape.first(),
         "hidden_size": gguf.count(&key("embedding_length"))?,
         "intermediate_size": gguf.count(&key("feed_forward_length"))?,
@@ -239,6 +207,9 @@ fn config(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<Json> {
         "tie_word_embeddings": checkpoint.get("lm_head.weight").is_none(),
         "eos_token_id": stop_ids(gguf)?,
     });
+    if family.text.head_dim.is_some() && gguf.metadata.contains_key(&key("attention.key_length")) {
+        config["head_dim"] = json!(gguf.count(&key("attention.key_length"))?);
+    }
     match gguf.text(&key("rope.scaling.type"))? {
         None | Some("none") => {}
         Some("yarn") => {
@@ -267,48 +238,30 @@ fn config(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<Json> {
 }
 
 /// `config.json` of decoder and vision tower, from the decoder's and the tower's own metadata.
-fn with_vision(gguf: &Gguf, mut text: Json, vision: &Gguf) -> Result<Json> {
-    let projector = vision.text("clip.projector_type")?.or(vision.text("clip.vision.projector_type")?);
-    if projector != Some("qwen2.5vl_merger") {
-        let found = format!("vision projector {:?}", projector.unwrap_or("none"));
-        return Err(Error::UnsupportedModel { found, expected: "projector qwen2.5vl_merger".to_owned() });
-    }
-    let count = |name: &str| vision.count(&format!("clip.vision.{name}"));
-    let optional = |name: &str, default: u64| {
-        if vision.metadata.contains_key(&format!("clip.vision.{name}")) { count(name) } else { Ok(default) }
-    };
-    let (depth, pattern) = (count("block_count")?, count("n_wa_pattern")?);
-    // Every block of the pattern but its last one attends in windows; 0 means that none does.
-    let full: Vec<u64> = (0..depth.min(1 << 16)).filter(|n| pattern == 0 || (n + 1) % pattern == 0).collect();
+fn with_vision(
+    gguf: &Gguf,
+    family: &Family,
+    mut text: Json,
+    vision: &Gguf,
+    checkpoint: &Checkpoint,
+) -> Result<Json> {
+    let Some(tower) = &family.vision else { return Ok(text) };
     let tokens = gguf.texts("tokenizer.ggml.tokens")?;
     let id = |text: &str| {
         let id = tokens.iter().position(|token| token == text);
         id.ok_or_else(|| Error::missing(format!("token {text}"), "the GGUF file's vocabulary"))
     };
     let mut config = json!({
-        "model_type": qwen2_5_vl::config::MODEL_TYPE,
+        "model_type": family.model_type,
         "tie_word_embeddings": text["tie_word_embeddings"],
         "image_token_id": id("<|image_pad|>")?,
         "video_token_id": id("<|video_pad|>")?,
         "vision_start_token_id": id("<|vision_start|>")?,
         "vision_end_token_id": id("<|vision_end|>")?,
-        "vision_config": {
-            "depth": depth,
-            "hidden_size": count("embedding_length")?,
-            "intermediate_size": count("feed_forward_length")?,
-            "num_heads": count("attention.head_count")?,
-            "patch_size": count("patch_size")?,
-            "spatial_merge_size": optional("spatial_merge_size", 2)?,
-            "window_size": optional("window_size", 112)?,
-            "fullatt_block_indexes": full,
-            "out_hidden_size": count("projection_dim")?,
-            // Not in the file; the same in every released checkpoint.
-            "in_channels": 3,
-            "temporal_patch_size": 2,
-            "tokens_per_second": 2,
-        },
+        "vision_config": (family.gguf.vision_config)(&Mmproj { gguf: vision, tower, checkpoint })?,
     });
-    if let Some(sections) = gguf.ints("qwen2vl.rope.dimension_sections")? {
+    let arch = gguf.text("general.architecture")?.unwrap_or_default();
+    if let Some(sections) = gguf.ints(&format!("{arch}.rope.dimension_sections"))? {
         let rope = if text["rope_scaling"].is_object() { "rope_scaling" } else { "rope_parameters" };
         text[rope]["mrope_section"] = json!(sections.iter().take(3).collect::<Vec<_>>());
     }
@@ -316,9 +269,75 @@ fn with_vision(gguf: &Gguf, mut text: Json, vision: &Gguf) -> Result<Json> {
     Ok(config)
 }
 
+/// What a family reads its `vision_config` from.
+pub struct Mmproj<'a> {
+    gguf: &'a Gguf,
+    tower: &'a VisionFamily,
+    checkpoint: &'a Checkpoint,
+}
+
+impl Mmproj<'_> {
+    /// A number `clip.vision.NAME`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Malformed`].
+    pub fn count(&self, name: &str) -> Result<u64> {
+        self.gguf.count(&format!("clip.vision.{name}"))
+    }
+
+    /// The same where it may be left out.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn optional(&self, name: &str, default: u64) -> Result<u64> {
+        if self.gguf.metadata.contains_key(&format!("clip.vision.{name}")) { self.count(name) } else { Ok(default) }
+    }
+
+    /// Blocks with DeepStack mergers.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn deepstack(&self) -> Result<Vec<usize>> {
+        deepstack(self.gguf)
+    }
+
+    /// Width of the MLP: that of the tensor behind it, since early converters wrote 0.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn intermediate(&self) -> Result<u64> {
+        let name = format!("model.visual.blocks.0.{}.weight", self.tower.names.mlp_out);
+        self.shape(&name).and_then(|shape| shape.last().copied()).ok_or_else(|| Error::missing(name, "the mmproj file"))
+    }
+
+    /// The shape of a tensor of this canonical name.
+    pub fn shape(&self, name: &str) -> Option<&[u64]> {
+        self.checkpoint.get(name).map(|tensor| &tensor.shape[..])
+    }
+
+    /// Fields that every tower has. What is not in the file is the same in every released checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Malformed`].
+    pub fn common(&self) -> Result<Json> {
+        Ok(json!({
+            "depth": self.count("block_count")?,
+            "num_heads": self.count("attention.head_count")?,
+            "patch_size": self.count("patch_size")?,
+            "spatial_merge_size": self.optional("spatial_merge_size", 2)?,
+            "in_channels": 3,
+            "temporal_patch_size": 2,
+        }))
+    }
+}
+
 /// `preprocessor_config.json`; what the file leaves out has transformers' defaults.
-fn preprocessor(vision: &Gguf) -> Result<Json> {
+fn preprocessor(family: &Family, vision: &Gguf) -> Result<Json> {
     let mut config = json!({ "patch_size": vision.count("clip.vision.patch_size")?, "temporal_patch_size": 2 });
+    if let Some([least, most]) = family.gguf.pixels {
+        config["min_pixels"] = json!(least);
+        config["max_pixels"] = json!(most);
+    }
     for (from, to) in
         [("spatial_merge_size", "merge_size"), ("image_min_pixels", "min_pixels"), ("image_max_pixels", "max_pixels")]
     {
@@ -430,28 +449,6 @@ fn tokenizer_config(gguf: &Gguf) -> Result<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names() {
-        for (gguf, ours) in [
-            ("token_embd.weight", "model.language_model.embed_tokens.weight"),
-            ("output.weight", "lm_head.weight"),
-            ("blk.11.attn_q.bias", "model.language_model.layers.11.self_attn.q_proj.bias"),
-            ("blk.0.ffn_down.weight", "model.language_model.layers.0.mlp.down_proj.weight"),
-            ("v.blk.2.attn_qkv.bias", "model.visual.blocks.2.attn.qkv.bias"),
-            ("v.blk.2.ln1.weight", "model.visual.blocks.2.norm1.weight"),
-            ("v.blk.2.attn_norm.weight", "v.blk.2.attn_norm.weight"),
-            ("mm.2.bias", "model.visual.merger.mlp.2.bias"),
-            ("blk.0.other.weight", "blk.0.other.weight"),
-            ("blk.0", "blk.0"),
-            ("", ""),
-        ] {
-            assert_eq!(canonical(gguf), ours);
-            assert_eq!(canonical(ours), ours);
-            let back = gguf_name(ours);
-            assert_eq!(back.as_deref(), (gguf != ours).then_some(gguf));
-        }
-    }
 
     #[test]
     fn parts_of_a_split_file() {

@@ -1,34 +1,49 @@
 //! The model room: configurations, positions, the graphs. Names no wgpu; everything on the device goes through ops.
 
 pub mod cache;
+pub mod config;
 pub mod decoder;
 pub mod gguf;
 pub mod load;
+pub mod names;
 pub mod positions;
 pub mod qwen2;
 pub mod qwen2_5_vl;
+pub mod qwen2_vl;
+pub mod qwen3;
+pub mod qwen3_vl;
 pub mod registry;
+pub mod vision;
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Lease, Rehearsal, Tensor};
 use crate::model::decoder::Decoder;
-use crate::model::positions::{Grid, Rope};
+use crate::model::positions::{Grid, Rope, VideoTime};
 
-/// A vision tower: pixels of one image in, one embedding per pad out.
+/// What the decoder sees of an image or of a run of a video's frames, one row for each of its pads, in their order.
+#[derive(Clone)]
+pub struct Embeds {
+    /// In the place of the pads' own embeddings: `[tokens, hidden]`.
+    pub main: Tensor,
+    /// Added behind the first decoder layers, the k-th behind layer k (DeepStack): each `[tokens, hidden]`.
+    pub deep: Vec<Tensor>,
+}
+
+/// A vision tower: pixels in, one embedding per pad out.
 pub trait VisionTower {
-    /// Embeddings `[tokens, hidden]` of one image or video in the order of its pads, from the processor's
-    /// `pixel_values` `[patches, patch_len]`.
+    /// Embeddings of one image, or of some frames of a video, from the processor's `pixel_values` `[patches, patch_len]` in
+    /// block-merged order. Frames do not see each other.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if `pixel_values` are not the grid's, [`crate::Error::DeviceTooSmall`] if an
     /// intermediate does not fit the device.
-    fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor>;
+    fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Embeds>;
 
     /// What [`VisionTower::encode`] does with some small picture, so that its pipelines exist.
     ///
     /// # Errors
     /// As there.
-    fn prepare(&self, gpu: &Gpu) -> Result<Tensor>;
+    fn prepare(&self, gpu: &Gpu) -> Result<Embeds>;
 }
 
 /// A vision tower's sizes, known without a device.
@@ -45,9 +60,12 @@ pub trait VisionSizes: std::fmt::Debug {
     /// Patches on the side of a merged token.
     fn merge(&self) -> usize;
 
+    /// Length of [`Embeds::deep`].
+    fn deepstack(&self) -> usize;
+
     /// [`VisionTower::encode`] on paper, for a picture of so many patches: takes from the pool what that would, in its order.
     /// What comes back are the embeddings.
-    fn rehearse(&self, pool: &Rehearsal, patches: usize) -> Lease;
+    fn rehearse(&self, pool: &Rehearsal, patches: usize) -> Vec<Lease>;
 }
 
 /// What a family says about media in a prompt.
@@ -59,13 +77,13 @@ pub struct MediaTokens {
     pub video: u32,
     /// Patches on the side of a merged token.
     pub merge: u32,
-    /// Temporal positions that a second of video takes.
-    pub tokens_per_second: f32,
+    /// Where a video's frames stand in time.
+    pub time: VideoTime,
 }
 
 impl MediaTokens {
     /// For a model that takes no media: ids that no vocabulary has.
-    pub const NONE: MediaTokens = MediaTokens { image: u32::MAX, video: u32::MAX, merge: 1, tokens_per_second: 1.0 };
+    pub const NONE: MediaTokens = MediaTokens { image: u32::MAX, video: u32::MAX, merge: 1, time: VideoTime::Frames };
 }
 
 /// A model on the device, whatever its family.

@@ -13,6 +13,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::model::MediaTokens;
 
 /// Positions stay below 2^24, so that f32 holds each exactly.
 pub const MAX_POSITION: i64 = 1 << 24;
@@ -67,6 +68,17 @@ pub struct VideoGrid {
     pub second_per_grid: f32,
 }
 
+/// Where the frames of a video stand in time: what a family makes of the temporal axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum VideoTime {
+    /// Temporal patch k at k: Qwen2-VL.
+    Frames,
+    /// At so many positions per second, by the video's own pace: Qwen2.5-VL's `tokens_per_second`.
+    Seconds(usize),
+    /// Each temporal patch is a picture of its own, with its time written before it: Qwen3-VL.
+    Text,
+}
+
 /// A run of tokens of one kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Segment {
@@ -82,9 +94,10 @@ pub enum Segment {
 /// position of whatever comes next.
 ///
 /// Text advances all three together. Token (i, j) of an image at `cur` is `[cur, cur+i, cur+j]`; token (k, i, j) of a
-/// video is `[cur + trunc(k · second_per_grid · tokens_per_second), cur+i, cur+j]`, multiplied in f32. What follows a
-/// segment gets 1 + the largest id used on any axis (the reference training code, vLLM and transformers 4; 5.23 lets
-/// text after a long video fall behind the video's last frame).
+/// video is `[cur + time(k), cur+i, cur+j]`, where `time(k)` is k for [`VideoTime::Frames`] and
+/// `trunc(k · second_per_grid · tokens_per_second)` for [`VideoTime::Seconds`], multiplied in f32. What follows a segment gets
+/// 1 + the largest id used on any axis (the reference training code, vLLM and transformers 4; 5.23 lets text after a long
+/// video fall behind the video's last frame). Where times are text, each frame is a segment of its own.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a grid that `merge` does not divide, an image with more than one frame, or a pace that is
@@ -92,7 +105,7 @@ pub enum Segment {
 pub fn mrope_positions(
     segments: &[Segment],
     merge: u32,
-    tokens_per_second: f32,
+    time: VideoTime,
     start: i64,
 ) -> Result<(Vec<[i32; 3]>, i64)> {
     let mut ids = Vec::new();
@@ -118,7 +131,14 @@ pub fn mrope_positions(
                 return Err(Error::invalid("grid_thw of an image", "1 temporal patch", grid.t.to_string()));
             }
             Segment::Image(grid) => (grid, 0.0),
-            Segment::Video(video) => (&video.grid, tokens_per_second * video.second_per_grid),
+            Segment::Video(video) => match time {
+                VideoTime::Frames => (&video.grid, 1.0),
+                VideoTime::Seconds(positions) => (&video.grid, positions as f32 * video.second_per_grid),
+                VideoTime::Text => {
+                    let found = format!("one of {} temporal patches in a single run", video.grid.t);
+                    return Err(Error::invalid("video", "one run of pads for each temporal patch", found));
+                }
+            },
         };
         if !step.is_finite() || step < 0.0 {
             let expected = "a finite pace that is not negative";
@@ -140,21 +160,27 @@ pub fn mrope_positions(
     Ok((ids, cur))
 }
 
-/// The segments of a prompt. Every run of image (video) pads must be exactly the tokens of the next image (video).
+/// The segments of a prompt. Every run of image (video) pads must be exactly the tokens of the next image (video), or with
+/// [`VideoTime::Text`] those of the next temporal patch, which then is a segment like an image.
 ///
 /// # Errors
 /// [`Error::Invalid`] if a run has another length than its grid, if there are more runs than grids or fewer: some pad
 /// was forged in the text, or lost.
 pub fn segments_from_ids(
     ids: &[u32],
-    image_token: u32,
-    video_token: u32,
+    media: &MediaTokens,
     images: &[Grid],
     videos: &[VideoGrid],
-    merge: u32,
 ) -> Result<Vec<Segment>> {
+    let MediaTokens { image: image_token, video: video_token, merge, time } = *media;
     let mut segments = Vec::new();
-    let (mut images, mut videos) = (images.iter().enumerate(), videos.iter().enumerate());
+    let mut images = images.iter().enumerate();
+    let mut videos = videos.iter().enumerate().flat_map(|(i, &video)| {
+        let frame = VideoGrid { grid: Grid { t: 1, ..video.grid }, ..video };
+        // A grid that is too long ends with the error of the pads that it lacks.
+        let (count, video) = if time == VideoTime::Text { (video.grid.t, frame) } else { (1, video) };
+        std::iter::repeat_n((i, video), count as usize)
+    });
     let class = |id: u32| u8::from(id == image_token) + 2 * u8::from(id == video_token);
     for run in ids.chunk_by(|&a, &b| class(a) == class(b)) {
         if run[0] != image_token && run[0] != video_token {
@@ -164,7 +190,11 @@ pub fn segments_from_ids(
         let (kind, next) = if run[0] == image_token {
             ("image", images.next().map(|(i, &grid)| (i, grid, Segment::Image(grid))))
         } else {
-            ("video", videos.next().map(|(i, &video)| (i, video.grid, Segment::Video(video))))
+            let segment = |video: VideoGrid| match time {
+                VideoTime::Text => Segment::Image(video.grid),
+                _ => Segment::Video(video),
+            };
+            ("video", videos.next().map(|(i, video)| (i, video.grid, segment(video))))
         };
         let pads = |n: usize| format!("a run of {n} {kind} pads");
         let Some((i, grid, segment)) = next else {
@@ -218,13 +248,27 @@ pub struct Rope {
     pub head_dim: usize,
     /// The base θ.
     pub theta: f64,
-    /// How many frequencies follow time, height and width, in this order; sums to `head_dim`/2.
+    /// How many frequencies follow time, height and width; sums to `head_dim`/2.
     pub mrope_section: [usize; 3],
+    /// Whether the three take turns (T, H, W, T, H, W, …) for as long as height and width have any left, and time has the
+    /// rest (Qwen3-VL, arXiv 2511.21631); else each has a run of frequencies of its own.
+    pub interleaved: bool,
     /// Context extension, if any.
     pub yarn: Option<Yarn>,
 }
 
 impl Rope {
+    /// Which axis frequency `i` follows: 0 time, 1 height, 2 width.
+    fn axis(&self, i: usize) -> usize {
+        let [t, h, w] = self.mrope_section;
+        match (self.interleaved, i % 3) {
+            (true, 1) if i < 3 * h => 1,
+            (true, 2) if i < 3 * w => 2,
+            (true, _) => 0,
+            (false, _) => usize::from(i >= t) + usize::from(i >= t + h),
+        }
+    }
+
     /// The `head_dim`/2 inverse frequencies θ^(−2i/head_dim), rounded to f32 at each step as torch does.
     pub fn inv_freq(&self) -> Vec<f32> {
         let periods = periods(self.theta, self.head_dim);
@@ -265,7 +309,7 @@ fn cos_sin(position: i32, inv_freq: f32) -> (f32, f32) {
 }
 
 /// The decoder's `(cos, sin)`, each `[positions, head_dim/2]` row-major f32: column i is the angle
-/// `position[axis(i)] · inv_freq[i]`, where the first `mrope_section[0]` columns follow time, then height, then width.
+/// `position[axis(i)] · inv_freq[i]`, with axes as [`Rope::mrope_section`] and [`Rope::interleaved`] say.
 /// transformers stores the same columns twice (`[angles, angles]`).
 ///
 /// # Errors
@@ -294,7 +338,7 @@ pub fn mrope_table(positions: &[[i32; 3]], rope: &Rope) -> Result<(Vec<f32>, Vec
     let mut sin = Vec::with_capacity(cos.capacity());
     for position in positions {
         for i in 0..half {
-            let position = position[usize::from(i >= t) + usize::from(i >= t + h)];
+            let position = position[rope.axis(i)];
             let row = (i64::from(position) - span.start) as usize;
             let (c, s) = if known.is_empty() { entry(position, i) } else { known[row * half + i] };
             cos.push(c);
@@ -334,6 +378,61 @@ pub fn vision_rope_table(grid: Grid, merge: u32, head_dim: usize, theta: f64) ->
     Ok((cos, sin))
 }
 
+/// For each patch in block-merged order the four rows of a table of `side`² learned positions that surround it, and their
+/// weights, both `[patches, 4]`: the table stretched over the picture so that its corners lie on the picture's corner patches
+/// (bilinear, `align_corners`). Every frame has the same.
+///
+/// transformers: `get_vision_interpolation_indices_and_weights` of `vision_utils.py`, in f32 as there.
+///
+/// # Errors
+/// [`Error::Invalid`] as in [`Grid::merged`], or for an empty table.
+pub fn learned_positions(grid: Grid, merge: u32, side: u32) -> Result<(Vec<u32>, Vec<f32>)> {
+    if side == 0 || side > 1 << 12 {
+        return Err(Error::invalid("side of the learned positions", "1 to 4096", side.to_string()));
+    }
+    let merged = grid.merged(merge)?;
+    // The two neighbours along an axis and the weight of each.
+    let axis = |size: u32| -> Vec<[(u32, f32); 2]> {
+        (0..size)
+            .map(|i| {
+                let at = i as f32 * (side - 1) as f32 / (size - 1).max(1) as f32;
+                let (low, fraction) = (at.floor() as u32, at - at.floor());
+                // Beyond the last row there is nothing, and its weight is 0.
+                [(low.min(side - 1), 1.0 - fraction), ((low + 1).min(side - 1), 1.0 - (fraction - 1.0).abs())]
+            })
+            .collect()
+    };
+    let (rows, cols) = (axis(grid.h), axis(grid.w));
+    let (mut index, mut weights) = (Vec::new(), Vec::new());
+    for _ in 0..grid.t {
+        for (row, col) in block_order(merged, merge) {
+            for (r, by_row) in rows[row as usize] {
+                for (c, by_col) in cols[col as usize] {
+                    index.push(r * side + c);
+                    weights.push(by_row * by_col);
+                }
+            }
+        }
+    }
+    Ok((index, weights))
+}
+
+/// Where the frames of some images and videos begin and the last one ends, in patches: the segments of full attention.
+///
+/// # Errors
+/// [`Error::Invalid`] as in [`Grid::merged`].
+pub fn frames(grids: &[Grid], merge: u32) -> Result<Vec<u32>> {
+    let mut ends = vec![0u32];
+    for grid in grids {
+        grid.merged(merge)?;
+        for _ in 0..grid.t {
+            let last = ends.last().copied().unwrap_or_default();
+            ends.push(last.saturating_add(grid.h * grid.w)); // at most 2^21 each
+        }
+    }
+    Ok(ends)
+}
+
 /// (row, column) of the patches of one frame in block-merged order.
 fn block_order(merged: Grid, merge: u32) -> impl Iterator<Item = (u32, u32)> {
     let blocks = (0..merged.h).flat_map(move |bh| (0..merged.w).map(move |bw| (bh * merge, bw * merge)));
@@ -347,8 +446,6 @@ pub struct Windows {
     pub index: Vec<u32>,
     /// Where the windows begin and the last one ends, in patches of the new order.
     pub cu_window: Vec<u32>,
-    /// The same for the frames, which are the segments of the full-attention blocks.
-    pub cu_full: Vec<u32>,
 }
 
 impl Windows {
@@ -382,7 +479,7 @@ pub fn window_index(grids: &[Grid], merge: u32, window_size: u32, patch_size: u3
     if patches as u64 > MAX_PATCHES {
         return Err(Error::invalid("grid_thw", format!("at most {MAX_PATCHES} patches"), patches.to_string()));
     }
-    let mut windows = Windows { index: Vec::new(), cu_window: vec![0], cu_full: vec![0] };
+    let mut windows = Windows { index: Vec::new(), cu_window: vec![0] };
     let mut first = 0; // the frame's first merged token
     for grid in grids {
         let merged = grid.merged(merge)?;
@@ -398,7 +495,6 @@ pub fn window_index(grids: &[Grid], merge: u32, window_size: u32, patch_size: u3
                 }
             }
             first += merged.h * merged.w;
-            windows.cu_full.push(first * unit);
         }
     }
     Ok(windows)
@@ -431,6 +527,8 @@ pub fn permute_rows<T: Copy>(rows: &[T], row_len: usize, group: usize, index: &[
 mod tests {
     use super::*;
 
+    const SECONDS: VideoTime = VideoTime::Seconds(2);
+
     fn axis(ids: &[[i32; 3]], axis: usize) -> Vec<i32> {
         ids.iter().map(|p| p[axis]).collect()
     }
@@ -439,7 +537,7 @@ mod tests {
     #[test]
     fn image_between_texts() {
         let segments = [Segment::Text(5), Segment::Image(Grid::new(1, 4, 6)), Segment::Text(3)];
-        let (ids, next) = mrope_positions(&segments, 2, 2.0, 0).unwrap();
+        let (ids, next) = mrope_positions(&segments, 2, SECONDS, 0).unwrap();
         assert_eq!(axis(&ids, 0), [0, 1, 2, 3, 4, 5, 5, 5, 5, 5, 5, 8, 9, 10]);
         assert_eq!(axis(&ids, 1), [0, 1, 2, 3, 4, 5, 5, 5, 6, 6, 6, 8, 9, 10]);
         assert_eq!(axis(&ids, 2), [0, 1, 2, 3, 4, 5, 6, 7, 5, 6, 7, 8, 9, 10]);
@@ -450,23 +548,23 @@ mod tests {
     #[test]
     fn video_paces() {
         let video = |second_per_grid| Segment::Video(VideoGrid { grid: Grid::new(3, 4, 4), second_per_grid });
-        let (ids, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, 2.0, 0).unwrap();
+        let (ids, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, SECONDS, 0).unwrap();
         assert_eq!(axis(&ids[5..], 0), [5, 5, 5, 5, 7, 7, 7, 7, 9, 9, 9, 9]);
         assert_eq!(axis(&ids[5..], 1), [5, 5, 6, 6, 5, 5, 6, 6, 5, 5, 6, 6]);
         assert_eq!(axis(&ids[5..], 2), [5, 6, 5, 6, 5, 6, 5, 6, 5, 6, 5, 6]);
         assert_eq!(next, 10);
-        let (ids, next) = mrope_positions(&[video(0.6)], 2, 2.0, 5).unwrap();
+        let (ids, next) = mrope_positions(&[video(0.6)], 2, SECONDS, 5).unwrap();
         assert_eq!(axis(&ids, 0), [5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7]);
         assert_eq!(next, 8);
         // f32 before truncation, as torch: 5 · 1.4 is 7 there, 6.9999999 in f64. And truncated, not rounded: 1.8, 3.6.
         let times = |second_per_grid, t| {
             let video = Segment::Video(VideoGrid { grid: Grid::new(t, 2, 2), second_per_grid });
-            axis(&mrope_positions(&[video], 2, 2.0, 0).unwrap().0, 0)
+            axis(&mrope_positions(&[video], 2, SECONDS, 0).unwrap().0, 0)
         };
         assert_eq!(times(0.7, 8), [0, 1, 2, 4, 5, 7, 8, 9]);
         assert_eq!(times(0.9, 4), [0, 1, 3, 5]);
         // Qwen2-VL counts frames: pace 1.
-        let (_, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, 1.0, 0).unwrap();
+        let (_, next) = mrope_positions(&[Segment::Text(5), video(1.0)], 2, VideoTime::Frames, 0).unwrap();
         assert_eq!(next, 8);
     }
 
@@ -474,11 +572,11 @@ mod tests {
     fn a_second_turn_continues() {
         let first = [Segment::Text(4), Segment::Image(Grid::new(1, 8, 4)), Segment::Text(2)];
         let second = [Segment::Text(1), Segment::Image(Grid::new(1, 2, 2)), Segment::Text(7)];
-        let (mut ids, next) = mrope_positions(&first, 2, 2.0, 0).unwrap();
-        let (more, end) = mrope_positions(&second, 2, 2.0, next).unwrap();
+        let (mut ids, next) = mrope_positions(&first, 2, SECONDS, 0).unwrap();
+        let (more, end) = mrope_positions(&second, 2, SECONDS, next).unwrap();
         ids.extend(more);
         let whole: Vec<Segment> = first.into_iter().chain(second).collect();
-        assert_eq!(mrope_positions(&whole, 2, 2.0, 0).unwrap(), (ids, end));
+        assert_eq!(mrope_positions(&whole, 2, SECONDS, 0).unwrap(), (ids, end));
     }
 
     #[test]
@@ -487,17 +585,17 @@ mod tests {
         let image = |t, h, w| Segment::Image(Grid::new(t, h, w));
         for bad in [video(f32::NAN), video(f32::INFINITY), video(-1.0), image(1, 3, 2), image(1, 0, 2), image(2, 2, 2)]
         {
-            assert!(matches!(mrope_positions(&[bad], 2, 2.0, 0), Err(Error::Invalid { .. })), "{bad:?}");
+            assert!(matches!(mrope_positions(&[bad], 2, SECONDS, 0), Err(Error::Invalid { .. })), "{bad:?}");
         }
-        assert!(mrope_positions(&[image(1, u32::MAX - 1, u32::MAX - 1)], 2, 2.0, 0).is_err());
-        assert!(mrope_positions(&[image(1, 2, 2)], 0, 2.0, 0).is_err());
+        assert!(mrope_positions(&[image(1, u32::MAX - 1, u32::MAX - 1)], 2, SECONDS, 0).is_err());
+        assert!(mrope_positions(&[image(1, 2, 2)], 0, SECONDS, 0).is_err());
         for bad in [Segment::Text(usize::MAX), Segment::Text(1 << 24 | 1), video(1e30)] {
-            assert!(matches!(mrope_positions(&[bad], 2, 2.0, 0), Err(Error::ContextOverflow { .. })), "{bad:?}");
+            assert!(matches!(mrope_positions(&[bad], 2, SECONDS, 0), Err(Error::ContextOverflow { .. })), "{bad:?}");
         }
-        assert!(mrope_positions(&[Segment::Text(1)], 2, 2.0, -1).is_err());
-        assert!(mrope_positions(&[Segment::Text(1)], 2, 2.0, i64::MAX).is_err());
-        assert_eq!(mrope_positions(&[Segment::Text(0)], 2, 2.0, 3).unwrap(), (vec![], 3));
-        assert_eq!(mrope_positions(&[Segment::Text(1 << 10)], 2, 2.0, MAX_POSITION - 1024).unwrap().1, MAX_POSITION);
+        assert!(mrope_positions(&[Segment::Text(1)], 2, SECONDS, -1).is_err());
+        assert!(mrope_positions(&[Segment::Text(1)], 2, SECONDS, i64::MAX).is_err());
+        assert_eq!(mrope_positions(&[Segment::Text(0)], 2, SECONDS, 3).unwrap(), (vec![], 3));
+        assert_eq!(mrope_positions(&[Segment::Text(1 << 10)], 2, SECONDS, MAX_POSITION - 1024).unwrap().1, MAX_POSITION);
     }
 
     #[test]
@@ -507,11 +605,11 @@ mod tests {
         let grids = [Grid::new(1, 4, 4), Grid::new(1, 2, 2)];
         let video = VideoGrid { grid: Grid::new(2, 2, 2), second_per_grid: 1.0 };
         let ids = [1, 2, I, I, I, I, 3, V, V, 4, I, 5];
-        let segments = segments_from_ids(&ids, I, V, &grids, &[video], 2).unwrap();
+        let segments = segments_from_ids(&ids, &MEDIA, &grids, &[video]).unwrap();
         let [a, b] = grids.map(Segment::Image);
         let text = Segment::Text;
         assert_eq!(segments, [text(2), a, text(1), Segment::Video(video), text(1), b, text(1)]);
-        let tokens = |s: &[u32], grids: &[Grid]| segments_from_ids(s, I, V, grids, &[], 2);
+        let tokens = |s: &[u32], grids: &[Grid]| segments_from_ids(s, &MEDIA, grids, &[]);
         assert_eq!(tokens(&[], &[]).unwrap(), []);
         // forged: no image at all, one pad more, one less, a run split by text, two runs joined; lost: no run
         for (ids, grids) in [
@@ -528,7 +626,7 @@ mod tests {
     }
 
     fn qwen(yarn: Option<Yarn>) -> Rope {
-        Rope { head_dim: 128, theta: 1e6, mrope_section: [16, 24, 24], yarn }
+        Rope { head_dim: 128, theta: 1e6, mrope_section: [16, 24, 24], interleaved: false, yarn }
     }
 
     /// Equal, or neighbours: torch's vectorised pow rounds a few of them the other way.
@@ -637,7 +735,7 @@ mod tests {
         let windows = |t, h, w| window_index(&[Grid::new(t, h, w)], 2, 112, 14).unwrap();
         let a = windows(1, 6, 10);
         assert_eq!(a.index, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 4, 9, 14]);
-        assert_eq!((a.cu_window, a.cu_full), (vec![0, 48, 60], vec![0, 60]));
+        assert_eq!(a.cu_window, [0, 48, 60]);
         let b = windows(1, 8, 16);
         assert_eq!(b.cu_window, [0, 64, 128]);
         let left = [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27];
@@ -645,7 +743,7 @@ mod tests {
         assert_eq!(b.index[16..], left.map(|i| i + 4));
         let c = windows(2, 4, 10);
         assert_eq!(c.index, [0, 1, 2, 3, 5, 6, 7, 8, 4, 9, 10, 11, 12, 13, 15, 16, 17, 18, 14, 19]);
-        assert_eq!((c.cu_window, c.cu_full), (vec![0, 32, 40, 72, 80], vec![0, 40, 80]));
+        assert_eq!(c.cu_window, [0, 32, 40, 72, 80]);
     }
 
     #[test]

@@ -5,35 +5,48 @@ use std::rc::Rc;
 use crate::error::{Error, Result, in_words};
 use crate::gpu::Gpu;
 use crate::model::cache::KvCache;
-use crate::model::decoder::DecoderConfig;
+use crate::model::config::{Config, Family, quantization};
+use crate::model::decoder::{Decoder, DecoderConfig};
 use crate::model::load::Loaded;
-use crate::model::{Model, VisionSizes, qwen2, qwen2_5_vl};
+use crate::model::vision::{Sizes, Vision};
+use crate::model::{MediaTokens, Model, VisionSizes, VisionTower, names, qwen2, qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl};
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{self, Limits, MatrixSpec, Plan, VectorSpec};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
-/// The `model_type`s that can be loaded.
-pub const FAMILIES: [&str; 2] = [qwen2_5_vl::config::MODEL_TYPE, qwen2::MODEL_TYPE];
+/// The families that can be loaded.
+pub static FAMILIES: [&Family; 5] =
+    [&qwen3_vl::FAMILY, &qwen2_5_vl::FAMILY, &qwen2_vl::FAMILY, &qwen3::FAMILY, &qwen2::FAMILY];
 
 /// Largest config.json that is read.
 const MAX_CONFIG: u64 = 4 << 20;
 
-/// Reads `config.json` and says which family it is.
+/// Reads the bytes of a `config.json` of any family.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Malformed`], or [`Error::UnsupportedModel`] for another `model_type`.
-pub async fn read_config(source: &dyn Source) -> Result<(&'static str, Vec<u8>)> {
-    let bytes = source.read_all("config.json", MAX_CONFIG).await?;
+/// [`Error::UnsupportedModel`] for another `model_type`, or as [`Config::parse`].
+pub fn parse_config(bytes: &[u8]) -> Result<Config> {
     let json: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|e| Error::malformed("config.json", "a JSON object", e.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|e| Error::malformed("config.json", "a JSON object", e.to_string()))?;
     let found = json.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("no model_type");
-    match FAMILIES.iter().find(|family| **family == found) {
-        Some(family) => Ok((family, bytes)),
+    match FAMILIES.iter().find(|family| family.model_type == found) {
+        Some(family) => Config::parse(family, bytes),
         None => {
-            Err(Error::UnsupportedModel { found: format!("model_type {found:?}"), expected: FAMILIES.join(" or ") })
+            let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+            let found = format!("model_type {found:?}");
+            Err(Error::UnsupportedModel { found, expected: known.join(" or ") })
         }
     }
+}
+
+/// Reads `config.json`; also its bytes.
+///
+/// # Errors
+/// [`Error::Missing`], or as [`parse_config`].
+pub async fn read_config(source: &dyn Source) -> Result<(Config, Vec<u8>)> {
+    let bytes = source.read_all("config.json", MAX_CONFIG).await?;
+    Ok((parse_config(&bytes)?, bytes))
 }
 
 /// Loads the checkpoint in `source` onto the device, floats in the given formats. `progress` gets bytes done and in all;
@@ -48,12 +61,9 @@ pub async fn load(
     progress: &mut dyn FnMut(u64, u64),
     begin: &dyn Fn(&Rc<Model>) -> Result<()>,
 ) -> Result<Rc<Model>> {
-    let (family, config) = read_config(source).await?;
-    let (model, pending) = match family {
-        qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::build(gpu, source, &config, formats).await?,
-        qwen2::MODEL_TYPE => qwen2::build(gpu, source, &config, formats).await?,
-        other => return Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
-    };
+    let tables = Tables::read(source).await?;
+    let mut pending = tables.allocate(gpu, formats).await?;
+    let model = pending.model()?;
     let model = Rc::new(model);
     let Pending { tables, plan, loaded } = pending;
     let filled = loaded.fill(gpu, &plan, &tables.checkpoint, source, progress, &|| begin(&model)).await;
@@ -69,6 +79,33 @@ pub struct Pending {
     pub plan: Plan,
     /// The buffers.
     pub loaded: Loaded,
+}
+
+impl Pending {
+    /// The model, before its weights are there.
+    fn model(&mut self) -> Result<Model> {
+        let Pending { tables: Tables { config, decoder, .. }, plan, loaded } = self;
+        let (vision, media) = match &config.vision {
+            None => (None, MediaTokens::NONE),
+            Some((vision, ids)) => {
+                let merge = vision.spatial_merge_size as u32;
+                let media = MediaTokens { image: ids.image, video: ids.video, merge, time: vision.time };
+                let tower: Box<dyn VisionTower> = Box::new(Vision::new(vision.clone(), loaded)?);
+                (Some(tower), media)
+            }
+        };
+        Ok(Model {
+            family: config.family.model_type,
+            decoder: Decoder::new(decoder.clone(), config.tie_word_embeddings, loaded)?,
+            vision,
+            rope: config.text.rope(),
+            media,
+            max_positions: config.text.max_position_embeddings,
+            eos_token_ids: config.text.eos_token_ids.clone(),
+            parameters: plan.parameters(),
+            weight_bytes: plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect(),
+        })
+    }
 }
 
 /// What [`load`] would do, known without a device.
@@ -103,8 +140,8 @@ impl Description {
 /// What a checkpoint's small files say: enough to plan every buffer of the model before any weight is read.
 #[derive(Debug, Clone)]
 pub struct Tables {
-    /// The `model_type`.
-    pub family: &'static str,
+    /// What its `config.json` says.
+    pub config: Config,
     /// The tensors that there are.
     pub checkpoint: Checkpoint,
     /// The matrices that the model wants.
@@ -125,12 +162,23 @@ impl Tables {
     /// # Errors
     /// As [`load`], less the device's.
     pub async fn read(source: &dyn Source) -> Result<Self> {
-        let (family, config) = read_config(source).await?;
-        match family {
-            qwen2_5_vl::config::MODEL_TYPE => qwen2_5_vl::tables(source, &config).await.map(|(_, tables)| tables),
-            qwen2::MODEL_TYPE => qwen2::tables(source, &config).await.map(|(.., tables)| tables),
-            other => Err(Error::UnsupportedModel { found: other.into(), expected: FAMILIES.join(" or ") }),
-        }
+        let (config, bytes) = read_config(source).await?;
+        let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+        checkpoint.quantization = quantization(&bytes)?;
+        Ok(Tables::new(config, checkpoint))
+    }
+
+    /// What `config` makes of the tensors of `checkpoint`, which have canonical names.
+    pub fn new(config: Config, checkpoint: Checkpoint) -> Self {
+        let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
+        let frames = matrices.iter().filter(|m| m.name.starts_with("vision.patch_embed")).count();
+        let vision = config.vision.as_ref().map(|(vision, _)| {
+            let sizes: Rc<dyn VisionSizes> = Rc::new(Sizes { config: vision.clone(), frames });
+            sizes
+        });
+        let decoder = DecoderConfig::of(&config);
+        let max_positions = config.text.max_position_embeddings;
+        Tables { config, checkpoint, matrices, vectors, decoder, max_positions, vision }
     }
 
     /// Which bytes go to which buffer, with floats in the given formats.
@@ -177,7 +225,7 @@ pub async fn describe(source: &dyn Source, limits: Limits, formats: &Formats) ->
     let tables = Tables::read(source).await?;
     let plan = tables.plan(limits, formats)?;
     Ok(Description {
-        family: tables.family,
+        family: tables.config.family.model_type,
         parameters: plan.parameters(),
         vision: tables.vision.as_ref().map(|vision| (vision.blocks(), vision.hidden())),
         decoder: tables.decoder,

@@ -14,7 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     weight: false,
     storage: &[Read, Read, Write],
     params_bytes: size_of::<Params>(),
-    variants: &[&[("WG", 64.0)]],
+    variants: &[&[("WG", 64.0), ("ADD", 0.0)], &[("WG", 64.0), ("ADD", 1.0)]],
 };
 
 /// The index that leaves a row as it is.
@@ -33,6 +33,18 @@ struct Params {
 /// # Errors
 /// [`crate::Error::Shape`] if the shapes do not meet.
 pub fn gather_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -> Result<()> {
+    record(rec, x, index, y, false)
+}
+
+/// `y[i] += x[index[i]]`, otherwise as [`gather_rows`].
+///
+/// # Errors
+/// As there.
+pub fn add_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -> Result<()> {
+    record(rec, x, index, y, true)
+}
+
+fn record(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor, add: bool) -> Result<()> {
     let n = index.len();
     check(
         "gather_rows y",
@@ -42,6 +54,6 @@ pub fn gather_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -
     )?;
     let params = Params { n: n as u32, cols4: x.cols as u32 / 4, pad: [0; 2] };
     let groups = rec.grid((n * x.cols / 4).div_ceil(64));
-    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[x, index, y], groups);
+    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0), ("ADD", add.into())]), &params, &[x, index, y], groups);
     Ok(())
 }

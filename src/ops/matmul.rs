@@ -21,6 +21,8 @@ pub static KERNEL: Kernel = Kernel {
         &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 1.0)],
         &[("BIAS", 0.0), ("ADD", 0.0), ("ACT", 1.0)],
         &[("BIAS", 1.0), ("ADD", 1.0), ("ACT", 1.0)],
+        &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 2.0)],
+        &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 3.0)],
     ],
 };
 
@@ -40,7 +42,7 @@ pub(super) fn record(
 ) {
     let variant = Variant::weighted(
         shard.format,
-        &[("BIAS", bias.is_some().into()), ("ADD", options.add.into()), ("ACT", if options.gelu { 1.0 } else { 0.0 })],
+        &[("BIAS", bias.is_some().into()), ("ADD", options.add.into()), ("ACT", f64::from(options.act as u8))],
     );
     let groups = [shard.rows.div_ceil(TILE) as u32, rows.n.div_ceil(TILE) as u32, 1];
     let params = LinearParams::new(weight, shard, rows);

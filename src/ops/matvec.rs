@@ -21,6 +21,8 @@ pub static KERNEL: Kernel = Kernel {
         &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 1.0)],
         &[("WG", 64.0), ("BIAS", 0.0), ("ADD", 0.0), ("ACT", 1.0)],
         &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 1.0)],
+        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 2.0)],
+        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 3.0)],
         &[("WG", 32.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
         &[("WG", 256.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
     ],
@@ -46,7 +48,7 @@ pub(super) fn record(
             ("WG", 64.0),
             ("BIAS", bias.is_some().into()),
             ("ADD", options.add.into()),
-            ("ACT", if options.gelu { 1.0 } else { 0.0 }),
+            ("ACT", f64::from(options.act as u8)),
         ],
     );
     let [gx, gy, _] = rec.grid(shard.rows.div_ceil(OUTPUTS));

@@ -7,9 +7,12 @@ pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
+pub mod blend_rows;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
+pub mod head_norm;
+pub mod layer_norm;
 pub mod matmul;
 pub mod matvec;
 pub mod penalty;
@@ -21,14 +24,17 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
 /// Every kernel of the crate, for tests and for compiling ahead.
-pub static KERNELS: [&Kernel; 13] = [
+pub static KERNELS: [&Kernel; 16] = [
     &argmax::KERNEL,
     &attention::KERNEL,
     &attention_decode::KERNEL,
     &attention_merge::KERNEL,
+    &blend_rows::KERNEL,
     &columns::KERNEL,
     &embed::KERNEL,
     &gather_rows::KERNEL,
+    &head_norm::KERNEL,
+    &layer_norm::KERNEL,
     &matmul::KERNEL,
     &matvec::KERNEL,
     &penalty::KERNEL,
@@ -73,11 +79,25 @@ impl WeightShard {
     }
 }
 
+/// What may follow a linear layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// GELU with the exact erf: `torch.nn.GELU()`.
+    Gelu,
+    /// GELU by way of tanh: transformers' `gelu_pytorch_tanh`.
+    GeluTanh,
+    /// x · sigmoid(1.702 x): transformers' `quick_gelu`.
+    QuickGelu,
+}
+
 /// What a linear layer does besides multiplying.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinearOptions {
-    /// Apply the exact GELU.
-    pub gelu: bool,
+    /// Apply this.
+    pub act: Activation,
     /// Add to what `y` holds (a residual stream) instead of replacing it.
     pub add: bool,
 }

@@ -20,6 +20,8 @@ pub enum Entry {
     Number(f32),
     /// `bool`.
     Flag(bool),
+    /// An array of `bool`.
+    Flags(Vec<bool>),
     /// `string`.
     Text(String),
     /// An array of `int32`.
@@ -53,6 +55,10 @@ impl Entry {
             Entry::Ints(values) => {
                 array(out, 5, values.len());
                 values.iter().for_each(|n| out.extend(n.to_le_bytes()));
+            }
+            Entry::Flags(flags) => {
+                array(out, 7, flags.len());
+                out.extend(flags.iter().map(|on| u8::from(*on)));
             }
             Entry::Numbers(values) => {
                 array(out, 6, values.len());

@@ -62,6 +62,7 @@ def main():
         text.make_tokenizer()
         results["encode"] = text.make_encode(args.real_tokenizer)
         results["template"] = text.make_template()
+        results["template_qwen3"] = text.make_template3()
     if "images" in only:
         images.make()
     for name in models.SPECS:

@@ -4,8 +4,8 @@ use super::bench::{Bench, Data, Shape, Tolerance, absolute, constant, variants, 
 use super::engine::Result;
 use super::engine::dtype::Layout;
 use super::engine::gpu::{Kernel, Recorder, Variant, WeightFormat};
-use super::engine::ops::{self, LinearOptions, Rows};
-use super::reference::matmul::Linear;
+use super::engine::ops::{self, Activation, LinearOptions, Rows};
+use super::reference::matmul::{Act, Linear};
 use super::reference::{matmul::matmul, matvec::matvec};
 
 /// A sum of a thousand products loses up to some 1e-6 of its absolute terms.
@@ -47,7 +47,8 @@ impl Route {
     /// What a variant's constants ask for.
     fn apply(self, product: Product) -> Product {
         let Route::Direct(_, constants) = self else { return product };
-        let options = LinearOptions { gelu: constant(constants, "ACT") == 1, add: constant(constants, "ADD") == 1 };
+        let acts = [Activation::None, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+        let options = LinearOptions { act: acts[constant(constants, "ACT")], add: constant(constants, "ADD") == 1 };
         Product { bias: constant(constants, "BIAS") == 1, options, ..product }
     }
 }
@@ -113,7 +114,12 @@ async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
             y_row: p.y_row,
             bias: p.bias,
             add: p.options.add,
-            gelu: p.options.gelu,
+            act: match p.options.act {
+                Activation::None => Act::None,
+                Activation::Gelu => Act::Gelu,
+                Activation::GeluTanh => Act::GeluTanh,
+                Activation::QuickGelu => Act::QuickGelu,
+            },
         };
         let w = matrix.values(row_start, rows);
         if direct == "matvec" {
@@ -174,9 +180,9 @@ pub async fn sizes(bench: &mut Bench) -> Result<()> {
         for rows in [1, 3, 61, 127, 257] {
             for format in bench.formats() {
                 let cols = [4, 8, 12, 1, 20, 36, 60, 64, 67, 132, 258, 588, 1028][turn % 13];
-                let (bias, add, gelu) = options[turn % 5];
+                let (bias, add, act) = options[turn % options.len()];
                 let product = Product::new(n, rows, cols, format);
-                let options = LinearOptions { gelu, add };
+                let options = LinearOptions { act, add };
                 let product = Product { x_row: turn % 3, y_row: turn % 4, bias, options, ..product };
                 check(bench, Route::Linear, product).await?;
                 turn += 1;
@@ -193,7 +199,7 @@ pub async fn formats(bench: &mut Bench) -> Result<()> {
             [(1, 61, 256, 29, 0), (3, 130, 1024, 64, 1), (5, 67, 256, 67, 2), (66, 129, 768, 100, 0), (2, 9, 96, 4, 0)]
         {
             for data in [Data::Plain, Data::Outliers] {
-                let options = LinearOptions { gelu: false, add: true };
+                let options = LinearOptions { act: Activation::None, add: true };
                 let product =
                     Product { x_row: 2, y_row: 1, bias: true, options, ..Product::new(n, rows, cols, format) };
                 check(bench, Route::Linear, Product { slack, shard_rows, data, ..product }).await?;
@@ -209,11 +215,11 @@ pub async fn outliers(bench: &mut Bench) -> Result<()> {
         for (n, rows, cols) in [(1, 61, 132), (3, 257, 1028), (17, 61, 132), (65, 127, 516)] {
             for add in [false, true] {
                 let product = Product::new(n, rows, cols, format);
-                let options = LinearOptions { gelu: false, add };
+                let options = LinearOptions { act: Activation::None, add };
                 let product = Product { bias: true, options, data: Data::Outliers, ..product };
                 check(bench, Route::Linear, product).await?;
             }
-            let options = LinearOptions { gelu: true, add: false };
+            let options = LinearOptions { act: Activation::Gelu, add: false };
             let product = Product { bias: true, options, data: Data::Outliers, ..Product::new(n, rows, cols, format) };
             check(bench, Route::Linear, product).await?;
         }
@@ -228,12 +234,12 @@ pub async fn shards(bench: &mut Bench) -> Result<()> {
             for shard_rows in [1, 3, 64, 65, 100] {
                 let rows = if shard_rows == 1 { 5 } else { 199 };
                 let product = Product::new(n, rows, 44, format);
-                let options = LinearOptions { gelu: false, add: true };
+                let options = LinearOptions { act: Activation::None, add: true };
                 check(bench, Route::Linear, Product { shard_rows, bias: true, options, ..product }).await?;
             }
         }
         for n in [1, 5] {
-            let options = LinearOptions { gelu: true, add: false };
+            let options = LinearOptions { act: Activation::Gelu, add: false };
             let product = Product { bias: true, options, ..Product::new(n, 1031, 1733, format) };
             check(bench, Route::Linear, product).await?;
         }

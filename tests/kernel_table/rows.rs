@@ -1,4 +1,4 @@
-//! Cases of the kernels that work row by row: columns, embed, gather_rows, rms_norm, rope, swiglu.
+//! Cases of the kernels that work row by row.
 
 use super::bench::{Bench, Data, Shape, Tolerance, absolute, wide};
 use super::engine::Result;
@@ -6,11 +6,15 @@ use super::engine::dtype::Layout;
 use super::engine::gpu::{Element, Recorder, Variant, WeightFormat};
 use super::engine::ops::rope::{Heads, RopeTarget};
 use super::engine::ops::{
-    self, Weight, WeightShard, columns as turned, gather_rows as gather, rms_norm as norm, rope as rotate,
+    self, Weight, WeightShard, blend_rows as blend, columns as turned, gather_rows as gather, head_norm as by_head,
+    layer_norm as centred, rms_norm as norm, rope as rotate,
 };
+use super::reference::blend_rows::blend_rows as blend_rows_twin;
 use super::reference::columns::{Columns, columns as columns_twin};
 use super::reference::embed::{Embed, embed as embed_twin};
 use super::reference::gather_rows::gather_rows as gather_rows_twin;
+use super::reference::head_norm::head_norm as head_norm_twin;
+use super::reference::layer_norm::layer_norm as layer_norm_twin;
 use super::reference::rms_norm::rms_norm as rms_norm_twin;
 use super::reference::rope::{Rope, rope as rope_twin};
 use super::reference::swiglu::swiglu as swiglu_twin;
@@ -162,19 +166,48 @@ pub async fn gather_rows(bench: &mut Bench) -> Result<()> {
         let mut rec = Recorder::new(&bench.gpu);
         let x_gpu = rec.upload_f32("x", rows, &x)?;
         let index_gpu = rec.upload_u32("index", n, &index)?;
-        let y = rec.upload_f32("y", n + 2, &old)?;
-        let again = rec.upload_f32("y again", n + 2, &old)?;
-        gather::gather_rows(&mut rec, &x_gpu, &index_gpu, &y)?;
-        // The same over a grid of three rows with groups to spare.
-        let groups = (n * cols / 4).div_ceil(64).div_ceil(3) as u32 + 1;
-        let sizes = [n as u32, cols as u32 / 4, 0, 0];
-        let bindings = [&x_gpu, &index_gpu, &again];
-        rec.dispatch(&gather::KERNEL, Variant::with(&[("WG", 64.0)]), &sizes, &bindings, [groups, 3, 1]);
+        let mut results = Vec::new();
+        for (add, overrides) in [false, true].into_iter().zip(gather::KERNEL.variants) {
+            let y = rec.upload_f32("y", n + 2, &old)?;
+            let again = rec.upload_f32("y again", n + 2, &old)?;
+            let op = if add { gather::add_rows } else { gather::gather_rows };
+            op(&mut rec, &x_gpu, &index_gpu, &y)?;
+            // The same over a grid of three rows with groups to spare.
+            let groups = (n * cols / 4).div_ceil(64).div_ceil(3) as u32 + 1;
+            let sizes = [n as u32, cols as u32 / 4, 0, 0];
+            let bindings = [&x_gpu, &index_gpu, &again];
+            rec.dispatch(&gather::KERNEL, Variant::with(overrides), &sizes, &bindings, [groups, 3, 1]);
+            let mut want = wide(&old);
+            gather_rows_twin(&wide(&x), &index, &mut want, cols, add);
+            results.push((add, y, again, want));
+        }
         bench.run(rec)?;
-        let mut want = wide(&old);
-        gather_rows_twin(&wide(&x), &index, &mut want, cols);
-        bench.compare(&("gather_rows", n, rows, cols), &y, &want, Tolerance::EXACT).await?;
-        bench.compare(&("gather_rows in a grid", n, rows, cols), &again, &want, Tolerance::EXACT).await?;
+        for (add, y, again, want) in results {
+            let tolerance = if add { FEW } else { Tolerance::EXACT };
+            bench.compare(&("gather_rows", add, n, rows, cols), &y, &want, tolerance).await?;
+            bench.compare(&("gather_rows in a grid", add, n, rows, cols), &again, &want, tolerance).await?;
+        }
+    }
+    Ok(())
+}
+
+pub async fn blend_rows(bench: &mut Bench) -> Result<()> {
+    for (n, rows, cols) in [(1, 1, 4), (2, 5, 8), (17, 3, 20), (65, 49, 132), (130, 257, 1284), (65_539, 11, 4)] {
+        let x = bench.values(rows * cols, Data::Outliers);
+        let old = bench.values(n * cols, Data::Plain);
+        let index: Vec<u32> = (0..4 * n).map(|_| bench.below(rows) as u32).collect();
+        let weights = bench.values(4 * n, Data::Plain);
+        let mut rec = Recorder::new(&bench.gpu);
+        let x_gpu = rec.upload_f32("x", rows, &x)?;
+        let index_gpu = rec.upload_u32("index", n, &index)?;
+        let weights_gpu = rec.upload_f32("weights", n, &weights)?;
+        let y = rec.upload_f32("y", n, &old)?;
+        blend::blend_rows(&mut rec, &x_gpu, &index_gpu, &weights_gpu, &y)?;
+        bench.run(rec)?;
+        let (mut want, mut size) = (wide(&old), absolute(&wide(&old)));
+        blend_rows_twin(&wide(&x), &index, &wide(&weights), &mut want, cols);
+        blend_rows_twin(&absolute(&wide(&x)), &index, &absolute(&wide(&weights)), &mut size, cols);
+        bench.compare_sums(&("blend_rows", n, rows, cols), &y, &want, &size, FEW).await?;
     }
     Ok(())
 }
@@ -226,6 +259,100 @@ pub async fn rms_norm_hard(bench: &mut Bench) -> Result<()> {
     }
     let x = bench.values(65_539 * 4, Data::Plain);
     check_norm(bench, &x, 4, 0, 65_539, 1e-6).await
+}
+
+/// As [`check_norm`].
+async fn check_layer_norm(
+    bench: &mut Bench,
+    x: &[f32],
+    cols: usize,
+    x_row: usize,
+    n: usize,
+    eps: f32,
+    tolerance: Tolerance,
+) -> Result<()> {
+    let (gain, bias) = (bench.values(cols, Data::Plain), bench.values(cols, Data::Plain));
+    let mut rec = Recorder::new(&bench.gpu);
+    let x_gpu = rec.upload_f32("x", x.len() / cols, x)?;
+    let gain_gpu = rec.upload_f32("gain", 1, &gain)?;
+    let bias_gpu = rec.upload_f32("bias", 1, &bias)?;
+    let mut results = vec![(None, centred::layer_norm(&mut rec, &x_gpu, &gain_gpu, &bias_gpu, eps, x_row, n)?)];
+    for &overrides in centred::KERNEL.variants.iter().filter(|_| n < 1000) {
+        let y = bench.gpu.persistent("y", n, cols, Element::F32)?;
+        let sizes = [n as u32, cols as u32 / 4, x_row as u32, eps.to_bits()];
+        let groups = [n.div_ceil(2) as u32, 2, 1];
+        let bindings = [&x_gpu, &gain_gpu, &bias_gpu, &y];
+        rec.dispatch(&centred::KERNEL, Variant::with(overrides), &sizes, &bindings, groups);
+        results.push((Some(overrides), y));
+    }
+    bench.run(rec)?;
+    let want = layer_norm_twin(&wide(x), &wide(&gain), &wide(&bias), n, x_row, eps.into());
+    for (overrides, y) in results {
+        bench.compare(&("layer_norm", overrides, n, cols, x_row, eps), &y, &want, tolerance).await?;
+    }
+    Ok(())
+}
+
+/// A difference of two numbers of order 1, and a bias added: what cancels is lost absolutely.
+const CENTRED: Tolerance = Tolerance { abs: 2e-6, rel: 4e-6 };
+
+pub async fn layer_norm(bench: &mut Bench) -> Result<()> {
+    for n in [1, 2, 3, 5, 17, 65, 130] {
+        for cols in [4, 12, 60, 64, 132, 260, 1028, 1284] {
+            let x_row = (n + cols) % 3;
+            let x = bench.values((x_row + n + 1) * cols, Data::Plain);
+            check_layer_norm(bench, &x, cols, x_row, n, 1e-6, CENTRED).await?;
+        }
+    }
+    Ok(())
+}
+
+pub async fn layer_norm_hard(bench: &mut Bench) -> Result<()> {
+    for eps in [1e-6, 1e-5, 0.5] {
+        let x = bench.values(7 * 516, Data::Outliers);
+        check_layer_norm(bench, &x, 516, 2, 5, eps, CENTRED).await?;
+        // Equal values, and values whose variance is about eps.
+        let mut x = vec![0.25; 3 * 132];
+        for v in &mut x[132..] {
+            *v = 1e-3 * bench.signed();
+        }
+        check_layer_norm(bench, &x, 132, 0, 3, eps, CENTRED).await?;
+        // A spread of 1 around 1000: the mean of squares less the square of the mean would have lost it. The inputs' own
+        // last digits are 6e-5.
+        let x: Vec<f32> = (0..5 * 516).map(|_| 1000.0 + bench.signed()).collect();
+        check_layer_norm(bench, &x, 516, 1, 3, eps, Tolerance { abs: 1e-3, rel: 1e-3 }).await?;
+    }
+    let x = bench.values(65_539 * 4, Data::Plain);
+    check_layer_norm(bench, &x, 4, 0, 65_539, 1e-6, CENTRED).await
+}
+
+pub async fn head_norm(bench: &mut Bench) -> Result<()> {
+    for (n, q, kv, dim) in
+        [(1, 1, 1, 4), (1, 16, 8, 128), (3, 4, 2, 20), (17, 3, 1, 16), (65, 6, 2, 132), (130, 2, 2, 256), (33_001, 1, 1, 4)]
+    {
+        let x = bench.values(n * (q + 2 * kv) * dim, if n == 17 { Data::Outliers } else { Data::Plain });
+        let (q_gain, k_gain) = (bench.values(dim, Data::Plain), bench.values(dim, Data::Plain));
+        let mut rec = Recorder::new(&bench.gpu);
+        let q_gpu = rec.upload_f32("q gain", 1, &q_gain)?;
+        let k_gpu = rec.upload_f32("k gain", 1, &k_gain)?;
+        let heads = Heads { q, kv, dim };
+        let mut results = vec![(None, rec.upload_f32("x", n, &x)?)];
+        by_head::head_norm(&mut rec, &results[0].1, &q_gpu, &k_gpu, heads, 1e-6)?;
+        for &overrides in by_head::KERNEL.variants.iter().filter(|_| n < 1000) {
+            let again = rec.upload_f32("x", n, &x)?;
+            let sizes = [n as u32, q as u32, kv as u32, dim as u32 / 4, 1e-6f32.to_bits(), 0, 0, 0];
+            let groups = [(n * (q + kv)).div_ceil(2) as u32, 2, 1];
+            rec.dispatch(&by_head::KERNEL, Variant::with(overrides), &sizes, &[&q_gpu, &k_gpu, &again], groups);
+            results.push((Some(overrides), again));
+        }
+        bench.run(rec)?;
+        let mut want = wide(&x);
+        head_norm_twin(&mut want, &wide(&q_gain), &wide(&k_gain), q, kv, 1e-6f32.into());
+        for (overrides, y) in results {
+            bench.compare(&("head_norm", overrides, n, heads), &y, &want, FEW).await?;
+        }
+    }
+    Ok(())
 }
 
 pub async fn rope(bench: &mut Bench) -> Result<()> {

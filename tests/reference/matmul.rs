@@ -1,5 +1,14 @@
 //! Twin of `shaders/matmul.wgsl`.
 
+/// What follows the product: torch's `GELU()`, `GELU("tanh")`, transformers' `quick_gelu`.
+#[derive(Debug, Clone, Copy)]
+pub enum Act {
+    None,
+    Gelu,
+    GeluTanh,
+    QuickGelu,
+}
+
 /// What the kernel takes besides its buffers.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear {
@@ -13,7 +22,7 @@ pub struct Linear {
     pub y_row: usize,
     pub bias: bool,
     pub add: bool,
-    pub gelu: bool,
+    pub act: Act,
 }
 
 /// w: shard `[rows, stride]`, x `[.., k]`, bias `[m]`, y `[.., m]`.
@@ -25,9 +34,12 @@ pub fn matmul(w: &[f64], x: &[f64], bias: &[f64], y: &mut [f64], p: &Linear) {
             if p.bias {
                 v += bias[p.row_start + o];
             }
-            if p.gelu {
-                v = gelu(v);
-            }
+            v = match p.act {
+                Act::None => v,
+                Act::Gelu => gelu(v),
+                Act::GeluTanh => 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3))).tanh()),
+                Act::QuickGelu => v / (1.0 + (-1.702 * v).exp()),
+            };
             let to = &mut y[(p.y_row + i) * p.m + p.row_start + o];
             *to = if p.add { *to + v } else { v };
         }

@@ -10,13 +10,15 @@ use std::ops::Range;
 
 use serde_json::{Value as Json, json};
 
-use super::{CONTROL, GgufModel, QWEN2_SPLIT, UNUSED, USER_DEFINED, canonical, gguf_name, parts};
+use super::{CONTROL, GgufModel, QWEN2_SPLIT, UNUSED, USER_DEFINED, parts};
 use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
 use crate::image::PreprocessorConfig;
-use crate::model::qwen2_5_vl::config::{self, Config, TextConfig, VISION_NORM_EPS, VisionConfig};
-use crate::model::qwen2_5_vl::names;
-use crate::model::{qwen2, registry};
+use crate::model::config::{self, Config, Family, Mlp, TextConfig, VisionConfig};
+use crate::model::gguf::names::Names;
+use crate::model::positions::VideoTime;
+use crate::model::{names, registry};
+use crate::ops::Activation;
 use crate::weights::gguf::Gguf;
 use crate::weights::gguf_write::{ALIGNMENT, Entry, header};
 use crate::weights::index::Checkpoint;
@@ -30,7 +32,7 @@ const MAX_SMALL_FILE: u64 = 64 << 20;
 /// How blocks are laid out (`GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
 /// What the converter writes for the side of an image, which nothing of this family depends on.
-const NOMINAL_IMAGE_SIZE: u32 = 560;
+const NOMINAL_IMAGE_SIZE: usize = 560;
 
 /// What goes into the new files. Only headers, configurations and zeros of packed layers have been read.
 #[derive(Debug)]
@@ -56,37 +58,27 @@ impl Export {
     /// # Errors
     /// Any error of the source or of the checkpoint's files; [`Error::UnsupportedModel`] for what GGUF cannot say.
     pub async fn of_folder(source: &dyn Source, formats: &Formats, name: &str, template: Option<&str>) -> Result<Self> {
-        let (family, bytes) = registry::read_config(source).await?;
+        let (config, bytes) = registry::read_config(source).await?;
         let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
         checkpoint.quantization = config::quantization(&bytes)?;
-        let (text, tied, whole) = if family == qwen2::MODEL_TYPE {
-            let (text, tied) = qwen2::parse_config(&bytes)?;
-            (text, tied, None)
-        } else {
-            let whole = Config::parse(&bytes)?;
-            (whole.text.clone(), whole.tie_word_embeddings, Some(whole))
-        };
-        let (matrices, vectors) = match &whole {
-            Some(config) => names::specs(config, &|name| checkpoint.get(name).is_some()),
-            None => names::text_specs(&text, tied),
-        };
-        let all = tensors(source, &checkpoint, &matrices, &vectors, formats).await?;
+        let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
+        let all = tensors(source, &checkpoint, &config, (&matrices, &vectors), formats).await?;
         let (vision, decoder): (Vec<Transfer>, Vec<Transfer>) = all.into_iter().partition(|t| of_tower(&t.head.name));
-        let arch = if whole.is_some() { "qwen2vl" } else { "qwen2" };
+        let arch = config.family.gguf.architecture;
         let mut notes = Vec::new();
         let mut entries = general(arch, "model", name, &decoder);
-        entries.extend(text_entries(arch, &text, whole.is_some())?);
-        entries.extend(tokenizer_entries(source, &bytes, &text, template, &mut notes).await?);
+        entries.extend(text_entries(&config)?);
+        entries.extend(tokenizer_entries(source, &bytes, &config.text, template, &mut notes).await?);
         let text_file = Outgoing { entries, tensors: decoder };
-        let vision = match &whole {
+        let vision = match &config.vision {
             None => None,
-            Some(config) => {
+            Some((tower, _)) => {
                 let preprocessor = match optional(source, "preprocessor_config.json").await? {
                     Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
                     None => PreprocessorConfig::default(),
                 };
                 let mut entries = general("clip", "mmproj", name, &vision);
-                entries.extend(vision_entries(&config.vision, &preprocessor)?);
+                entries.extend(vision_entries(config.family, tower, &preprocessor)?);
                 Some(Outgoing { entries, tensors: vision })
             }
         };
@@ -126,7 +118,7 @@ impl Export {
         // Every tensor is there in the right shape.
         let limits = Limits { max_binding: u64::MAX, max_buffer: u64::MAX };
         registry::describe(&gguf, limits, &Formats::default()).await?;
-        let (_, new) = registry::read_config(&gguf).await?;
+        let (new, _) = registry::read_config(&gguf).await?;
         let same = |field: &str, old: String, new: String| {
             let differs = old.lines().zip(new.lines()).find(|(old, new)| old != new);
             match differs {
@@ -137,20 +129,15 @@ impl Export {
                 }),
             }
         };
-        if self.vision.is_some() {
-            let (mut old, mut new) = (Config::parse(old)?, Config::parse(&new)?);
-            if old.vision.tokens_per_second != new.vision.tokens_per_second {
-                let found = old.vision.tokens_per_second;
-                self.notes.push(format!("GGUF does not hold tokens_per_second ({found}): videos get the usual 2"));
-                old.vision.tokens_per_second = new.vision.tokens_per_second;
-            }
-            [&mut old.text, &mut new.text].into_iter().for_each(as_stored);
-            same("config.json", format!("{old:#?}"), format!("{new:#?}"))?;
-        } else {
-            let ((mut old, old_tied), (mut new, new_tied)) = (qwen2::parse_config(old)?, qwen2::parse_config(&new)?);
-            [&mut old, &mut new].into_iter().for_each(as_stored);
-            same("config.json", format!("{:#?}", (old, old_tied)), format!("{:#?}", (new, new_tied)))?;
+        let (mut old, mut new) = (registry::parse_config(old)?, new);
+        if let (Some((old, _)), Some((new, _))) = (&mut old.vision, &new.vision)
+            && let (VideoTime::Seconds(found), true) = (old.time, old.time != new.time)
+        {
+            self.notes.push(format!("GGUF does not hold tokens_per_second ({found}): videos get the usual 2"));
+            old.time = new.time;
         }
+        [&mut old.text, &mut new.text].into_iter().for_each(as_stored);
+        same("config.json", format!("{old:#?}"), format!("{new:#?}"))?;
         // Which ids end a reply.
         let ids = |bytes: Option<Vec<u8>>| {
             let json = bytes.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()).unwrap_or_default();
@@ -171,7 +158,7 @@ impl Outgoing {
     /// What a GGUF file holds, with floats in `formats`.
     async fn same(files: &dyn Source, file: &str, gguf: &Gguf, formats: &Formats) -> Result<Self> {
         let tensors = gguf.tensors.iter().map(|tensor| {
-            let name = canonical(&tensor.name);
+            let name = Names::default().canonical(&tensor.name);
             let part = match name.as_str() {
                 "model.language_model.embed_tokens.weight" => "text.embed",
                 "lm_head.weight" => "lm_head",
@@ -299,15 +286,19 @@ fn of_tower(name: &str) -> bool {
 async fn tensors(
     source: &dyn Source,
     checkpoint: &Checkpoint,
-    matrices: &[MatrixSpec],
-    vectors: &[VectorSpec],
+    config: &Config,
+    (matrices, vectors): (&[MatrixSpec], &[VectorSpec]),
     formats: &Formats,
 ) -> Result<Vec<Transfer>> {
     let matrices = matrices.iter().flat_map(|m| m.sources.iter().map(move |piece| (piece, formats.of(&m.name))));
     let vectors = vectors.iter().flat_map(|v| v.sources.iter().map(|piece| (piece, None::<Layout>)));
+    let names = match (&config.family.vision, &config.vision) {
+        (Some(family), Some((tower, _))) => Names::new(&family.names, &tower.deepstack),
+        _ => Names::default(),
+    };
     let mut all = Vec::new();
     for (piece, format) in matrices.chain(vectors) {
-        let named = |tensor: &str| gguf_name(tensor).ok_or_else(|| Error::missing(tensor, "llama.cpp's names"));
+        let named = |tensor: &str| names.gguf(tensor).ok_or_else(|| Error::missing(tensor, "llama.cpp's names"));
         let frames = if piece.shape.len() == 5 { piece.shape[2] } else { 0 };
         if frames > 0 {
             for frame in 0..frames {
@@ -316,7 +307,7 @@ async fn tensors(
                 let name = named(&format!("{}{number}", piece.tensor))?;
                 all.push(Transfer::frame(checkpoint, piece, frame, name, format)?);
             }
-        } else if piece.tensor.contains(".attn.qkv.") {
+        } else if piece.tensor.contains(".attn.qkv.") && !config.family.gguf.fused_qkv {
             let third = piece.rows / 3;
             for (n, part) in ["q", "k", "v"].into_iter().enumerate() {
                 let name = named(&piece.tensor.replace(".qkv.", &format!(".{part}.")))?;
@@ -383,7 +374,9 @@ fn count(what: &str, n: impl TryInto<u32> + Copy + std::fmt::Display) -> Result<
 }
 
 /// The decoder's sizes.
-fn text_entries(arch: &str, text: &TextConfig, sections: bool) -> Result<Vec<(String, Entry)>> {
+fn text_entries(config: &Config) -> Result<Vec<(String, Entry)>> {
+    let Config { family, text, vision, .. } = config;
+    let arch = family.gguf.architecture;
     let mut entries = Vec::new();
     let mut add = |key: &str, value: Entry| entries.push((format!("{arch}.{key}"), value));
     for (key, n) in [
@@ -398,7 +391,15 @@ fn text_entries(arch: &str, text: &TextConfig, sections: bool) -> Result<Vec<(St
     }
     add("rope.freq_base", Entry::Number(text.rope_theta as f32));
     add("attention.layer_norm_rms_epsilon", Entry::Number(text.rms_norm_eps as f32));
-    if sections {
+    if family.text.head_dim.is_some() {
+        for key in ["attention.key_length", "attention.value_length"] {
+            add(key, count(key, text.head_dim)?);
+        }
+    }
+    if let Some((tower, _)) = vision.as_ref().filter(|(tower, _)| !tower.deepstack.is_empty()) {
+        add("n_deepstack_layers", count("n_deepstack_layers", tower.deepstack.len())?);
+    }
+    if family.text.mrope_section.is_some() {
         // Time, height, width and one that this family does not use.
         let sections = text.mrope_section.iter().map(|n| *n as i32).chain([0]);
         add("rope.dimension_sections", Entry::Ints(sections.collect()));
@@ -423,37 +424,52 @@ fn text_entries(arch: &str, text: &TextConfig, sections: bool) -> Result<Vec<(St
 }
 
 /// The vision tower's sizes and how pictures reach it.
-fn vision_entries(vision: &VisionConfig, pictures: &PreprocessorConfig) -> Result<Vec<(String, Entry)>> {
+fn vision_entries(
+    family: &Family,
+    tower: &VisionConfig,
+    pictures: &PreprocessorConfig,
+) -> Result<Vec<(String, Entry)>> {
+    let projector = family.gguf.projector.unwrap_or_default();
     let mut entries = vec![
         entry("clip.has_vision_encoder", Entry::Flag(true)),
-        entry("clip.projector_type", Entry::Text("qwen2.5vl_merger".to_owned())),
-        entry("clip.use_silu", Entry::Flag(true)),
+        entry("clip.projector_type", Entry::Text(projector.to_owned())),
+        // Where neither is set, readers take QuickGELU.
+        entry("clip.use_silu", Entry::Flag(tower.mlp == Mlp::SwiGlu)),
+        entry("clip.use_gelu", Entry::Flag(tower.mlp == Mlp::Plain(Activation::GeluTanh))),
     ];
     let mut add = |key: &str, value: Entry| entries.push((format!("clip.vision.{key}"), value));
-    // Every block of the pattern but its last one attends in windows.
-    let pattern = vision.fullatt_block_indexes.first().unwrap_or(&vision.depth) + 1;
-    if !(0..vision.depth).filter(|n| (n + 1) % pattern == 0).eq(vision.fullatt_block_indexes.iter().copied()) {
-        return Err(Error::UnsupportedModel {
-            found: format!("fullatt_block_indexes {:?}", vision.fullatt_block_indexes),
-            expected: format!("every {pattern}th of {} blocks, as GGUF has it", vision.depth),
-        });
+    if let Some(windows) = &tower.windows {
+        // Every block of the pattern but its last one attends in windows.
+        let pattern = windows.full.first().unwrap_or(&tower.depth) + 1;
+        if !(0..tower.depth).filter(|n| (n + 1) % pattern == 0).eq(windows.full.iter().copied()) {
+            return Err(Error::UnsupportedModel {
+                found: format!("fullatt_block_indexes {:?}", windows.full),
+                expected: format!("every {pattern}th of {} blocks, as GGUF has it", tower.depth),
+            });
+        }
+        add("n_wa_pattern", count("n_wa_pattern", pattern)?);
+        add("window_size", count("window_size", windows.size)?);
     }
+    if tower.position_side.is_some() {
+        let flags = (0..tower.depth).map(|block| tower.deepstack.contains(&block)).collect();
+        add("is_deepstack_layers", Entry::Flags(flags));
+    }
+    // Learned positions are as many as patches of such a picture.
+    let image_size = tower.position_side.map_or(NOMINAL_IMAGE_SIZE, |side| side * tower.patch_size);
     for (key, n) in [
-        ("projection_dim", vision.out_hidden_size),
-        ("image_size", NOMINAL_IMAGE_SIZE as usize),
-        ("patch_size", vision.patch_size),
-        ("embedding_length", vision.hidden_size),
-        ("feed_forward_length", vision.intermediate_size),
-        ("block_count", vision.depth),
-        ("attention.head_count", vision.num_heads),
-        ("n_wa_pattern", pattern),
-        ("window_size", vision.window_size),
-        ("spatial_merge_size", vision.spatial_merge_size),
+        ("projection_dim", tower.out_hidden_size),
+        ("image_size", image_size),
+        ("patch_size", tower.patch_size),
+        ("embedding_length", tower.hidden_size),
+        ("feed_forward_length", tower.intermediate_size),
+        ("block_count", tower.depth),
+        ("attention.head_count", tower.num_heads),
+        ("spatial_merge_size", tower.spatial_merge_size),
     ] {
         add(key, count(key, n)?);
     }
     let sides = (pictures.patch_size, pictures.temporal_patch_size, pictures.merge_size);
-    if sides != (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size) {
+    if sides != (tower.patch_size, tower.temporal_patch_size, tower.spatial_merge_size) {
         return Err(Error::UnsupportedModel {
             found: format!("patches, frames and merged patches of pictures {sides:?}"),
             expected: "those of the vision tower, which GGUF has alone".to_owned(),
@@ -463,7 +479,7 @@ fn vision_entries(vision: &VisionConfig, pictures: &PreprocessorConfig) -> Resul
     add("image_max_pixels", count("max_pixels", pictures.max_pixels)?);
     add("image_mean", Entry::Numbers(pictures.image_mean.to_vec()));
     add("image_std", Entry::Numbers(pictures.image_std.to_vec()));
-    add("attention.layer_norm_epsilon", Entry::Number(VISION_NORM_EPS));
+    add("attention.layer_norm_epsilon", Entry::Number(crate::model::vision::EPS));
     Ok(entries)
 }
 

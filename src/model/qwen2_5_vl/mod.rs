@@ -1,109 +1,77 @@
-//! Qwen2.5-VL (arXiv 2502.13923): configuration, tensor names, vision tower.
+//! Qwen2.5-VL (arXiv 2502.13923): a vision tower like Qwen2's decoder (RMSNorm, SwiGLU), most of it in windows, and videos in
+//! absolute time.
+//!
+//! transformers: `configuration_qwen2_5_vl.py`, `Qwen2_5_VisionTransformerPretrainedModel` in `modeling_qwen2_5_vl.py`.
 
-pub mod config;
-pub mod names;
-pub mod vision;
+use serde_json::{Value, json};
 
-use std::rc::Rc;
+use crate::error::Result;
+use crate::model::config::{
+    Family, GgufFamily, MAX_HIDDEN, MAX_INTERMEDIATE, Mlp, Section, TextFamily, Tower, VisionConfig, VisionFamily, Windows, bad,
+};
+use crate::model::gguf::Mmproj;
+use crate::model::names::TowerNames;
+use crate::model::positions::VideoTime;
+use crate::model::qwen2_vl;
 
-use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Tensor};
-use crate::model::decoder::{Decoder, DecoderConfig};
-use crate::model::positions::Grid;
-use crate::model::registry::{Pending, Tables};
-use crate::model::{MediaTokens, Model, VisionTower};
-use crate::ops::rope::Heads;
-use crate::weights::index::Checkpoint;
-use crate::weights::quantize::Formats;
-use crate::weights::source::Source;
+const MAX_WINDOW: usize = 1 << 16;
 
-impl VisionTower for vision::Vision {
-    fn encode(&self, gpu: &Gpu, pixel_values: &[f32], grid: Grid) -> Result<Tensor> {
-        vision::Vision::encode(self, gpu, pixel_values, grid)
-    }
-
-    fn prepare(&self, gpu: &Gpu) -> Result<Tensor> {
-        vision::Vision::prepare(self, gpu)
-    }
-}
-
-/// Reads the configuration and the tensor tables.
-///
-/// # Errors
-/// Any error of the source or of the checkpoint's files.
-pub async fn tables(source: &dyn Source, config: &[u8]) -> Result<(config::Config, Tables)> {
-    let quantization = config::quantization(config)?;
-    let config = config::Config::parse(config)?;
-    check_sizes(&config.text)?;
-    let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
-    checkpoint.quantization = quantization;
-    let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
-    let frames = matrices.iter().filter(|m| m.name.starts_with("vision.patch_embed")).count();
-    let tables = Tables {
-        family: config::MODEL_TYPE,
-        checkpoint,
-        matrices,
-        vectors,
-        decoder: decoder_config(&config.text),
-        max_positions: config.text.max_position_embeddings,
-        vision: Some(Rc::new(vision::Sizes { config: config.vision.clone(), frames })),
-    };
-    Ok((config, tables))
-}
-
-/// The kernels read four values at a time.
-///
-/// # Errors
-/// [`Error::UnsupportedModel`] for a width that is no multiple of that.
-pub fn check_sizes(text: &config::TextConfig) -> Result<()> {
-    for (what, size) in [("hidden_size", text.hidden_size), ("head_dim", text.head_dim)] {
-        if !size.is_multiple_of(4) || (what == "head_dim" && size > 256) {
-            return Err(Error::UnsupportedModel {
-                found: format!("{what} {size}"),
-                expected: format!("a {what} that is a multiple of 4 (a head_dim of at most 256)"),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// What the shared decoder needs of this family's configuration.
-pub fn decoder_config(text: &config::TextConfig) -> DecoderConfig {
-    DecoderConfig {
-        layers: text.num_hidden_layers,
-        hidden: text.hidden_size,
-        heads: Heads { q: text.num_attention_heads, kv: text.num_key_value_heads, dim: text.head_dim },
-        eps: text.rms_norm_eps as f32,
-        vocab: text.vocab_size,
-        gate_up: 2 * text.intermediate_size.next_multiple_of(4),
-    }
-}
-
-/// The model of a checkpoint whose `config.json` is `config`, before its weights are there.
-///
-/// # Errors
-/// Any error of the source, of the checkpoint's files, or of the device.
-pub async fn build(gpu: &Gpu, source: &dyn Source, config: &[u8], formats: &Formats) -> Result<(Model, Pending)> {
-    let (config, tables) = tables(source, config).await?;
-    let mut pending = tables.allocate(gpu, formats).await?;
-    let Pending { tables, plan, loaded } = &mut pending;
-    let text = &config.text;
-    let weight_bytes = plan.device_bytes().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
-    let model = Model {
-        family: config::MODEL_TYPE,
-        decoder: Decoder::new(tables.decoder.clone(), config.tie_word_embeddings, loaded)?,
-        vision: Some(Box::new(vision::Vision::new(config.vision.clone(), loaded)?)),
-        rope: text.rope(),
-        media: MediaTokens {
-            image: config.image_token_id,
-            video: config.video_token_id,
-            merge: config.vision.spatial_merge_size as u32,
-            tokens_per_second: config.vision.tokens_per_second as f32,
+/// This family.
+pub static FAMILY: Family = Family {
+    model_type: "qwen2_5_vl",
+    text: TextFamily { ..qwen2_vl::TEXT },
+    vision: Some(VisionFamily {
+        read: vision,
+        names: TowerNames {
+            mlp_in: &["mlp.gate_proj", "mlp.up_proj"],
+            mlp_out: "mlp.down_proj",
+            merger: ["ln_q", "mlp.0", "mlp.2"],
         },
-        max_positions: text.max_position_embeddings,
-        eos_token_ids: text.eos_token_ids.clone(),
-        parameters: plan.parameters(),
-        weight_bytes,
+    }),
+    gguf: GgufFamily { projector: Some("qwen2.5vl_merger"), vision_config: from_mmproj, ..qwen2_vl::FAMILY.gguf },
+};
+
+fn vision(c: &Section<'_>) -> Result<VisionConfig> {
+    c.activation("silu")?;
+    let tower = Tower {
+        depth: 32,
+        num_heads: 16,
+        patch_size: 14,
+        hidden_size: c.count("hidden_size", 3584, MAX_HIDDEN)?,
+        intermediate_size: c.count("intermediate_size", 3420, MAX_INTERMEDIATE)?,
+        out_hidden_size: c.count("out_hidden_size", 3584, MAX_HIDDEN)?,
     };
-    Ok((model, pending))
+    let common = VisionConfig::read(c, &tower)?;
+    let size = c.count("window_size", 112, MAX_WINDOW)?;
+    let token = common.patch_size * common.spatial_merge_size;
+    if size < token {
+        return Err(bad(c.at("window_size"), format!("at least patch_size × spatial_merge_size = {token}"), size));
+    }
+    // transformers asks "is this block in the list", so numbers beyond the last block mean nothing.
+    let mut full = c.blocks("fullatt_block_indexes", &[7, 15, 23, 31])?;
+    full.retain(|&i| i < common.depth);
+    full.sort_unstable();
+    full.dedup();
+    Ok(VisionConfig {
+        layer_norm: false,
+        mlp: Mlp::SwiGlu,
+        windows: Some(Windows { size, full }),
+        time: VideoTime::Seconds(c.natural("tokens_per_second", 4, 10_000)?),
+        ..common
+    })
+}
+
+fn from_mmproj(file: &Mmproj<'_>) -> Result<Value> {
+    let (depth, pattern) = (file.count("block_count")?, file.count("n_wa_pattern")?);
+    // Every block of the pattern but its last one attends in windows; 0 means that none does.
+    let full: Vec<u64> = (0..depth.min(1 << 16)).filter(|n| pattern == 0 || (n + 1) % pattern == 0).collect();
+    let mut config = file.common()?;
+    config["hidden_size"] = json!(file.count("embedding_length")?);
+    config["intermediate_size"] = json!(file.count("feed_forward_length")?);
+    config["out_hidden_size"] = json!(file.count("projection_dim")?);
+    config["window_size"] = json!(file.optional("window_size", 112)?);
+    config["fullatt_block_indexes"] = json!(full);
+    // Not in the file; the same in every released checkpoint.
+    config["tokens_per_second"] = json!(2);
+    Ok(config)
 }

@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from .common import IMAGES, write_json
 
 
+FACTOR32 = "merged grid of 32 pixels: "
+
+
 def canvas(width, height, hue=0):
     """Smooth two-dimensional colour ramps plus a slow ripple; `hue` rotates the channels."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -119,6 +122,13 @@ def make():
     save("tall_30x700.png", scene(30, 700, 1), "aspect ratio 23", **png)
     save("noise_53x41.png", Image.fromarray(np.random.default_rng(7).integers(0, 256, (41, 53, 3), np.uint8)),
          "noise with full-range steps: clamping and ringing", **png)
+    # Multiples of 32 for Qwen3-VL, whose merged token is 32 pixels wide: the same merged grids as above.
+    save("scene_160x96.png", scene(160, 96), FACTOR32 + "3x5", **png)
+    save("scene_96x160.png", scene(96, 160, 1, "Up"), FACTOR32 + "5x3", **png)
+    save("page_288x160.png", page(288, 160), FACTOR32 + "5x9", **png)
+    save("page_352x224.png", page(352, 224, 2), FACTOR32 + "7x11", **png)
+    save("scene_192x128.png", scene(192, 128, 2, "Box"), FACTOR32 + "4x6", **png)
+    save("scene_64x64.png", scene(64, 64, 1, "i"), FACTOR32 + "2x2", **png)
     write_json(IMAGES / "images.json", out)
     return out
 

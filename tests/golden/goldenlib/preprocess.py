@@ -45,6 +45,11 @@ EXTRA = [
 ]
 
 
+# Qwen3-VL: patches of 16 pixels, merged tokens of 32, values in -1..1.
+QWEN3 = {"patch_size": 16, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+LIMITS3 = {"shortest_edge": 4096, "longest_edge": 16777216}
+
+
 class HorizontalFirst(Qwen2VLImageProcessorPil):
     """transformers' PIL backend with the order of passes pinned: what it computes with any Pillow before 13."""
 
@@ -95,7 +100,7 @@ def make_images(sizes):
     default, pil = Qwen2VLImageProcessor(size=LIMITS), HorizontalFirst(size=LIMITS)
     png = {"format": "PNG", "optimize": True}
     rows, counts = [], {}
-    for name, options in [(n, {}) for n in sizes] + EXTRA:
+    for name, options in [(n, {}) for n, facts in sizes.items() if not facts["note"].startswith(images.FACTOR32)] + EXTRA:
         image = images.load(IMAGES / name)
         rgb = np.moveaxis(np.asarray(pil.process_image(image, do_convert_rgb=True)), 0, -1)
         assert torch.equal(default.process_image(image, do_convert_rgb=True), torch.from_numpy(rgb).permute(2, 0, 1))
@@ -143,6 +148,18 @@ def make_pixel_values():
     difference = float((out.pop("pil") - out["pixel_values"]).abs().max())
     write_tensors(PREPROCESS / "pixel_values.safetensors", out)
     return difference
+
+
+def make_pixel_values3():
+    """The same for Qwen3-VL: patches of 16, rows of 1536."""
+    image = images.scene(96, 64, 1, "84")
+    got = Qwen2VLImageProcessor(size=LIMITS3, **QWEN3)(images=[image], return_tensors="pt")
+    exact = HorizontalFirst(size=LIMITS3, **QWEN3)(images=[image], return_tensors="pt")
+    assert (got["pixel_values"] - exact["pixel_values"]).abs().max() < 2e-6
+    assert got["pixel_values"].shape == (24, 1536)
+    write_tensors(PREPROCESS / "pixel_values_qwen3.safetensors", {
+        "rgb": torch.from_numpy(np.asarray(image).copy()), "pixel_values": got["pixel_values"].float(),
+        "image_grid_thw": i32(got["image_grid_thw"])})
 
 
 def make_smart_resize():
@@ -232,6 +249,7 @@ def loader_facts():
 
 def make(sizes):
     rows = make_images(sizes)
+    make_pixel_values3()
     return {"cases": len(rows), "pixel_values_backend_difference": make_pixel_values(),
             "smart_resize": make_smart_resize(), "resize": make_resize(), "loaders": loader_facts(),
             "torchvision_max_difference": max(r["torchvision_max_difference"] for r in rows),

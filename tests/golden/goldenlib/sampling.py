@@ -5,6 +5,7 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, LogitsProcessorList, Qwen2_5_VLForConditionalGeneration
 
 from . import models
+from .families import FAMILIES
 from .common import MODELS, ROOT, write_json
 
 SETS = [
@@ -35,7 +36,7 @@ def make():
         stored = load_file(folder / f"{case}.safetensors")
         # Ids the tokenizer does not have are left out: they are masked before anything else.
         rows.append({"from": f"models/base/{case}.safetensors, last row", "prompt_ids": stored["input_ids"].tolist(),
-                     "logits": exact(stored["logits_last"][-1, :models.USED])})
+                     "logits": exact(stored["logits_last"][-1, :FAMILIES["qwen2_5_vl"].used])})
     # Equal logits: top_k keeps every id that ties with the k-th best.
     ties = [0.5, 2.0, -1.0, 2.0, 0.5, 1.0, 1.0, 0.5, -3.0, 1.0, 0.0, 0.5]
     rows.append({"from": "made up, with ties", "prompt_ids": [3, 8, 3, 10, 5], "logits": ties})
@@ -62,7 +63,7 @@ def make():
         for penalty in (1.05, 1.3):
             inputs = models.build_inputs(processor, folder, models.CASES[case]["messages"])
             out = model.generate(
-                **inputs, max_new_tokens=48, logits_processor=LogitsProcessorList([models.MaskPadding()]),
+                **inputs, max_new_tokens=48, logits_processor=LogitsProcessorList([models.MaskPadding(FAMILIES["qwen2_5_vl"].used)]),
                 generation_config=GenerationConfig(do_sample=False, repetition_penalty=penalty, eos_token_id=None, pad_token_id=0),
                 return_dict_in_generate=True, output_scores=True)
             top = torch.stack(out.scores)[:, 0].topk(2).values

@@ -1,6 +1,6 @@
-//! The checkpoint's tensor names and what the model makes of them: the only place that knows either.
+//! The checkpoints' tensor names and what the graphs make of them: with the families' own few, the only place that knows either.
 
-use super::config::{Config, TextConfig};
+use super::config::{Config, Mlp, TextConfig, TextFamily, VisionConfig};
 use crate::weights::plan::{MatrixSpec, Piece, VectorSpec};
 
 /// A tensor's canonical name: the one that transformers ≥ 4.52 saves. Idempotent.
@@ -20,23 +20,38 @@ pub fn canonical(name: &str) -> String {
     }
 }
 
+/// What a family calls the tensors of its vision tower, where families differ.
+#[derive(Debug)]
+pub struct TowerNames {
+    /// Layers of a block's MLP before its activation, stacked: for SwiGLU gate and up.
+    pub mlp_in: &'static [&'static str],
+    /// The layer after it.
+    pub mlp_out: &'static str,
+    /// Norm and layers of the merger (and of each further one).
+    pub merger: [&'static str; 3],
+}
+
 /// Everything that the model wants on the device, by canonical tensor names. Shapes are `[out, in]`.
 ///
 /// | matrix | shape | its vectors |
 /// |---|---|---|
-/// | `vision.patch_embed` | `[hidden, patch_len]` | |
-/// | `vision.blocks.N.qkv` | `[3·hidden, hidden]` | `.qkv.bias`, `vision.blocks.N.norm1` |
+/// | `vision.patch_embed` | `[hidden, patch_len]` | `.bias`³; `vision.positions`³ `[side², hidden]` |
+/// | `vision.blocks.N.qkv` | `[3·hidden, hidden]` | `.qkv.bias`, `vision.blocks.N.norm1`, `.norm1.bias`² |
 /// | `vision.blocks.N.proj` | `[hidden, hidden]` | `.proj.bias` |
-/// | `vision.blocks.N.gate_up` | `[2·inter₄, hidden]` | `.gate_up.bias`, `vision.blocks.N.norm2` |
+/// | `vision.blocks.N.gate_up` | `[2·inter₄, hidden]` | `.gate_up.bias`, `vision.blocks.N.norm2`, `.norm2.bias`² |
+/// | or `vision.blocks.N.up`² | `[inter, hidden]` | `.up.bias` |
 /// | `vision.blocks.N.down` | `[hidden, inter]` | `.down.bias` |
-/// | `vision.merger.fc1` | `[unit, unit]`, unit = hidden·merge² | `.fc1.bias`, `vision.merger.norm` |
+/// | `vision.merger.fc1` | `[unit, unit]`, unit = hidden·merge² | `.fc1.bias`, `vision.merger.norm`, `.norm.bias`² |
 /// | `vision.merger.fc2` | `[out, unit]` | `.fc2.bias` |
+/// | `vision.deepstack.N.fc1`, `.fc2`³ | as the merger's | as the merger's; the norm is `unit` wide |
 /// | `text.embed` | `[vocab, hidden]` | |
-/// | `text.layers.N.qkv` | `[(heads + 2·kv)·head_dim, hidden]` | `.qkv.bias`, `text.layers.N.input_norm` |
+/// | `text.layers.N.qkv` | `[(heads + 2·kv)·head_dim, hidden]` | `.qkv.bias`¹, `.q_norm`³, `.k_norm`³, `text.layers.N.input_norm` |
 /// | `text.layers.N.o` | `[hidden, heads·head_dim]` | |
 /// | `text.layers.N.gate_up` | `[2·inter₄, hidden]` | `text.layers.N.post_norm` |
 /// | `text.layers.N.down` | `[hidden, inter]` | |
 /// | `lm_head`, unless tied | `[vocab, hidden]` | `text.norm` |
+///
+/// ¹ up to Qwen2.5, ² Qwen2-VL and Qwen3-VL, ³ Qwen3-VL.
 ///
 /// `gate_up` is all gate rows, then all up rows, each filled with zero rows up to a multiple of 4 (`inter₄`); a zero
 /// gate gives silu(0)·0 = 0, and the padding of `down`'s rows is zero too. When the embeddings are tied there is no
@@ -47,51 +62,10 @@ pub fn canonical(name: &str) -> String {
 /// behind its name. Then `vision.patch_embed.1` is a matrix of its own and both are `[hidden, patch_len / 2]`.
 pub fn specs(config: &Config, has: &dyn Fn(&str) -> bool) -> (Vec<MatrixSpec>, Vec<VectorSpec>) {
     let mut all = Specs::default();
-    let v = &config.vision;
-    let (hidden, inter) = (v.hidden_size, v.intermediate_size);
-    let patch = "model.visual.patch_embed.proj.weight";
-    if has(&format!("{patch}.1")) {
-        let frame = [hidden, v.in_channels, v.patch_size, v.patch_size];
-        let len = v.patch_len() / v.temporal_patch_size;
-        all.matrix("vision.patch_embed", vec![Piece::matrix(patch, hidden, len).shaped(&frame)]);
-        for n in 1..v.temporal_patch_size {
-            let piece = Piece::matrix(format!("{patch}.{n}"), hidden, len).shaped(&frame);
-            all.matrix(format!("vision.patch_embed.{n}"), vec![piece]);
-        }
-    } else {
-        let frames = [hidden, v.in_channels, v.temporal_patch_size, v.patch_size, v.patch_size];
-        all.matrix("vision.patch_embed", vec![Piece::matrix(patch, hidden, v.patch_len()).shaped(&frames)]);
+    if let (Some((vision, _)), Some(family)) = (&config.vision, &config.family.vision) {
+        all.tower(vision, &family.names, has);
     }
-    for n in 0..v.depth {
-        let (name, from) = (format!("vision.blocks.{n}"), format!("model.visual.blocks.{n}"));
-        let linear = |part: &str| vec![format!("{from}.{part}")];
-        all.vector(format!("{name}.norm1"), &[(format!("{from}.norm1.weight"), hidden)], 1);
-        if has(&format!("{from}.attn.qkv.weight")) {
-            all.linear(format!("{name}.qkv"), &linear("attn.qkv"), &[3 * hidden], hidden, 1, true);
-        } else {
-            let parts = ["q", "k", "v"].map(|part| format!("{from}.attn.{part}"));
-            all.linear(format!("{name}.qkv"), &parts, &[hidden; 3], hidden, 1, true);
-        }
-        all.linear(format!("{name}.proj"), &linear("attn.proj"), &[hidden], hidden, 1, true);
-        all.vector(format!("{name}.norm2"), &[(format!("{from}.norm2.weight"), hidden)], 1);
-        let gate_up = [format!("{from}.mlp.gate_proj"), format!("{from}.mlp.up_proj")];
-        all.linear(format!("{name}.gate_up"), &gate_up, &[inter; 2], hidden, 4, true);
-        all.linear(format!("{name}.down"), &linear("mlp.down_proj"), &[hidden], inter, 1, true);
-    }
-    let unit = hidden * v.merge_unit();
-    let merger = |part: &str| vec![format!("model.visual.merger.{part}")];
-    all.vector("vision.merger.norm", &[("model.visual.merger.ln_q.weight".to_owned(), hidden)], 1);
-    all.linear("vision.merger.fc1", &merger("mlp.0"), &[unit], unit, 1, true);
-    all.linear("vision.merger.fc2", &merger("mlp.2"), &[v.out_hidden_size], unit, 1, true);
-
-    all.text(&config.text, config.tie_word_embeddings);
-    (all.matrices, all.vectors)
-}
-
-/// The decoder's part of [`specs`].
-pub fn text_specs(text: &TextConfig, tied: bool) -> (Vec<MatrixSpec>, Vec<VectorSpec>) {
-    let mut all = Specs::default();
-    all.text(text, tied);
+    all.text(&config.text, &config.family.text, config.tie_word_embeddings);
     (all.matrices, all.vectors)
 }
 
@@ -102,7 +76,73 @@ struct Specs {
 }
 
 impl Specs {
-    fn text(&mut self, t: &TextConfig, tied: bool) {
+    fn tower(&mut self, v: &VisionConfig, names: &TowerNames, has: &dyn Fn(&str) -> bool) {
+        let (hidden, inter) = (v.hidden_size, v.intermediate_size);
+        let patch = "model.visual.patch_embed.proj.weight";
+        if has(&format!("{patch}.1")) {
+            let frame = [hidden, v.in_channels, v.patch_size, v.patch_size];
+            let len = v.patch_len() / v.temporal_patch_size;
+            self.matrix("vision.patch_embed", vec![Piece::matrix(patch, hidden, len).shaped(&frame)]);
+            for n in 1..v.temporal_patch_size {
+                let piece = Piece::matrix(format!("{patch}.{n}"), hidden, len).shaped(&frame);
+                self.matrix(format!("vision.patch_embed.{n}"), vec![piece]);
+            }
+        } else {
+            let frames = [hidden, v.in_channels, v.temporal_patch_size, v.patch_size, v.patch_size];
+            self.matrix("vision.patch_embed", vec![Piece::matrix(patch, hidden, v.patch_len()).shaped(&frames)]);
+        }
+        if v.patch_bias {
+            let bias = "model.visual.patch_embed.proj.bias".to_owned();
+            self.vector("vision.patch_embed.bias", &[(bias, hidden)], 1);
+        }
+        if let Some(side) = v.position_side {
+            let table = Piece::vector("model.visual.pos_embed.weight", side * side * hidden);
+            self.vectors.push(VectorSpec::new("vision.positions", vec![table.shaped(&[side * side, hidden])]));
+        }
+        for n in 0..v.depth {
+            let (name, from) = (format!("vision.blocks.{n}"), format!("model.visual.blocks.{n}"));
+            let linear = |part: &str| vec![format!("{from}.{part}")];
+            self.norm(format!("{name}.norm1"), &format!("{from}.norm1"), hidden, v.layer_norm);
+            if has(&format!("{from}.attn.qkv.weight")) {
+                self.linear(format!("{name}.qkv"), &linear("attn.qkv"), &[3 * hidden], hidden, 1, true);
+            } else {
+                let parts = ["q", "k", "v"].map(|part| format!("{from}.attn.{part}"));
+                self.linear(format!("{name}.qkv"), &parts, &[hidden; 3], hidden, 1, true);
+            }
+            self.linear(format!("{name}.proj"), &linear("attn.proj"), &[hidden], hidden, 1, true);
+            self.norm(format!("{name}.norm2"), &format!("{from}.norm2"), hidden, v.layer_norm);
+            let first: Vec<String> = names.mlp_in.iter().map(|part| format!("{from}.{part}")).collect();
+            match v.mlp {
+                Mlp::SwiGlu => self.linear(format!("{name}.gate_up"), &first, &[inter; 2], hidden, 4, true),
+                Mlp::Plain(_) => self.linear(format!("{name}.up"), &first, &[inter], hidden, 1, true),
+            }
+            self.linear(format!("{name}.down"), &linear(names.mlp_out), &[hidden], inter, 1, true);
+        }
+        let unit = hidden * v.merge_unit();
+        self.merger("vision.merger", "model.visual.merger", v, names, hidden);
+        for n in 0..v.deepstack.len() {
+            let from = format!("model.visual.deepstack_merger_list.{n}");
+            self.merger(&format!("vision.deepstack.{n}"), &from, v, names, unit);
+        }
+    }
+
+    fn merger(&mut self, name: &str, from: &str, v: &VisionConfig, names: &TowerNames, norm: usize) {
+        let unit = v.hidden_size * v.merge_unit();
+        let [norm_name, fc1, fc2] = names.merger.map(|part| format!("{from}.{part}"));
+        self.norm(format!("{name}.norm"), &norm_name, norm, v.layer_norm);
+        self.linear(format!("{name}.fc1"), &[fc1], &[unit], unit, 1, true);
+        self.linear(format!("{name}.fc2"), &[fc2], &[v.out_hidden_size], unit, 1, true);
+    }
+
+    /// A norm's gain, and its bias if it has one.
+    fn norm(&mut self, name: String, from: &str, len: usize, bias: bool) {
+        if bias {
+            self.vector(format!("{name}.bias"), &[(format!("{from}.bias"), len)], 1);
+        }
+        self.vector(name, &[(format!("{from}.weight"), len)], 1);
+    }
+
+    fn text(&mut self, t: &TextConfig, family: &TextFamily, tied: bool) {
         let (hidden, inter) = (t.hidden_size, t.intermediate_size);
         let (q, kv) = (t.num_attention_heads * t.head_dim, t.num_key_value_heads * t.head_dim);
         let embed = "model.language_model.embed_tokens.weight";
@@ -112,7 +152,11 @@ impl Specs {
             let attn = |part: &str| format!("{from}.self_attn.{part}_proj");
             let mlp = |part: &str| format!("{from}.mlp.{part}_proj");
             self.vector(format!("{name}.input_norm"), &[(format!("{from}.input_layernorm.weight"), hidden)], 1);
-            self.linear(format!("{name}.qkv"), &[attn("q"), attn("k"), attn("v")], &[q, kv, kv], hidden, 1, true);
+            self.linear(format!("{name}.qkv"), &[attn("q"), attn("k"), attn("v")], &[q, kv, kv], hidden, 1, family.qkv_bias);
+            for norm in ["q_norm", "k_norm"].into_iter().filter(|_| family.qk_norm) {
+                let from = format!("{from}.self_attn.{norm}.weight");
+                self.vector(format!("{name}.{norm}"), &[(from, t.head_dim)], 1);
+            }
             self.linear(format!("{name}.o"), &[attn("o")], &[hidden], q, 1, false);
             self.vector(format!("{name}.post_norm"), &[(format!("{from}.post_attention_layernorm.weight"), hidden)], 1);
             self.linear(format!("{name}.gate_up"), &[mlp("gate"), mlp("up")], &[inter; 2], hidden, 4, false);
@@ -160,8 +204,9 @@ impl Specs {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::config::tests::HUB_3B;
     use super::*;
+    use crate::model::config::tests::HUB_3B;
+    use crate::model::{qwen2_5_vl, qwen2_vl, qwen3_vl};
 
     #[test]
     fn names_old_and_new() {
@@ -201,11 +246,11 @@ mod tests {
     // Tensor and parameter counts of the reference sheet, §1 and §11.
     #[test]
     fn counts_of_the_released_models() {
-        let b3 = Config::parse(HUB_3B.as_bytes()).unwrap();
+        let b3 = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
         assert_eq!(tensors(&b3), (824, 3_754_622_976));
         let mut b7 = b3.clone();
         b7.tie_word_embeddings = false;
-        b7.vision.out_hidden_size = 3584;
+        b7.vision.as_mut().unwrap().0.out_hidden_size = 3584;
         b7.text = TextConfig {
             vocab_size: 152_064,
             hidden_size: 3584,
@@ -218,9 +263,33 @@ mod tests {
         assert_eq!(tensors(&b7), (729, 8_292_166_656));
     }
 
+    // Parameter counts of the sheets of Qwen2-VL and Qwen3-VL.
+    #[test]
+    fn counts_of_the_other_families() {
+        let qwen2 = r#"{"model_type": "qwen2_vl", "hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12,
+            "num_hidden_layers": 28, "num_key_value_heads": 2, "tie_word_embeddings": true, "vocab_size": 151936,
+            "vision_config": {"hidden_size": 1536}}"#;
+        let config = Config::parse(&qwen2_vl::FAMILY, qwen2.as_bytes()).unwrap();
+        assert_eq!(tensors(&config).1, 2_208_985_600);
+        let qwen3 = |width: usize, layers: usize, inter: usize, vision: &str| {
+            let json = format!(
+                r#"{{"model_type": "qwen3_vl", "tie_word_embeddings": true, "text_config": {{"hidden_size": {width},
+                "intermediate_size": {inter}, "num_attention_heads": {heads}, "num_hidden_layers": {layers},
+                "num_key_value_heads": 8}}, "vision_config": {{"out_hidden_size": {width}{vision}}}}}"#,
+                heads = if width == 2048 { 16 } else { 32 },
+            );
+            Config::parse(&qwen3_vl::FAMILY, json.as_bytes()).unwrap()
+        };
+        let small = r#", "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]"#;
+        assert_eq!(tensors(&qwen3(2048, 28, 6144, small)).1, 2_127_532_032);
+        assert_eq!(tensors(&qwen3(2560, 36, 9728, small)).1, 4_437_815_808);
+        let b8 = Config { tie_word_embeddings: false, ..qwen3(4096, 36, 12288, "") };
+        assert_eq!(tensors(&b8).1, 8_767_123_696);
+    }
+
     #[test]
     fn parts_give_the_same_matrices() {
-        let config = Config::parse(HUB_3B.as_bytes()).unwrap();
+        let config = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
         let (matrices, vectors) = specs(&config, &|name| name.ends_with(".1"));
         let qkv = matrices.iter().find(|m| m.name == "vision.blocks.3.qkv").unwrap();
         assert_eq!((qkv.rows, qkv.cols, qkv.sources.len()), (3840, 1280, 3));
@@ -233,8 +302,8 @@ mod tests {
 
     #[test]
     fn odd_widths_are_padded() {
-        let mut config = Config::parse(HUB_3B.as_bytes()).unwrap();
-        config.vision.intermediate_size = 37;
+        let mut config = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
+        config.vision.as_mut().unwrap().0.intermediate_size = 37;
         let (matrices, vectors) = specs(&config, &whole);
         let gate_up = matrices.iter().find(|m| m.name == "vision.blocks.0.gate_up").unwrap();
         assert_eq!((gate_up.rows, gate_up.cols), (80, 1280));

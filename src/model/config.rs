@@ -1,54 +1,143 @@
-//! `config.json` of Qwen2.5-VL, in both layouts: the hub's flat one (decoder fields at the top level) and the nested one
+//! `config.json` of every family, in both layouts: the hub's flat one (decoder fields at the top level) and the nested one
 //! that transformers ≥ 4.52 saves (`text_config`, `rope_parameters`).
 //!
-//! Fields that are absent have the *class defaults* of `configuration_qwen2_5_vl.py` in transformers 5.23, which differ
-//! from every released checkpoint (`rms_norm_eps` 1e-5, `tokens_per_second` 4, …), so that a file means here what it
-//! means there. Everything is checked and bounded, so that no product of sizes overflows later.
+//! A [`Family`] says what its classes in transformers 5.23 have for fields that are absent (they differ from every released
+//! checkpoint), so that a file means here what it means there. Everything is checked and bounded, so that no product of sizes
+//! overflows later.
+
+use std::fmt;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::model::positions::{MAX_POSITION, Rope, Yarn};
+use crate::model::gguf::Mmproj;
+use crate::model::names::TowerNames;
+use crate::model::positions::{MAX_POSITION, Rope, VideoTime, Yarn};
+use crate::ops::Activation;
 use crate::weights::packed::Quantization;
 
 /// The file's name.
 pub const FILE: &str = "config.json";
-/// The `model_type` of this family.
-pub const MODEL_TYPE: &str = "qwen2_5_vl";
-/// The epsilon of every RMSNorm in the vision tower; `modeling_qwen2_5_vl.py` has it as a constant.
-pub const VISION_NORM_EPS: f32 = 1e-6;
 
 /// Longest file, in bytes (the hub's are about 1.5 KB).
 const MAX_FILE: usize = 4 << 20;
 
 // Bounds far above any released model. Products of two stay below 2^42, byte counts below 2^46.
-const MAX_HIDDEN: usize = 1 << 16;
-const MAX_INTERMEDIATE: usize = 1 << 20;
+/// Widest residual stream.
+pub const MAX_HIDDEN: usize = 1 << 16;
+/// Widest MLP.
+pub const MAX_INTERMEDIATE: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 10;
 const MAX_HEADS: usize = 1 << 10;
 const MAX_VOCAB: usize = 1 << 24;
 const MAX_PATCH: usize = 1 << 8;
-const MAX_WINDOW: usize = 1 << 16;
+
+/// What is special about a family: all that stands between its `config.json` and the shared graphs.
+pub struct Family {
+    /// Its `model_type`.
+    pub model_type: &'static str,
+    /// Its decoder.
+    pub text: TextFamily,
+    /// Its vision tower; a text model has none.
+    pub vision: Option<VisionFamily>,
+    /// What llama.cpp calls it.
+    pub gguf: GgufFamily,
+}
+
+/// A family in GGUF files.
+pub struct GgufFamily {
+    /// `general.architecture` of its decoder.
+    pub architecture: &'static str,
+    /// The `model_type` of its decoder without the tower.
+    pub text: &'static str,
+    /// `clip.projector_type` of its tower.
+    pub projector: Option<&'static str>,
+    /// Whether its tower's q, k and v are one tensor; as three they are read too.
+    pub fused_qkv: bool,
+    /// `vision_config` from the tower's file.
+    pub vision_config: fn(&Mmproj<'_>) -> Result<Value>,
+    /// Fewest and most pixels of a picture, where they are not in the file and differ from the default.
+    pub pixels: Option<[u64; 2]>,
+}
+
+/// A family's decoder: flags of its graph, then its class defaults.
+pub struct TextFamily {
+    /// Whether q, k and v have biases.
+    pub qkv_bias: bool,
+    /// Whether q and k are normalised head by head before they are rotated.
+    pub qk_norm: bool,
+    /// Whether frequencies take turns among time, height and width, instead of one section after the other.
+    pub interleaved: bool,
+    /// Default `mrope_section`; `None` for a decoder whose positions have one axis.
+    pub mrope_section: Option<[usize; 3]>,
+    /// Whether `head_dim` is a field of its own, with this default; else it is `hidden_size` / `num_attention_heads`.
+    pub head_dim: Option<usize>,
+    /// Default `vocab_size`.
+    pub vocab_size: usize,
+    /// Default `hidden_size`.
+    pub hidden_size: usize,
+    /// Default `intermediate_size`.
+    pub intermediate_size: usize,
+    /// Default `num_hidden_layers`.
+    pub num_hidden_layers: usize,
+    /// Default `num_attention_heads`.
+    pub num_attention_heads: usize,
+    /// Default `num_key_value_heads`.
+    pub num_key_value_heads: usize,
+    /// Default `rms_norm_eps`.
+    pub rms_norm_eps: f64,
+    /// Default `rope_theta`.
+    pub rope_theta: f64,
+    /// Default `max_position_embeddings`.
+    pub max_position_embeddings: usize,
+    /// Default `max_window_layers`.
+    pub max_window_layers: usize,
+}
+
+/// A family's vision tower.
+pub struct VisionFamily {
+    /// Reads `vision_config`.
+    pub read: fn(&Section<'_>) -> Result<VisionConfig>,
+    /// What the checkpoint calls its tensors.
+    pub names: TowerNames,
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.model_type)
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_type == other.model_type
+    }
+}
 
 /// The whole model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `qwen2_5_vl`.
-    pub model_type: String,
+    /// Which family it is of.
+    pub family: &'static Family,
     /// The decoder.
     pub text: TextConfig,
-    /// The vision tower.
-    pub vision: VisionConfig,
+    /// The vision tower and the ids that stand for what it sees, unless it is a text model.
+    pub vision: Option<(VisionConfig, VisionIds)>,
     /// Whether the embedding also serves as `lm_head`.
     pub tie_word_embeddings: bool,
-    /// The id that stands for one merged token of an image.
-    pub image_token_id: u32,
-    /// The id that stands for one merged token of a video.
-    pub video_token_id: u32,
-    /// The id before an image's or video's tokens.
-    pub vision_start_token_id: u32,
-    /// The id after them.
-    pub vision_end_token_id: u32,
+}
+
+/// Ids around and in the place of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VisionIds {
+    /// Stands for one merged token of an image: `image_token_id`.
+    pub image: u32,
+    /// Stands for one merged token of a video: `video_token_id`.
+    pub video: u32,
+    /// Before an image's or video's tokens: `vision_start_token_id`.
+    pub start: u32,
+    /// After them: `vision_end_token_id`.
+    pub end: u32,
 }
 
 /// The decoder's sizes.
@@ -66,7 +155,7 @@ pub struct TextConfig {
     pub num_attention_heads: usize,
     /// Key and value heads; divides the query heads.
     pub num_key_value_heads: usize,
-    /// `hidden_size` / `num_attention_heads`, even.
+    /// Elements of a head, even.
     pub head_dim: usize,
     /// Epsilon of the RMSNorms.
     pub rms_norm_eps: f64,
@@ -74,6 +163,8 @@ pub struct TextConfig {
     pub rope_theta: f64,
     /// How many frequencies follow time, height, width; sums to `head_dim` / 2.
     pub mrope_section: [usize; 3],
+    /// Whether they take turns ([`TextFamily::interleaved`]).
+    pub interleaved: bool,
     /// Context extension, if the file asks for it.
     pub yarn: Option<Yarn>,
     /// Longest sequence that the model was made for, in tokens.
@@ -85,11 +176,17 @@ pub struct TextConfig {
 impl TextConfig {
     /// The rotary embedding of this decoder.
     pub fn rope(&self) -> Rope {
-        Rope { head_dim: self.head_dim, theta: self.rope_theta, mrope_section: self.mrope_section, yarn: self.yarn }
+        Rope {
+            head_dim: self.head_dim,
+            theta: self.rope_theta,
+            mrope_section: self.mrope_section,
+            interleaved: self.interleaved,
+            yarn: self.yarn,
+        }
     }
 }
 
-/// The vision tower's sizes.
+/// The vision tower's sizes and flags.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionConfig {
     /// Blocks.
@@ -110,22 +207,46 @@ pub struct VisionConfig {
     pub spatial_merge_size: usize,
     /// Colour channels.
     pub in_channels: usize,
-    /// Side of an attention window in pixels.
-    pub window_size: usize,
-    /// Blocks that attend to their whole frame; sorted, each below `depth`.
-    pub fullatt_block_indexes: Vec<usize>,
     /// Width after the merger: the decoder's `hidden_size`.
     pub out_hidden_size: usize,
-    /// Time positions per second of video.
-    pub tokens_per_second: usize,
     /// Base of the rotary embedding.
     pub rope_theta: f64,
-    /// The MLP's activation: `silu`.
-    pub hidden_act: String,
+    /// LayerNorm with a bias, instead of RMSNorm.
+    pub layer_norm: bool,
+    /// What is between the two layers of the MLP.
+    pub mlp: Mlp,
+    /// Attention windows; without them every block attends to its whole frame.
+    pub windows: Option<Windows>,
+    /// Whether the patch embedding has a bias.
+    pub patch_bias: bool,
+    /// Side of the table of learned positions, which is stretched over each picture.
+    pub position_side: Option<usize>,
+    /// Blocks behind which a merger of its own (in this order) makes what is added to the decoder's first layers.
+    pub deepstack: Vec<usize>,
+    /// Where a video's frames stand in time.
+    pub time: VideoTime,
+}
+
+/// The middle of a tower's MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mlp {
+    /// `silu(gate) * up`, with two first layers.
+    SwiGlu,
+    /// An activation, with one first layer.
+    Plain(Activation),
+}
+
+/// Which blocks of a tower attend in windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Windows {
+    /// Side of a window in pixels.
+    pub size: usize,
+    /// Blocks that attend to their whole frame all the same; sorted, each below `depth`.
+    pub full: Vec<usize>,
 }
 
 impl VisionConfig {
-    /// Values of one patch, in the order channel, frame, row, column: 1176 for the released models.
+    /// Values of one patch, in the order channel, frame, row, column: 1176 for the released Qwen2.5-VL.
     pub fn patch_len(&self) -> usize {
         self.in_channels * self.temporal_patch_size * self.patch_size * self.patch_size
     }
@@ -134,15 +255,23 @@ impl VisionConfig {
     pub fn merge_unit(&self) -> usize {
         self.spatial_merge_size * self.spatial_merge_size
     }
+
+    /// Rows of the first layer of the MLP: for SwiGLU gate and up, each filled up to a multiple of 4.
+    pub fn mlp_rows(&self) -> usize {
+        match self.mlp {
+            Mlp::SwiGlu => 2 * self.intermediate_size.next_multiple_of(4),
+            Mlp::Plain(_) => self.intermediate_size,
+        }
+    }
 }
 
 impl Config {
-    /// Reads and checks the file's bytes.
+    /// Reads and checks the bytes of a file of `family`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`,
-    /// sliding-window attention, an activation other than SiLU, or a rotary scaling other than YaRN.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`, sliding-window
+    /// attention, an activation other than the family's, or a rotary scaling other than YaRN.
+    pub fn parse(family: &'static Family, bytes: &[u8]) -> Result<Self> {
         if bytes.len() > MAX_FILE {
             let found = format!("{} bytes", bytes.len());
             return Err(Error::malformed(FILE, format!("at most {MAX_FILE} bytes"), found));
@@ -151,50 +280,69 @@ impl Config {
             serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))?;
         let root = Section::new("", &json)?;
         let model_type = root.text("model_type", "nothing")?;
-        if model_type != MODEL_TYPE {
-            return Err(unsupported(format!("model_type {model_type}"), MODEL_TYPE));
+        if model_type != family.model_type {
+            return Err(unsupported(format!("model_type {model_type}"), family.model_type));
         }
         // As in transformers: with a text_config, decoder fields at the top level mean nothing.
-        let text = root.section("text_config")?;
+        let nested = family.vision.as_ref().map_or(Ok(None), |_| root.section("text_config"))?;
         let tie = root.flag("tie_word_embeddings", false)?
-            || text.as_ref().map_or(Ok(false), |t| t.flag("tie_word_embeddings", false))?;
-        let empty = Map::new();
-        let vision = root.section("vision_config")?.unwrap_or(Section { path: "vision_config.".into(), map: &empty });
-        let config = Config {
-            text: TextConfig::read(text.as_ref().unwrap_or(&root))?,
-            vision: VisionConfig::read(&vision)?,
-            tie_word_embeddings: tie,
-            image_token_id: root.id("image_token_id", 151_655)?,
-            video_token_id: root.id("video_token_id", 151_656)?,
-            vision_start_token_id: root.id("vision_start_token_id", 151_652)?,
-            vision_end_token_id: root.id("vision_end_token_id", 151_653)?,
-            model_type,
+            || nested.as_ref().map_or(Ok(false), |t| t.flag("tie_word_embeddings", false))?;
+        let text = TextConfig::read(nested.as_ref().unwrap_or(&root), &family.text)?;
+        let vision = match &family.vision {
+            None => None,
+            Some(tower) => {
+                let empty = Map::new();
+                let section = root.section("vision_config")?;
+                let section = section.unwrap_or(Section { path: "vision_config.".into(), map: &empty });
+                Some(((tower.read)(&section)?, VisionIds::read(&root, text.vocab_size)?))
+            }
         };
-        if config.vision.out_hidden_size != config.text.hidden_size {
-            let expected = format!("the decoder's hidden_size {}", config.text.hidden_size);
-            return Err(bad("vision_config.out_hidden_size", expected, config.vision.out_hidden_size));
-        }
-        for (name, id) in [
-            ("image_token_id", config.image_token_id),
-            ("video_token_id", config.video_token_id),
-            ("vision_start_token_id", config.vision_start_token_id),
-            ("vision_end_token_id", config.vision_end_token_id),
-        ] {
-            if id as usize >= config.text.vocab_size {
-                return Err(bad(name, format!("an id below vocab_size {}", config.text.vocab_size), id));
+        let config = Config { family, text, vision, tie_word_embeddings: tie };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What the kernels and the decoder need of sizes that are each possible.
+    fn check(&self) -> Result<()> {
+        let text = &self.text;
+        if let Some((vision, _)) = &self.vision {
+            if vision.out_hidden_size != text.hidden_size {
+                let expected = format!("the decoder's hidden_size {}", text.hidden_size);
+                return Err(bad("vision_config: the width after the merger", expected, vision.out_hidden_size));
+            }
+            if vision.deepstack.len() > text.num_hidden_layers {
+                let expected = format!("at most one for each of the decoder's {} layers", text.num_hidden_layers);
+                let found = format!("{} blocks", vision.deepstack.len());
+                return Err(bad("vision_config.deepstack_visual_indexes", expected, found));
             }
         }
-        Ok(config)
+        // They read four values at a time.
+        for (what, size) in [("hidden_size", text.hidden_size), ("head_dim", text.head_dim)] {
+            if !size.is_multiple_of(4) || (what == "head_dim" && size > 256) {
+                let expected = format!("a {what} that is a multiple of 4 (a head_dim of at most 256)");
+                return Err(unsupported(format!("{what} {size}"), expected));
+            }
+        }
+        Ok(())
     }
 }
 
-/// The decoder's part of a file that describes nothing else, and whether its embedding also serves as `lm_head`.
-///
-/// # Errors
-/// As [`Config::parse`], for the fields of the decoder.
-pub fn parse_text(json: &Value) -> Result<(TextConfig, bool)> {
-    let root = Section::new("", json)?;
-    Ok((TextConfig::read(&root)?, root.flag("tie_word_embeddings", false)?))
+impl VisionIds {
+    fn read(root: &Section<'_>, vocab_size: usize) -> Result<Self> {
+        let id = |name: &str, default| {
+            let id = root.id(name, default)?;
+            if (id as usize) < vocab_size {
+                return Ok(id);
+            }
+            Err(bad(name, format!("an id below vocab_size {vocab_size}"), id))
+        };
+        Ok(VisionIds {
+            image: id("image_token_id", 151_655)?,
+            video: id("video_token_id", 151_656)?,
+            start: id("vision_start_token_id", 151_652)?,
+            end: id("vision_end_token_id", 151_653)?,
+        })
+    }
 }
 
 /// How the packed layers of a checkpoint are stored, from the bytes of its `config.json`.
@@ -212,53 +360,59 @@ pub fn quantization(bytes: &[u8]) -> Result<Option<Quantization>> {
 }
 
 impl TextConfig {
-    fn read(c: &Section) -> Result<Self> {
-        let hidden_size = c.count("hidden_size", 8192, MAX_HIDDEN)?;
-        let num_attention_heads = c.count("num_attention_heads", 64, MAX_HEADS)?;
-        // The class default is 8, but an explicit null means one per query head.
+    fn read(c: &Section<'_>, family: &TextFamily) -> Result<Self> {
+        let hidden_size = c.count("hidden_size", family.hidden_size, MAX_HIDDEN)?;
+        let num_attention_heads = c.count("num_attention_heads", family.num_attention_heads, MAX_HEADS)?;
+        // Absent means the class default, but an explicit null means one per query head.
         let num_key_value_heads = match c.map.get("num_key_value_heads") {
             Some(Value::Null) => num_attention_heads,
-            _ => c.count("num_key_value_heads", 8, MAX_HEADS)?,
+            _ => c.count("num_key_value_heads", family.num_key_value_heads, MAX_HEADS)?,
         };
-        c.divides("num_attention_heads", num_attention_heads, "hidden_size", hidden_size)?;
         c.divides("num_key_value_heads", num_key_value_heads, "num_attention_heads", num_attention_heads)?;
         let derived = hidden_size / num_attention_heads;
-        let head_dim = c.count("head_dim", derived, MAX_HIDDEN)?;
-        if head_dim != derived || head_dim % 2 != 0 {
-            let expected = format!("hidden_size / num_attention_heads = {derived}, and that even");
-            return Err(bad(c.at("head_dim"), expected, head_dim));
+        let head_dim = c.count("head_dim", family.head_dim.unwrap_or(derived), MAX_HIDDEN)?;
+        if family.head_dim.is_none() {
+            c.divides("num_attention_heads", num_attention_heads, "hidden_size", hidden_size)?;
+            if head_dim != derived {
+                let expected = format!("hidden_size / num_attention_heads = {derived}");
+                return Err(bad(c.at("head_dim"), expected, head_dim));
+            }
         }
-        c.silu()?;
-        let num_hidden_layers = c.count("num_hidden_layers", 80, MAX_LAYERS)?;
+        if head_dim % 2 != 0 {
+            return Err(bad(c.at("head_dim"), "an even number", head_dim));
+        }
+        c.activation("silu")?;
+        if !family.qkv_bias && c.flag("attention_bias", false)? {
+            return Err(unsupported("attention_bias true", "attention without biases"));
+        }
+        let num_hidden_layers = c.count("num_hidden_layers", family.num_hidden_layers, MAX_LAYERS)?;
         let sliding = c.flag("use_sliding_window", false)?
             && !c.map.get("sliding_window").is_some_and(Value::is_null)
-            && c.natural("max_window_layers", 80, MAX_LAYERS)? < num_hidden_layers;
+            && c.natural("max_window_layers", family.max_window_layers, MAX_LAYERS)? < num_hidden_layers;
         let other_layers = c.get("layer_types").and_then(Value::as_array);
         if sliding || other_layers.is_some_and(|list| list.iter().any(|kind| kind != "full_attention")) {
             return Err(unsupported("sliding-window attention", "full attention in every layer"));
         }
-        let max_position_embeddings = c.count("max_position_embeddings", 32768, MAX_POSITION as usize)?;
-        let (rope_theta, mrope_section, yarn) = read_rope(c, max_position_embeddings)?;
-        if mrope_section.iter().sum::<usize>() != head_dim / 2 {
-            let expected = format!("three counts that sum to head_dim / 2 = {}", head_dim / 2);
-            return Err(bad(c.at("mrope_section"), expected, format!("{mrope_section:?}")));
-        }
+        let max_position_embeddings =
+            c.count("max_position_embeddings", family.max_position_embeddings, MAX_POSITION as usize)?;
+        let (rope_theta, mrope_section, yarn) = read_rope(c, family, head_dim, max_position_embeddings)?;
         let eos_token_ids = match c.get("eos_token_id") {
             None => vec![151_645],
             Some(Value::Array(list)) => list.iter().map(|v| c.as_id("eos_token_id", v)).collect::<Result<_>>()?,
             Some(one) => vec![c.as_id("eos_token_id", one)?],
         };
         Ok(TextConfig {
-            vocab_size: c.count("vocab_size", 152_064, MAX_VOCAB)?,
+            vocab_size: c.count("vocab_size", family.vocab_size, MAX_VOCAB)?,
             hidden_size,
-            intermediate_size: c.count("intermediate_size", 29568, MAX_INTERMEDIATE)?,
+            intermediate_size: c.count("intermediate_size", family.intermediate_size, MAX_INTERMEDIATE)?,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
             head_dim,
-            rms_norm_eps: c.number("rms_norm_eps", 1e-5, 0.0, 1.0)?,
+            rms_norm_eps: c.number("rms_norm_eps", family.rms_norm_eps, 0.0, 1.0)?,
             rope_theta,
             mrope_section,
+            interleaved: family.interleaved,
             yarn,
             max_position_embeddings,
             eos_token_ids,
@@ -267,7 +421,12 @@ impl TextConfig {
 }
 
 /// θ, sections and scaling from `rope_scaling` (old) or `rope_parameters` (new), in transformers' order of preference.
-fn read_rope(c: &Section, max_position_embeddings: usize) -> Result<(f64, [usize; 3], Option<Yarn>)> {
+fn read_rope(
+    c: &Section<'_>,
+    family: &TextFamily,
+    head_dim: usize,
+    max_position_embeddings: usize,
+) -> Result<(f64, [usize; 3], Option<Yarn>)> {
     const MAX_THETA: f64 = 1e12;
     let empty = Map::new();
     let given = match c.section("rope_scaling")?.filter(|s| !s.map.is_empty()) {
@@ -275,11 +434,14 @@ fn read_rope(c: &Section, max_position_embeddings: usize) -> Result<(f64, [usize
         None => c.section("rope_parameters")?,
     };
     let r = given.unwrap_or(Section { path: c.at("rope_parameters."), map: &empty });
-    let outer = c.number("rope_theta", 1e6, 1e-6, MAX_THETA)?;
+    let outer = c.number("rope_theta", family.rope_theta, 1e-6, MAX_THETA)?;
     let theta = r.number("rope_theta", outer, 1e-6, MAX_THETA)?;
-    let section = match r.get("mrope_section") {
-        None => [16, 24, 24],
-        Some(value) => {
+    let half = head_dim / 2;
+    let section = match (family.mrope_section, r.get("mrope_section")) {
+        // All frequencies turn with the one position there is.
+        (None, _) => [half, 0, 0],
+        (Some(default), None) => default,
+        (Some(_), Some(value)) => {
             let list = value.as_array().map_or(&[][..], Vec::as_slice);
             let counts: Vec<usize> = list.iter().take(4).filter_map(|v| usize::try_from(v.as_u64()?).ok()).collect();
             match counts[..] {
@@ -288,6 +450,10 @@ fn read_rope(c: &Section, max_position_embeddings: usize) -> Result<(f64, [usize
             }
         }
     };
+    if section.iter().sum::<usize>() != half {
+        let expected = format!("three counts that sum to head_dim / 2 = {half}");
+        return Err(bad(r.at("mrope_section"), expected, format!("{section:?}")));
+    }
     if r.number("partial_rotary_factor", 1.0, 0.0, 1.0)? != 1.0 {
         return Err(unsupported("partial rotary embedding", "rotation of whole heads"));
     }
@@ -305,7 +471,7 @@ fn read_rope(c: &Section, max_position_embeddings: usize) -> Result<(f64, [usize
 }
 
 /// `_compute_yarn_parameters` of transformers' `modeling_rope_utils.py`, as far as it is independent of the frequency.
-fn read_yarn(r: &Section, theta: f64, max_position_embeddings: usize) -> Result<Yarn> {
+fn read_yarn(r: &Section<'_>, theta: f64, max_position_embeddings: usize) -> Result<Yarn> {
     const MOST: f64 = 1e6;
     if theta <= 1.0 {
         return Err(bad(r.at("rope_theta"), "more than 1 for YaRN", theta));
@@ -328,70 +494,73 @@ fn read_yarn(r: &Section, theta: f64, max_position_embeddings: usize) -> Result<
     })
 }
 
+/// A family's class defaults of the fields that every tower has, the width and what follows from it already read.
+pub struct Tower {
+    /// Default `depth`.
+    pub depth: usize,
+    /// Default `num_heads`.
+    pub num_heads: usize,
+    /// Default `patch_size`.
+    pub patch_size: usize,
+    /// The width of the residual stream.
+    pub hidden_size: usize,
+    /// The width of the MLP.
+    pub intermediate_size: usize,
+    /// The width after the merger.
+    pub out_hidden_size: usize,
+}
+
 impl VisionConfig {
-    fn read(c: &Section) -> Result<Self> {
-        let depth = c.count("depth", 32, MAX_LAYERS)?;
-        let hidden_size = c.count("hidden_size", 3584, MAX_HIDDEN)?;
-        let num_heads = c.count("num_heads", 16, MAX_HEADS)?;
-        c.divides("num_heads", num_heads, "hidden_size", hidden_size)?;
+    /// The fields that every tower has; all flags say Qwen2-VL's plainest.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] naming the field.
+    pub fn read(c: &Section<'_>, tower: &Tower) -> Result<Self> {
+        let depth = c.count("depth", tower.depth, MAX_LAYERS)?;
+        let hidden_size = tower.hidden_size;
+        let num_heads = c.count("num_heads", tower.num_heads, MAX_HEADS)?;
+        c.divides("num_heads", num_heads, "the tower's width", hidden_size)?;
         let head_dim = hidden_size / num_heads;
         if head_dim % 4 != 0 {
-            return Err(bad(c.at("hidden_size / num_heads"), "a multiple of 4", head_dim));
+            return Err(bad(c.at("the tower's width / num_heads"), "a multiple of 4", head_dim));
         }
-        let patch_size = c.side("patch_size", 14)?;
-        let spatial_merge_size = c.count("spatial_merge_size", 2, 16)?;
-        let window_size = c.count("window_size", 112, MAX_WINDOW)?;
-        if window_size < patch_size * spatial_merge_size {
-            let expected = format!("at least patch_size × spatial_merge_size = {}", patch_size * spatial_merge_size);
-            return Err(bad(c.at("window_size"), expected, window_size));
-        }
-        let mut full = match c.get("fullatt_block_indexes") {
-            None => vec![7, 15, 23, 31],
-            Some(value) => {
-                let list = value.as_array().filter(|list| list.len() <= MAX_LAYERS);
-                let indexes = list.and_then(|list| list.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>());
-                let indexes = indexes
-                    .ok_or_else(|| bad(c.at("fullatt_block_indexes"), "a list of block numbers", kind(value)))?;
-                indexes.into_iter().map(|i| usize::try_from(i).unwrap_or(usize::MAX)).collect()
-            }
-        };
-        // transformers asks "is this block in the list", so numbers beyond the last block mean nothing.
-        full.retain(|&i| i < depth);
-        full.sort_unstable();
-        full.dedup();
         // The hub's files say in_chans, which transformers 5.23 ignores; its class says in_channels.
         let in_channels = match c.get("in_channels") {
             Some(_) => c.count("in_channels", 3, 16)?,
             None => c.count("in_chans", 3, 16)?,
         };
-        c.silu()?;
         let empty = Map::new();
         let rope = c.section("rope_parameters")?.unwrap_or(Section { path: c.at("rope_parameters."), map: &empty });
         Ok(VisionConfig {
             depth,
             hidden_size,
-            intermediate_size: c.count("intermediate_size", 3420, MAX_INTERMEDIATE)?,
+            intermediate_size: tower.intermediate_size,
             num_heads,
             head_dim,
-            patch_size,
+            patch_size: c.side("patch_size", tower.patch_size)?,
             temporal_patch_size: c.side("temporal_patch_size", 2)?,
-            spatial_merge_size,
+            spatial_merge_size: c.count("spatial_merge_size", 2, 16)?,
             in_channels,
-            window_size,
-            fullatt_block_indexes: full,
-            out_hidden_size: c.count("out_hidden_size", 3584, MAX_HIDDEN)?,
-            tokens_per_second: c.natural("tokens_per_second", 4, 10_000)?,
+            out_hidden_size: tower.out_hidden_size,
             rope_theta: rope.number("rope_theta", 10_000.0, 1e-6, 1e12)?,
-            hidden_act: "silu".to_owned(),
+            layer_norm: true,
+            mlp: Mlp::Plain(Activation::QuickGelu),
+            windows: None,
+            patch_bias: false,
+            position_side: None,
+            deepstack: Vec::new(),
+            time: VideoTime::Frames,
         })
     }
 }
 
-fn bad(field: impl AsRef<str>, expected: impl Into<String>, found: impl ToString) -> Error {
+/// A field of the file that is not as it has to be.
+pub fn bad(field: impl AsRef<str>, expected: impl Into<String>, found: impl ToString) -> Error {
     Error::malformed(format!("{FILE}: {}", field.as_ref()), expected, found.to_string())
 }
 
-fn unsupported(found: impl Into<String>, expected: impl Into<String>) -> Error {
+/// Something that the file may say and no graph here computes.
+pub fn unsupported(found: impl Into<String>, expected: impl Into<String>) -> Error {
     Error::UnsupportedModel { found: found.into(), expected: expected.into() }
 }
 
@@ -407,8 +576,9 @@ fn clip(text: &str) -> String {
     }
 }
 
-/// An object of the file and the way to it, for messages. `null` members count as absent.
-struct Section<'a> {
+/// An object of the file and the way to it, for messages. `null` members count as absent; each reader gives [`Error::Malformed`]
+/// naming the field where it holds something else.
+pub struct Section<'a> {
     path: String,
     map: &'a Map<String, Value>,
 }
@@ -422,11 +592,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn at(&self, name: &str) -> String {
+    /// The field with the way to it.
+    pub fn at(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
 
-    fn get(&self, name: &str) -> Option<&'a Value> {
+    /// A field that is there.
+    pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
@@ -435,14 +607,14 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number from 0 to `most`.
-    fn natural(&self, name: &str, default: usize, most: usize) -> Result<usize> {
+    pub fn natural(&self, name: &str, default: usize, most: usize) -> Result<usize> {
         let Some(value) = self.get(name) else { return Ok(default) };
         let number = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= most);
         number.ok_or_else(|| bad(self.at(name), format!("a whole number up to {most}"), kind(value)))
     }
 
     /// A whole number from 1 to `most`.
-    fn count(&self, name: &str, default: usize, most: usize) -> Result<usize> {
+    pub fn count(&self, name: &str, default: usize, most: usize) -> Result<usize> {
         match self.natural(name, default, most)? {
             0 => Err(bad(self.at(name), format!("a number from 1 to {most}"), 0)),
             n => Ok(n),
@@ -462,18 +634,20 @@ impl<'a> Section<'a> {
     }
 
     /// A number from `least` to `most`.
-    fn number(&self, name: &str, default: f64, least: f64, most: f64) -> Result<f64> {
+    pub fn number(&self, name: &str, default: f64, least: f64, most: f64) -> Result<f64> {
         let Some(value) = self.get(name) else { return Ok(default) };
         let number = value.as_f64().filter(|n| (least..=most).contains(n));
         number.ok_or_else(|| bad(self.at(name), format!("a number from {least} to {most}"), kind(value)))
     }
 
-    fn flag(&self, name: &str, default: bool) -> Result<bool> {
+    /// True or false.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
         let Some(value) = self.get(name) else { return Ok(default) };
         value.as_bool().ok_or_else(|| bad(self.at(name), "true or false", kind(value)))
     }
 
-    fn text(&self, name: &str, default: &str) -> Result<String> {
+    /// A string, cut off if it is long.
+    pub fn text(&self, name: &str, default: &str) -> Result<String> {
         let Some(value) = self.get(name) else { return Ok(default.to_owned()) };
         value.as_str().map(clip).ok_or_else(|| bad(self.at(name), "a string", kind(value)))
     }
@@ -494,15 +668,32 @@ impl<'a> Section<'a> {
         Err(bad(self.at(name), format!("a divisor of {of} {number}"), divisor))
     }
 
-    fn silu(&self) -> Result<()> {
-        let act = self.text("hidden_act", "silu")?;
-        if act == "silu" { Ok(()) } else { Err(unsupported(format!("{}hidden_act {act}", self.path), "silu")) }
+    /// Refuses another activation than the one that the family's graph has.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`].
+    pub fn activation(&self, expected: &str) -> Result<()> {
+        let act = self.text("hidden_act", expected)?;
+        if act == expected { Ok(()) } else { Err(unsupported(format!("{}hidden_act {act}", self.path), expected)) }
+    }
+
+    /// A list of numbers of blocks below `depth`, in the file's order.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn blocks(&self, name: &str, default: &[usize]) -> Result<Vec<usize>> {
+        let Some(value) = self.get(name) else { return Ok(default.to_vec()) };
+        let list = value.as_array().filter(|list| list.len() <= MAX_LAYERS);
+        let blocks = list.and_then(|list| list.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>());
+        let blocks = blocks.ok_or_else(|| bad(self.at(name), "a list of block numbers", kind(value)))?;
+        Ok(blocks.into_iter().map(|i| usize::try_from(i).unwrap_or(usize::MAX)).collect())
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::model::{qwen2, qwen2_5_vl, qwen2_vl, qwen3_vl};
 
     /// The hub's file for 3B, without the fields that say nothing about the model.
     pub(crate) const HUB_3B: &str = r#"{"architectures": ["Qwen2_5_VLForConditionalGeneration"],
@@ -523,7 +714,7 @@ pub(crate) mod tests {
     }
 
     fn parse(json: &Value) -> Result<Config> {
-        Config::parse(json.to_string().as_bytes())
+        Config::parse(&qwen2_5_vl::FAMILY, json.to_string().as_bytes())
     }
 
     /// The hub's file with the member at `path` replaced.
@@ -576,12 +767,13 @@ pub(crate) mod tests {
         assert_eq!((t.num_attention_heads, t.num_key_value_heads, t.head_dim), (16, 2, 128));
         assert_eq!((t.rms_norm_eps, t.rope_theta, t.mrope_section), (1e-6, 1e6, [16, 24, 24]));
         assert_eq!((t.max_position_embeddings, t.yarn, &t.eos_token_ids[..]), (128_000, None, &[151645][..]));
-        let v = &flat.vision;
+        let (v, ids) = flat.vision.as_ref().unwrap();
         assert_eq!((v.depth, v.hidden_size, v.intermediate_size, v.num_heads, v.head_dim), (32, 1280, 3420, 16, 80));
-        assert_eq!((v.patch_len(), v.merge_unit(), v.window_size, v.tokens_per_second), (1176, 4, 112, 2));
-        assert_eq!((&v.fullatt_block_indexes[..], v.out_hidden_size), (&[7, 15, 23, 31][..], 2048));
+        assert_eq!((v.patch_len(), v.merge_unit(), v.out_hidden_size), (1176, 4, 2048));
+        assert_eq!(v.windows, Some(Windows { size: 112, full: vec![7, 15, 23, 31] }));
+        assert_eq!((v.layer_norm, v.mlp, v.time), (false, Mlp::SwiGlu, VideoTime::Seconds(2)));
         assert!(flat.tie_word_embeddings);
-        assert_eq!((flat.image_token_id, flat.video_token_id), (151655, 151656));
+        assert_eq!((ids.image, ids.video, ids.start, ids.end), (151_655, 151_656, 151_652, 151_653));
     }
 
     #[test]
@@ -600,15 +792,15 @@ pub(crate) mod tests {
     fn absent_fields_are_the_classes() {
         // The classes' own defaults do not fit together (3584 ≠ 8192), so one field is needed.
         let json = r#"{"model_type": "qwen2_5_vl", "vision_config": {"out_hidden_size": 8192}}"#;
-        let config = Config::parse(json.as_bytes()).unwrap();
+        let config = Config::parse(&qwen2_5_vl::FAMILY, json.as_bytes()).unwrap();
         let t = config.text;
         assert_eq!((t.vocab_size, t.hidden_size, t.intermediate_size), (152064, 8192, 29568));
         assert_eq!((t.num_hidden_layers, t.num_attention_heads, t.num_key_value_heads), (80, 64, 8));
         assert_eq!((t.rms_norm_eps, t.rope_theta, t.max_position_embeddings), (1e-5, 1e6, 32768));
-        let v = config.vision;
-        assert_eq!((v.hidden_size, v.tokens_per_second, v.in_channels, v.rope_theta), (3584, 4, 3, 1e4));
+        let (v, _) = config.vision.unwrap();
+        assert_eq!((v.hidden_size, v.time, v.in_channels, v.rope_theta), (3584, VideoTime::Seconds(4), 3, 1e4));
         assert!(!config.tie_word_embeddings);
-        assert!(Config::parse(br#"{"model_type": "qwen2_5_vl"}"#).is_err());
+        assert!(Config::parse(&qwen2_5_vl::FAMILY, br#"{"model_type": "qwen2_5_vl"}"#).is_err());
         let heads = parse(&with("num_key_value_heads", Value::Null)).unwrap().text.num_key_value_heads;
         assert_eq!(heads, 16, "null means one per query head");
     }
@@ -692,19 +884,98 @@ pub(crate) mod tests {
             assert!(error.to_string().contains(field), "{path} {value}: {error}");
         }
         for text in ["", "[]", "{", "null", "\"x\""] {
-            assert!(matches!(Config::parse(text.as_bytes()), Err(Error::Malformed { .. })), "{text}");
+            assert!(matches!(Config::parse(&qwen2_5_vl::FAMILY, text.as_bytes()), Err(Error::Malformed { .. })), "{text}");
         }
-        assert!(Config::parse(&vec![b' '; MAX_FILE + 1]).is_err());
-        assert!(Config::parse("[".repeat(10_000).as_bytes()).is_err());
+        assert!(Config::parse(&qwen2_5_vl::FAMILY, &vec![b' '; MAX_FILE + 1]).is_err());
+        assert!(Config::parse(&qwen2_5_vl::FAMILY, "[".repeat(10_000).as_bytes()).is_err());
     }
 
     #[test]
     fn lenient_where_transformers_is() {
         let config = parse(&with("vision_config.fullatt_block_indexes", serde_json::json!([31, 1, 99, 1]))).unwrap();
-        assert_eq!(config.vision.fullatt_block_indexes, [1, 31]);
+        assert_eq!(config.vision.unwrap().0.windows.unwrap().full, [1, 31]);
         let config = parse(&with("vision_config.patch_size", serde_json::json!([14, 14]))).unwrap();
-        assert_eq!(config.vision.patch_size, 14);
+        assert_eq!(config.vision.unwrap().0.patch_size, 14);
         let config = parse(&with("eos_token_id", serde_json::json!([151645, 151643]))).unwrap();
         assert_eq!(config.text.eos_token_ids, [151645, 151643]);
+    }
+
+    // The hub's files of Qwen2.5-0.5B, Qwen2-VL-2B and Qwen3-VL-4B, without what says nothing about the model.
+
+    #[test]
+    fn a_text_model() {
+        let hub = r#"{"eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
+            "max_position_embeddings": 32768, "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 14,
+            "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+            "sliding_window": 32768, "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151936}"#;
+        let config = Config::parse(&qwen2::FAMILY, hub.as_bytes()).unwrap();
+        let text = config.text;
+        assert!(config.tie_word_embeddings && config.vision.is_none());
+        assert_eq!((text.head_dim, text.mrope_section, text.rope_theta), (64, [32, 0, 0], 1e6));
+        assert_eq!((text.num_hidden_layers, text.vocab_size, text.eos_token_ids), (24, 151_936, vec![151_645]));
+        let text = Config::parse(&qwen2::FAMILY, br#"{"model_type": "qwen2"}"#).unwrap().text;
+        assert_eq!((text.hidden_size, text.head_dim, text.rope_theta), (4096, 128, 1e4));
+        for bad in [
+            "[]",
+            r#"{"model_type": "qwen2", "num_attention_heads": 0}"#,
+            r#"{"model_type": "qwen2", "hidden_size": "x"}"#,
+            r#"{"model_type": "qwen2", "rope_parameters": 1}"#,
+        ] {
+            assert_eq!(Config::parse(&qwen2::FAMILY, bad.as_bytes()).unwrap_err().code(), "bad_model", "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_width_of_qwen2s_tower_is_not_its_hidden_size() {
+        let hub = r#"{"model_type": "qwen2_vl", "hidden_act": "silu", "hidden_size": 1536, "intermediate_size": 8960,
+            "max_position_embeddings": 32768, "max_window_layers": 28, "num_attention_heads": 12,
+            "num_hidden_layers": 28, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+            "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151936,
+            "vision_config": {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16, "in_chans": 3,
+                "hidden_size": 1536, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14,
+                "temporal_patch_size": 2},
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}"#;
+        let config = Config::parse(&qwen2_vl::FAMILY, hub.as_bytes()).unwrap();
+        let (v, _) = config.vision.as_ref().unwrap();
+        assert_eq!((v.hidden_size, v.intermediate_size, v.head_dim, v.out_hidden_size), (1280, 5120, 80, 1536));
+        assert_eq!((v.layer_norm, v.mlp, v.time), (true, Mlp::Plain(Activation::QuickGelu), VideoTime::Frames));
+        assert_eq!((&v.windows, v.patch_bias, v.position_side, v.deepstack.len()), (&None, false, None, 0));
+        assert!(Config::parse(&qwen2_vl::FAMILY, hub.replace("1280", "1536000").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn heads_of_qwen3_have_a_size_of_their_own() {
+        let hub = r#"{"model_type": "qwen3_vl", "image_token_id": 151655, "video_token_id": 151656,
+            "vision_start_token_id": 151652, "vision_end_token_id": 151653, "tie_word_embeddings": true,
+            "text_config": {"attention_bias": false, "bos_token_id": 151643, "eos_token_id": 151645, "head_dim": 128,
+                "hidden_act": "silu", "hidden_size": 2560, "intermediate_size": 9728, "max_position_embeddings": 262144,
+                "model_type": "qwen3_vl_text", "num_attention_heads": 32, "num_hidden_layers": 36,
+                "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_theta": 5000000, "tie_word_embeddings": true,
+                "rope_scaling": {"mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"},
+                "vocab_size": 151936},
+            "vision_config": {"deepstack_visual_indexes": [5, 11, 17], "depth": 24, "hidden_act": "gelu_pytorch_tanh",
+                "hidden_size": 1024, "in_channels": 3, "intermediate_size": 4096, "model_type": "qwen3_vl",
+                "num_heads": 16, "num_position_embeddings": 2304, "out_hidden_size": 2560, "patch_size": 16,
+                "spatial_merge_size": 2, "temporal_patch_size": 2}}"#;
+        let parse = |json: &str| Config::parse(&qwen3_vl::FAMILY, json.as_bytes());
+        let config = parse(hub).unwrap();
+        let t = &config.text;
+        assert_eq!((t.hidden_size, t.num_attention_heads, t.head_dim), (2560, 32, 128));
+        assert_eq!((t.mrope_section, t.interleaved, t.rope_theta), ([24, 20, 20], true, 5e6));
+        let (v, _) = config.vision.as_ref().unwrap();
+        assert_eq!((v.hidden_size, v.head_dim, v.patch_len(), v.position_side), (1024, 64, 1536, Some(48)));
+        assert_eq!((&v.deepstack[..], v.patch_bias, v.time), (&[5, 11, 17][..], true, VideoTime::Text));
+        assert_eq!(v.mlp, Mlp::Plain(Activation::GeluTanh));
+        for (from, to) in [
+            ("2304", "2305"),
+            ("[5, 11, 17]", "[5, 5]"),
+            ("[5, 11, 17]", "[11, 5]"),
+            ("[5, 11, 17]", "[24]"),
+            ("\"attention_bias\": false", "\"attention_bias\": true"),
+            ("gelu_pytorch_tanh", "gelu"),
+            ("\"head_dim\": 128", "\"head_dim\": 127"),
+        ] {
+            assert!(parse(&hub.replace(from, to)).is_err(), "{to}");
+        }
     }
 }

@@ -1,0 +1,91 @@
+//! `fanlight chat`: several turns.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use clap::Args;
+use fanlight::chat::{Content, Conversation, Hooks, Message, Part};
+use fanlight::image::ImageOptions;
+use fanlight::{Error, Result};
+
+use super::input::picture;
+use super::model::{ModelArgs, Ready, load};
+use super::sampling::SamplingArgs;
+
+#[derive(Args)]
+pub struct Chat {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub async fn run(args: Chat) -> Result<()> {
+    let Ready { engine, context, .. } = load(&args.model, args.sampling.context, None).await?;
+    let options = args.sampling.options(engine.generation_config());
+    let mut conversation: Conversation = engine.conversation(context)?;
+    let mut messages: Vec<Message> = Vec::new();
+    let mut waiting: Vec<Part> = Vec::new();
+    let begin = Instant::now();
+    let prompt = std::io::stdin().is_terminal();
+    if prompt {
+        eprintln!("/image FILE adds an image, /new starts over, /quit ends.");
+    }
+    loop {
+        if prompt {
+            eprint!("> ");
+        }
+        let mut line = String::new();
+        match std::io::stdin().lock().read_line(&mut line) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(e) => return Err(Error::Io { path: "standard input".into(), message: e.to_string() }),
+        }
+        let line = line.trim_end_matches(['\r', '\n']);
+        if let Some(path) = line.strip_prefix("/image ") {
+            match picture(Path::new(path.trim())) {
+                Ok(picture) => {
+                    eprintln!("{}×{} pixels, for the next message", picture.width, picture.height);
+                    waiting.push(Part::Image(picture, ImageOptions::default()));
+                }
+                Err(e) => eprintln!("error: {e}\n{}", e.hint()),
+            }
+            continue;
+        }
+        match line {
+            "" => continue,
+            "/quit" => return Ok(()),
+            "/new" => {
+                messages.clear();
+                waiting.clear();
+                continue;
+            }
+            command if command.starts_with('/') => {
+                eprintln!("unknown command {command}: /image FILE, /new or /quit");
+                continue;
+            }
+            _ => {}
+        }
+        let mut parts = std::mem::take(&mut waiting);
+        parts.push(Part::Text(line.to_owned()));
+        messages.push(Message { role: "user".into(), content: Content::Parts(parts) });
+        let mut out = std::io::stdout();
+        let mut on_text = |text: &str| {
+            let _ = write!(out, "{text}").and_then(|()| out.flush());
+        };
+        let hooks =
+            Hooks { on_text: &mut on_text, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
+        match engine.ask(&mut conversation, &messages, &options, hooks).await {
+            Ok(answer) => {
+                println!();
+                messages.push(Message::text("assistant", &answer.text));
+            }
+            Err(e @ Error::DeviceLost { .. }) => return Err(e),
+            Err(e) => {
+                eprintln!("error: {e}\n{}", e.hint());
+                messages.pop();
+            }
+        }
+    }
+}

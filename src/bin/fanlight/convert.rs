@@ -1,0 +1,115 @@
+//! `fanlight convert`: a checkpoint as GGUF files.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fanlight::chat::{DEFAULT_CONTEXT, template};
+use fanlight::error::in_words;
+use fanlight::generate::estimate::{self, Weights, Wish};
+use fanlight::model::gguf::export::{Export, Outgoing};
+use fanlight::text::ChatTemplate;
+use fanlight::weights::output::NewFile;
+use fanlight::weights::plan::Limits;
+use fanlight::weights::source::Source;
+use fanlight::{Error, Result};
+
+use super::model::{ModelArgs, Place, beside, progress};
+
+#[derive(Args)]
+pub struct Convert {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The new file.
+    #[arg(long, value_name = "FILE.gguf")]
+    out: PathBuf,
+    /// The new file of the vision tower; mmproj-OUT beside the other one unless given.
+    #[arg(long, value_name = "FILE.gguf")]
+    mmproj_out: Option<PathBuf>,
+    /// Replace files that are there already.
+    #[arg(long)]
+    force: bool,
+}
+
+pub async fn run(args: Convert) -> Result<()> {
+    let place = Place::of(&args.model)?;
+    let source = &place.files;
+    let formats = &match args.model.quantize {
+        Weights::Fixed(formats) => formats,
+        Weights::Auto => {
+            let gguf = place.open().await?;
+            let source: &dyn Source = gguf.as_ref().map_or(source, |gguf| gguf as &dyn Source);
+            // For whatever device it will be: only the memory counts.
+            let limits = Limits { max_binding: u64::MAX, max_buffer: u64::MAX };
+            let wish =
+                Wish { weights: Weights::Auto, context: DEFAULT_CONTEXT, max_pixels: None, memory: args.model.memory };
+            let chosen = estimate::of(source, limits, &wish).await?;
+            chosen.decisions.iter().for_each(|decision| println!("{decision}"));
+            chosen.check()?;
+            chosen.formats
+        }
+    };
+    let export = match &place.gguf {
+        Some((file, mmproj)) => Export::of_gguf(source, file, mmproj.as_deref(), formats).await?,
+        None => {
+            let template = match template(source).await {
+                Ok(template) => Some(template),
+                Err(Error::Missing { .. }) => None,
+                Err(other) => return Err(other),
+            };
+            let name = args.model.model.file_name().and_then(|name| name.to_str()).unwrap_or("model");
+            let texts = template.as_ref().map(ChatTemplate::sources);
+            if texts.is_some_and(|(_, tools)| tools.is_some()) {
+                println!("note: the chat template for tools is not kept");
+            }
+            Export::of_folder(source, formats, name, texts.map(|(text, _)| text)).await?
+        }
+    };
+    let out = args.out.file_name().and_then(|name| name.to_str());
+    let out = out.ok_or_else(|| Error::invalid("--out", "a file's name", args.out.display().to_string()))?;
+    let beside_out = args.out.with_file_name(format!("mmproj-{out}"));
+    let mmproj_out = args.mmproj_out.as_deref().unwrap_or(&beside_out);
+    if export.vision.is_none() && args.mmproj_out.is_some() {
+        return Err(Error::invalid("--mmproj-out", "a model with a vision tower", "a text model"));
+    }
+    if export.vision.is_some() && mmproj_out == args.out {
+        return Err(Error::invalid("--mmproj-out", "another file than --out", args.out.display().to_string()));
+    }
+    // The tower first, so that no text file is without its own.
+    let files: Vec<(&Outgoing, &Path)> =
+        export.vision.iter().map(|tower| (tower, mmproj_out)).chain([(&export.text, &*args.out)]).collect();
+    let total = files.iter().map(|(file, _)| file.source_bytes()).sum();
+    let (mut done, mut progress) = (0, progress("converting"));
+    let mut written = Vec::new();
+    for (_, path) in &files {
+        written.push(NewFile::create(path, args.force)?);
+    }
+    for ((file, _), new) in files.iter().zip(&mut written) {
+        let mut heard = |bytes: u64| {
+            done += bytes;
+            progress(done, total);
+        };
+        file.write(source, &mut |bytes| new.write(bytes), &mut heard).await?;
+    }
+    written.into_iter().try_for_each(NewFile::finish)?;
+    for (file, path) in files.into_iter().rev() {
+        println!("{}", path.display());
+        for (dtype, (count, bytes)) in file.totals()? {
+            println!("  {:<6} {count:>4} tensors {:>12}", dtype.name(), in_words(bytes));
+        }
+        for tensor in file.tensors() {
+            if let Some(remark) = &tensor.remark {
+                println!("  {} is {}: {remark}", tensor.head.name, tensor.head.dtype);
+            }
+        }
+    }
+    export.notes.iter().for_each(|note| println!("note: {note}"));
+    // Whoever loads the new file takes the tower that lies beside it.
+    let tower = export.vision.as_ref().and(mmproj_out.file_name()).and_then(|name| name.to_str());
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (beside(folder, out), tower) {
+        (Ok(found), _) if found.as_deref() == tower => {}
+        (_, Some(_)) => println!("note: to load it, name its vision tower with --mmproj"),
+        (_, None) => println!("note: the mmproj*.gguf beside it would be taken for its vision tower"),
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The native command line: `fanlight ask | chat | trace | inspect | convert`, a file for each.
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() -> std::process::ExitCode {
+    native::main()
+}
+
+#[cfg(target_arch = "wasm32")]
+fn main() {}
+
+#[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::disallowed_methods, reason = "a native program: it may block and has a clock")]
+#[path = "."]
+mod native {
+    mod ask;
+    mod chat;
+    mod convert;
+    mod input;
+    mod inspect;
+    mod model;
+    mod sampling;
+    mod trace;
+
+    use std::process::ExitCode;
+
+    use clap::{Parser, Subcommand};
+    use pollster::block_on;
+
+    /// Qwen2.5-VL on your GPU.
+    #[derive(Parser)]
+    #[command(name = "fanlight", version)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[derive(Subcommand)]
+    enum Command {
+        /// Ask one question, with any number of images.
+        Ask(ask::Ask),
+        /// Talk over several turns; /image FILE adds an image to the next one.
+        Chat(chat::Chat),
+        /// Run a prompt and write everything it computes to a safetensors file.
+        Trace(trace::Trace),
+        /// Show what a checkpoint is and what it takes.
+        Inspect(inspect::Inspect),
+        /// Write a checkpoint as a GGUF file, quantized by --quantize; a vision tower goes to a file of its own.
+        Convert(convert::Convert),
+    }
+
+    pub fn main() -> ExitCode {
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            // Without it Mesa's device-select layer prints an error for every device, harmless and confusing.
+            // SAFETY: no other thread runs yet.
+            #[expect(unsafe_code, reason = "the only way to set it for a driver in this process")]
+            unsafe {
+                std::env::set_var("NODEVICE_SELECT", "1");
+            }
+        }
+        let cli = Cli::parse();
+        let json = match &cli.command {
+            Command::Ask(ask) => ask.json,
+            Command::Inspect(inspect) => inspect.json,
+            _ => false,
+        };
+        let result = block_on(async {
+            match cli.command {
+                Command::Ask(args) => ask::run(args).await,
+                Command::Chat(args) => chat::run(args).await,
+                Command::Trace(args) => trace::run(args).await,
+                Command::Inspect(args) => inspect::run(args).await,
+                Command::Convert(args) => convert::run(args).await,
+            }
+        });
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                if json {
+                    let message = error.to_string();
+                    let body = serde_json::json!({"code": error.code(), "message": message, "hint": error.hint()});
+                    println!("{}", serde_json::json!({ "error": body }));
+                }
+                eprintln!("error: {error}\n{}", error.hint());
+                ExitCode::FAILURE
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Which checkpoint, and how it is loaded: what all commands have in common.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use fanlight::chat::Engine;
+use fanlight::generate::estimate::{self, Weights, Wish, parse_bytes};
+use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::hub::{self, Options, Progress, Snapshot, Want, Watch};
+use fanlight::model::gguf::GgufModel;
+use fanlight::weights::source::{Directory, Source};
+use fanlight::{Error, Result};
+
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Checkpoint folder in Hugging Face layout, a .gguf file, or ORG/NAME on the Hub, downloaded into its cache.
+    #[arg(long, value_name = "DIR|FILE.gguf|ORG/NAME")]
+    pub model: PathBuf,
+    /// Branch, tag or commit of ORG/NAME.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// Which GGUF file of ORG/NAME, if it has several.
+    #[arg(long, value_name = "NAME.gguf")]
+    pub file: Option<String>,
+    /// The vision tower of a .gguf file (of ORG/NAME: its name there); found by itself if it is the only mmproj*.gguf
+    /// beside it.
+    #[arg(long, value_name = "FILE.gguf")]
+    pub mmproj: Option<PathBuf>,
+    /// Server to download from [env: HF_ENDPOINT] [default: https://huggingface.co].
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Use what the Hub's cache has and make no request [env: HF_HUB_OFFLINE].
+    #[arg(long)]
+    pub offline: bool,
+    /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8; auto chooses,
+    /// together with the context and max_pixels, what fits --memory.
+    #[arg(long, value_name = "FORMATS|auto", default_value = "keep")]
+    pub quantize: Weights,
+    /// Memory that the model may take, such as 4GiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Take a software adapter even where there is a hardware one.
+    #[arg(long)]
+    pub software: bool,
+}
+
+/// Where a model is: a folder, or files of GGUF.
+pub struct Place {
+    pub files: Directory,
+    pub gguf: Option<(String, Option<String>)>,
+}
+
+impl Place {
+    pub fn of(args: &ModelArgs) -> Result<Self> {
+        let model = &args.model;
+        if let Some(file) = args.file.as_ref().filter(|_| model.exists()) {
+            let expected = "no --file, as --model is on this machine: name the .gguf file itself";
+            return Err(Error::invalid("file", expected, file));
+        }
+        if model.is_dir() && args.mmproj.is_none() {
+            return Ok(Place { files: Directory::new(model), gguf: None });
+        }
+        let name = model.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".gguf"));
+        let Some(name) = name.filter(|_| model.is_file()) else {
+            return Place::on_hub(args);
+        };
+        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut files = Directory::new(folder);
+        let mmproj = match &args.mmproj {
+            Some(path) => {
+                files.alias("mmproj.gguf", path);
+                Some("mmproj.gguf".to_owned())
+            }
+            None => beside(folder, name)?,
+        };
+        Ok(Place { files, gguf: Some((name.to_owned(), mmproj)) })
+    }
+
+    /// A repository of the Hub: from the cache, and from the network what is not there.
+    fn on_hub(args: &ModelArgs) -> Result<Self> {
+        let name = args.model.display().to_string();
+        if hub::cache::check_repo(&name).is_err() || args.model.exists() {
+            return Err(Error::missing(name, "the file system (a folder or a .gguf file was expected)"));
+        }
+        let mut options = Options::from_env(|name| std::env::var(name).ok())?;
+        options.endpoint = args.endpoint.clone().unwrap_or(options.endpoint);
+        // One word alone is more likely a folder mistyped than one of the Hub's oldest repositories.
+        options.offline |= args.offline || !name.contains('/');
+        let mmproj = args.mmproj.as_ref().map(|path| path.display().to_string());
+        let want = Want { file: args.file.clone(), mmproj };
+        let found = hub::checkpoint(&options, &name, &args.revision, &want, &mut Teller::new());
+        let Snapshot { folder, gguf } = found.map_err(|error| match error {
+            Error::Missing { what, place } => {
+                Error::missing(what, format!("{place}, and there is no folder or .gguf file of that name"))
+            }
+            other => other,
+        })?;
+        Ok(Place { files: Directory::new(folder), gguf })
+    }
+
+    /// The GGUF files as a checkpoint folder, if that is what there is.
+    pub async fn open(&self) -> Result<Option<GgufModel<'_>>> {
+        match &self.gguf {
+            Some((file, mmproj)) => GgufModel::open(&self.files, file, mmproj.as_deref()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Tells the person at the terminal how far a download is.
+struct Teller {
+    /// When this file began, its bytes that were there then, and when it was last spoken of.
+    begin: Option<(Instant, u64, Instant)>,
+    file: String,
+}
+
+impl Teller {
+    fn new() -> Self {
+        Teller { begin: None, file: String::new() }
+    }
+}
+
+impl Watch for Teller {
+    fn pause(&mut self, time: Duration, error: &Error) {
+        self.note(&format!("{error}; trying again in {:.0} s", time.as_secs_f64().ceil()));
+        std::thread::sleep(time);
+    }
+
+    fn progress(&mut self, progress: &Progress<'_>) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let now = Instant::now();
+        if self.file != progress.file {
+            self.file = progress.file.to_owned();
+            self.begin = None;
+        }
+        let complete = progress.done == progress.size;
+        let (begin, before, said) = self.begin.unwrap_or((now, progress.done, now));
+        if self.begin.is_some() && !complete && now - said < Duration::from_millis(200) {
+            return;
+        }
+        self.begin = Some((begin, before, now));
+        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        // A download that starts over has less than it began with.
+        let came = mib(progress.done.saturating_sub(before));
+        let rate = came / (now - begin).as_secs_f64().max(0.001);
+        eprint!(
+            "\r\x1b[K{} {:.1} of {:.1} MiB, {rate:.1} MiB/s (all: {:.1} of {:.1}){}",
+            progress.file,
+            mib(progress.done),
+            mib(progress.size),
+            mib(progress.all_done),
+            mib(progress.all),
+            if complete { "\n" } else { "" }
+        );
+    }
+
+    fn note(&mut self, text: &str) {
+        eprintln!("{}{text}", if self.begin.is_some() { "\n" } else { "" });
+    }
+}
+
+/// The only vision tower in the folder, unless the file is a tower itself.
+pub fn beside(folder: &Path, name: &str) -> Result<Option<String>> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|e| Error::Io { path: folder.display().to_string(), message: e.to_string() })?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let towers: Vec<String> = names.filter(|n| n != name && n.contains("mmproj") && n.ends_with(".gguf")).collect();
+    match &towers[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => {
+            let found = several.join(", ");
+            Err(Error::invalid("vision tower", "one mmproj*.gguf beside the model, or --mmproj FILE", found))
+        }
+    }
+}
+
+/// Shows how far something is, to people.
+pub fn progress(what: &'static str) -> impl FnMut(u64, u64) {
+    let show = std::io::stderr().is_terminal();
+    let mut percent = 0;
+    move |done, total| {
+        let now = (100 * done).checked_div(total).unwrap_or(100);
+        if show && now != percent {
+            percent = now;
+            eprint!("\r{what} {now} %{}", if now == 100 { "\n" } else { "" });
+        }
+    }
+}
+
+/// A loaded checkpoint, the context to use with it, and max_pixels if that was chosen or asked for.
+pub struct Ready {
+    pub engine: Engine,
+    pub context: usize,
+    pub max_pixels: Option<u64>,
+}
+
+pub async fn load(args: &ModelArgs, context: usize, max_pixels: Option<u64>) -> Result<Ready> {
+    let place = Place::of(args)?;
+    let gpu = Gpu::open(&GpuOptions { software: args.software, ..GpuOptions::default() }).await?;
+    let gguf = place.open().await?;
+    let source: &dyn Source = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Source);
+    let (formats, context, max_pixels) = match args.quantize {
+        Weights::Fixed(formats) => (formats, context, max_pixels),
+        Weights::Auto => {
+            let wish = Wish { weights: Weights::Auto, context, max_pixels, memory: args.memory };
+            let chosen = estimate::of(source, gpu.caps().limits(), &wish).await?;
+            chosen.decisions.iter().for_each(|decision| eprintln!("{decision}"));
+            chosen.check()?;
+            (chosen.formats, chosen.context_length, chosen.max_pixels)
+        }
+    };
+    let mut engine = Engine::load_as(&gpu, source, &formats, &mut progress("loading")).await?;
+    if let (Weights::Auto, Some(most)) = (args.quantize, max_pixels) {
+        engine.lower_max_pixels(most);
+    }
+    Ok(Ready { engine, context, max_pixels })
+}

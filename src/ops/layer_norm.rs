@@ -1,0 +1,50 @@
+//! Layer norm (Ba et al. 2016): `shaders/layer_norm.wgsl`.
+
+use super::check;
+use crate::error::Result;
+use crate::gpu::Access::{Read, Write};
+use crate::gpu::{Kernel, Recorder, Tensor, Variant};
+
+/// Parts: shared/grid, layer_norm.
+pub static KERNEL: Kernel = Kernel {
+    name: "layer_norm",
+    source: include_str!("../../shaders/layer_norm.wgsl"),
+    shared: &[include_str!("../../shaders/shared/grid.wgsl")],
+    entry: "layer_norm",
+    weight: false,
+    storage: &[Read, Read, Read, Write],
+    params_bytes: size_of::<Params>(),
+    variants: &[&[("WG", 64.0)], &[("WG", 32.0)], &[("WG", 256.0)]],
+};
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    n: u32,
+    cols4: u32,
+    x_row: u32,
+    eps: f32,
+}
+
+/// Normalises rows `x_row .. x_row + n` of x `[.., cols]` with `gain` and `bias` `[cols]` into a new `[n, cols]`.
+///
+/// # Errors
+/// [`crate::Error::Shape`] if the shapes do not meet.
+pub fn layer_norm(
+    rec: &mut Recorder,
+    x: &Tensor,
+    gain: &Tensor,
+    bias: &Tensor,
+    eps: f32,
+    x_row: usize,
+    n: usize,
+) -> Result<Tensor> {
+    check("layer_norm rows", &[x_row + n], &[x.rows], x_row + n <= x.rows)?;
+    let widths = gain.len() == x.cols && bias.len() == x.cols && x.cols.is_multiple_of(4);
+    check("layer_norm gain, bias", &[x.cols, x.cols], &[gain.len(), bias.len()], widths)?;
+    let y = rec.scratch("layer_norm", n, x.cols)?;
+    let params = Params { n: n as u32, cols4: x.cols as u32 / 4, x_row: x_row as u32, eps };
+    let groups = rec.grid(n);
+    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[x, gain, bias, &y], groups);
+    Ok(y)
+}
