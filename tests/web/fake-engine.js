@@ -121,6 +121,7 @@ class Session {
     const seen = images.map(measured);
     const cachedTokens = this.#tokens;
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
+    const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
     if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
     if (text.includes("trap")) queueMicrotask(() => unreachable());
     if (/trap|silent/.test(text)) await new Promise(() => {});
@@ -129,7 +130,7 @@ class Session {
       ? "```json\n" + JSON.stringify([box(154, 98, 308, 196, "Delete"), box(462, 0, 616, 40, "Cancel")]) + "\n```"
       : text.includes("Read")
         ? "Account settings\nYour name\nAda\nSave\nCancel\nDelete account"
-        : `Delete account (${images.length} pictures, <b>${messages.length}</b> messages)`;
+        : `Delete account (${images.length} pictures, ${videos.length} videos, <b>${messages.length}</b> messages)`;
     const pieces = text.includes("wait") ? Array(100_000).fill("word ") : (answer.match(/[\s\S]{1,4}/g) ?? []);
     const written = [];
     for (const piece of pieces) {
@@ -138,12 +139,12 @@ class Session {
       onDelta(piece);
       written.push(piece);
     }
-    this.#tokens += 30 + imageTokens + written.length;
+    this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
       text: written.join(""),
       tokenIds: written.map((_, index) => index),
       finishReason: cancelled() ? "abort" : "stop",
-      usage: { promptTokens: cachedTokens + 30 + imageTokens, imageTokens, completionTokens: written.length, cachedTokens },
+      usage: { promptTokens: cachedTokens + 30 + imageTokens + videoTokens, imageTokens, videoTokens, completionTokens: written.length, cachedTokens },
       timings: { imageMs: 200, prefillMs: 400, ttftMs: 620, decodeMs: 500, decodeTps: 41.7 },
       images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
       seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),

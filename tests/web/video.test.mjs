@@ -289,6 +289,7 @@ test("the page goes on while a video is read, and takes what comes with it", asy
   const { videos, images, messages } = seen.result;
   assert.deepEqual(videos.map(({ frames }) => frames), [90, 3]);
   assert.equal(images.length, 1);
+  assert.deepEqual(seen.result.seen.map(({ options }) => options.mostTokens), [1024, 2048 - 90], "the context is shared");
   assert.deepEqual(messages.at(-1).content.slice(0, 3), [
     { type: "video", video: 0, nframes: 90, maxPixels: 1000 },
     { type: "image", image: 0 },
@@ -415,4 +416,51 @@ test("what is no video, or none that this browser can show, is said with code, n
   assert.match(errors.cut.message, /ends before/);
   assert.equal(next, 2, "and the next video works");
   assert.equal(alive.now, 0);
+});
+
+test("on the page a video is shown, asked about, and led through frame by frame; pictures come beside it", async (t) => {
+  const [{ bytes, times }, turned] = await Promise.all([make("b-frames.mp4"), make("turned.mp4")]);
+  const p = await open(t, { path: "", engine: "fake", viewport: { width: 1280, height: 800 } });
+  await p.getByText("Ready.").waitFor();
+  const choose = async (button, name, buffer) => {
+    const chooser = p.waitForEvent("filechooser");
+    await p.getByRole("button", { name: button }).click();
+    await (await chooser).setFiles({ name, mimeType: name.endsWith("mp4") ? "video/mp4" : "image/png", buffer });
+  };
+  const ask = async (question) => {
+    const before = await p.locator("#log article").count();
+    await p.getByLabel("Your question").fill(question);
+    await p.keyboard.press("Enter");
+    const turn = p.locator(`#log article:nth-child(${before + 1})[aria-busy=false]`);
+    await turn.waitFor();
+    return turn.textContent();
+  };
+  await choose("Choose a picture or video", "clip.mp4", bytes);
+  await p.locator('#film[aria-label="clip.mp4"]').waitFor();
+  assert.equal(await p.locator("#moments").isVisible(), false);
+  assert.match(await ask("What happens?"), /1 videos.*4 video tokens/);
+  assert.match(await p.locator("#moments").textContent(), /saw 4 frames, each 56×28 pixels/);
+  const moments = p.getByRole("list", { name: "Frames the model saw" }).getByRole("button");
+  const planned = spread(4, times.length).map((index) => times[index]);
+  assert.deepEqual(await moments.allTextContents(), planned.map((time) => `${time.toFixed(2)}\u00a0s`));
+  await moments.nth(2).click();
+  assert.ok(Math.abs((await p.locator("#film").evaluate((film) => film.currentTime)) - planned[2]) < 1e-3);
+  assert.match(await ask("And then?"), /0 videos/, "a video is sent once");
+
+  const picture = await p.screenshot();
+  await choose("Add another", "picture.png", picture);
+  await p.locator('#image[alt="picture.png"]').waitFor();
+  assert.equal(await p.locator("#film").isVisible(), false);
+  assert.equal(await p.locator("#moments").isVisible(), false);
+  await choose("Add another", "turned.mp4", turned.bytes);
+  await p.getByRole("button", { name: "Video 3: turned.mp4" }).waitFor();
+  assert.match(await ask("Locate them."), /bbox_2d/);
+  assert.equal(await p.locator("#boxes > div").count(), 0, "boxes belong to pictures");
+  await p.getByRole("button", { name: "Video 1: clip.mp4" }).click();
+  assert.equal(await moments.count(), 4);
+  await p.setViewportSize({ width: 390, height: 844 });
+  assert.ok(await p.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a phone");
+
+  await choose("Add another", "notes.mp4", Buffer.from("these are notes"));
+  await p.getByText("notes.mp4 is not a picture or a video").waitFor();
 });

@@ -6,7 +6,7 @@ import { type ErrorFields, FanlightError } from "./errors.js";
 import { pixels, type Shot, upright } from "./pixels.js";
 import type { FrameReply, FrameRequest, WireVideo } from "./protocol.js";
 import type { VideoInfo, VideoOptions } from "./types.js";
-import type { Track, VideoInput, VideoPlan, WasmEngine, WasmModule } from "./wasm.js";
+import type { PlanOptions, Track, VideoInput, VideoPlan, WasmEngine, WasmModule } from "./wasm.js";
 
 /** A picture of a list stays encoded: the engine decodes it as it decodes any picture. */
 type Frame = Shot | { encoded: Uint8Array; timestamp: number };
@@ -15,7 +15,7 @@ type Frame = Shot | { encoded: Uint8Array; timestamp: number };
 interface Footage {
   track: Track;
   /** How the engine is to choose; `everyFrame`: somebody has chosen already. */
-  options: VideoOptions & { everyFrame?: boolean };
+  options: PlanOptions;
   /** The frames that were chosen, in order. */
   frames(plan: VideoPlan): AsyncIterable<Frame>;
   /** What happened to it on the way here. */
@@ -34,17 +34,24 @@ const MOST_FRAMES = 768;
 /** Bytes of frames that wait until all of a feed has come. */
 const MOST_HELD = 256 * 2 ** 20;
 
-/** Videos as the engine takes them, and what it took of each. */
+/** Videos as the engine takes them, and what it took of each. They share what `held` tokens leave of the context. */
 export async function takeVideos(
   wasm: WasmModule,
   engine: WasmEngine,
   videos: WireVideo[],
+  held: number,
   signal: AbortSignal,
 ): Promise<{ inputs: VideoInput[]; infos: VideoInfo[] }> {
   const inputs: VideoInput[] = [];
   const infos: VideoInfo[] = [];
   try {
-    for (const video of videos) infos.push(await takeVideo(wasm, engine, video, inputs, signal));
+    let left = engine.info().contextLength - held;
+    for (const [i, video] of videos.entries()) {
+      const mostTokens = Math.max(0, Math.floor(left / (videos.length - i)));
+      const info = await takeVideo(wasm, engine, video, mostTokens, inputs, signal);
+      infos.push(info);
+      left -= info.tokens;
+    }
     return { inputs, infos };
   } catch (error) {
     for (const input of inputs) input.free();
@@ -61,13 +68,14 @@ async function takeVideo(
   wasm: WasmModule,
   engine: WasmEngine,
   video: WireVideo,
+  mostTokens: number,
   inputs: VideoInput[],
   signal: AbortSignal,
 ): Promise<VideoInfo> {
   if (signal.aborted) throw aborted();
   const footage = await open(wasm, video, signal);
   try {
-    const plan = engine.planVideo(JSON.stringify(footage.track), JSON.stringify(footage.options));
+    const plan = engine.planVideo(JSON.stringify(footage.track), JSON.stringify({ ...footage.options, mostTokens }));
     const input = new wasm.VideoInput(plan);
     inputs.push(input);
     const timestamps: number[] = [];

@@ -274,7 +274,13 @@ export interface Result {
   text: string;
   tokenIds: number[];
   finishReason: "stop" | "length" | "abort";
-  usage: { promptTokens: number; imageTokens: number; completionTokens: number; cachedTokens: number };
+  usage: {
+    promptTokens: number;
+    imageTokens: number;
+    videoTokens: number;
+    completionTokens: number;
+    cachedTokens: number;
+  };
   timings: { imageMs: number; prefillMs: number; ttftMs: number; decodeMs: number; decodeTps: number };
   /** The pictures of this prompt, in order. */
   images: ImageInfo[];

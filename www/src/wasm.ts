@@ -2,10 +2,13 @@
 
 import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
-import type { GenerateOptions, MemoryPlan, ModelInfo, Progress, Result } from "./types.js";
+import type { GenerateOptions, MemoryPlan, ModelInfo, Progress, Result, VideoOptions } from "./types.js";
 
 /** What is known of a video before its frames are decoded: upright pixels, and when each frame is shown, in seconds. */
 export type Track = { width: number; height: number } & ({ times: number[] } | { frames: number; fps: number });
+
+/** How to choose; `everyFrame`: somebody has chosen already, and only the context may ask for fewer. */
+export type PlanOptions = VideoOptions & { everyFrame?: boolean };
 
 /** Which frames the model sees, and how large. */
 export interface VideoPlan {
@@ -62,7 +65,7 @@ export interface WasmModule {
 export interface WasmEngine {
   info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
   session(options: { addVisionId: boolean }): WasmSession;
-  /** Both JSON. */
+  /** JSON of a `Track` and of `PlanOptions` with `mostTokens`, what the context leaves. */
   planVideo(track: string, options: string): VideoPlan;
 }
 

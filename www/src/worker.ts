@@ -15,7 +15,8 @@ type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: A
 let engine: WasmEngine | undefined;
 /** Wasm's; it only ever grows. */
 let memory: WebAssembly.Memory | undefined;
-const sessions = new Map<number, WasmSession>();
+/** Conversations, and the tokens that they hold. */
+const sessions = new Map<number, { live: WasmSession; tokens: number }>();
 let lastSession = 0;
 
 const handlers: { [C in Call]: Handler<C> } = {
@@ -53,21 +54,23 @@ const handlers: { [C in Call]: Handler<C> } = {
 
   async session(options) {
     if (!engine) throw new FanlightError("internal", "a session was asked for before a model was loaded");
-    sessions.set(++lastSession, engine.session(options));
+    sessions.set(++lastSession, { live: engine.session(options), tokens: 0 });
     return lastSession;
   },
 
   async prompt({ session, messages, images, videos, options }, emit, signal) {
-    const live = sessions.get(session);
-    if (!live || !engine) throw new FanlightError("aborted", "this session was destroyed");
-    const { inputs, infos } = await takeVideos(await module(), engine, videos, signal);
+    const held = sessions.get(session);
+    if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
+    const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens, signal);
     const onDelta = (text: string) => emit({ text });
-    const result = await live.prompt(JSON.stringify(messages), images, inputs, options, onDelta, () => signal.aborted);
+    const prompt = JSON.stringify(messages);
+    const result = await held.live.prompt(prompt, images, inputs, options, onDelta, () => signal.aborted);
+    held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
   },
 
   async release({ session }) {
-    sessions.get(session)?.free();
+    sessions.get(session)?.live.free();
     sessions.delete(session);
     return null;
   },
