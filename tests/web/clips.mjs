@@ -134,7 +134,8 @@ async function serve(folder) {
     if (!bytes) return response.writeHead(404, open).end();
     const from = way === "whole" ? undefined : /^bytes=(\d+)-(\d*)$/.exec(seen.range ?? "");
     const [start, end] = from ? [Number(from[1]), from[2] ? Number(from[2]) + 1 : bytes.length] : [0, bytes.length];
-    const headers = { ...open, "content-length": end - start };
+    const type = name.endsWith("webm") ? "video/webm" : "video/mp4";
+    const headers = { ...open, "content-type": type, "content-length": end - start };
     if (from) headers["content-range"] = `bytes ${start}-${end - 1}/${bytes.length}`;
     response.writeHead(from ? 206 : 200, headers);
     for (let at = start; at < end && !response.destroyed; at += 65_536) {

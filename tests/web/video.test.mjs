@@ -115,6 +115,10 @@ for (const name of Object.keys(KINDS)) {
 test("a file, its bytes, its address and the <video> that plays it are the same video", async (t) => {
   const { bytes, times } = await make("b-frames.mp4");
   const p = await page(t);
+  const asked = [];
+  p.on("request", (request) => request.url().includes("mediabunny") && asked.push(request.url()));
+  await p.evaluate(async () => (await model.session()).prompt("No video yet."));
+  assert.deepEqual(asked, [], "a page without videos does not load what reads them");
   const seen = await p.evaluate(async ([text, url]) => {
     const bytes = fromBase64(text);
     const file = new File([bytes], "clip.mp4");
@@ -140,6 +144,7 @@ test("a file, its bytes, its address and the <video> that plays it are the same 
     assertFrames(result, times, spread(5, times.length));
     assert.equal(result.track.fps, 30, name);
   }
+  assert.equal(asked.length, 1);
   assert.ok(seen.untouched, "the element was left alone");
   assert.equal(seen.left, bytes.length, "the caller's bytes are still there");
   assert.equal(seen.alive.now, 0);
@@ -221,6 +226,34 @@ for (const way of ["a track processor", "a hidden <video>"]) {
     assert.ok(seen.alive.closed >= seen.direct.info.frames + seen.shown.info.frames);
   });
 }
+
+test("what MediaRecorder wrote, without a length in its header, is a video like others", async (t) => {
+  const p = await page(t);
+  const seen = await p.evaluate(async ([width, height]) => {
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    const context = canvas.getContext("2d");
+    const recorder = new MediaRecorder(canvas.captureStream(), { mimeType: "video/webm" });
+    const pieces = [];
+    recorder.ondataavailable = ({ data }) => pieces.push(data);
+    recorder.start(100);
+    for (let number = 1; number <= 40; number++) {
+      for (let bit = 0; bit < 12; bit++) {
+        context.fillStyle = (number >> bit) & 1 ? "white" : "black";
+        context.fillRect((bit % 4) * (width / 4), Math.floor(bit / 4) * (height / 3), width / 4, height / 3);
+      }
+      await new Promise(requestAnimationFrame);
+    }
+    await new Promise((resolve) => {
+      recorder.onstop = resolve;
+      recorder.stop();
+    });
+    return ask(new Blob(pieces), { nframes: 4 });
+  }, [WIDTH, HEIGHT]);
+  assert.equal(seen.frames.length, 4);
+  for (const [i, { number, timestamp }] of seen.frames.entries()) {
+    assert.ok(number <= 40 && (i === 0 || (number > seen.frames[i - 1].number && timestamp > seen.frames[i - 1].timestamp)));
+  }
+});
 
 test("VideoFrames: as a list they are moved, from an iterable they are thinned; pictures with times", async (t) => {
   const p = await page(t);
@@ -392,6 +425,7 @@ test("what is no video, or none that this browser can show, is said with code, n
       picture: await caught(ask({ frames: [new Blob(["no picture"])] })),
       element: await caught(ask(document.createElement("video"))),
       broken: await caught(ask(Object.assign(document.createElement("video"), { src: URL.createObjectURL(new Blob(["notes"])) }))),
+      foreign: await caught(ask(Object.assign(document.createElement("video"), { src: origin + "/closed/h264.mp4" }))),
       still: await caught(ask(new MediaStream())),
       next: (await ask(file("plain"), { nframes: 2 })).info.frames,
       alive: await alive(),
@@ -405,7 +439,7 @@ test("what is no video, or none that this browser can show, is said with code, n
     origin,
   ]);
   const { next, alive, ...errors } = seen;
-  const codes = { missing: "not_found", closed: "cors", address: "bad_request", used: "bad_request", numbers: "bad_request", picture: "bad_image" };
+  const codes = { missing: "not_found", closed: "cors", foreign: "cors", address: "bad_request", used: "bad_request", numbers: "bad_request", picture: "bad_image" };
   for (const [what, error] of Object.entries(errors)) {
     assert.equal(error.name, "FanlightError", what);
     assert.equal(error.code, codes[what] ?? "bad_video", what);

@@ -250,10 +250,10 @@ async function wire(messages: Message[]) {
     for (const video of await Promise.allSettled(videos)) if (video.status === "fulfilled") video.value.release();
   };
   try {
-    const out = await Promise.all(videos);
+    const [out, bytes] = await Promise.all([Promise.all(videos), Promise.all(images)]);
     return {
       messages: wired,
-      images: await Promise.all(images),
+      images: bytes,
       videos: out.map(({ video }): WireVideo => video),
       transfer: out.flatMap(({ transfer }) => transfer),
       release,

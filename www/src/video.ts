@@ -121,6 +121,7 @@ class Seeker {
 
   async size() {
     const video = this.#video;
+    if (video.preload === "none") video.preload = "metadata";
     if (video.readyState < HTMLMediaElement.HAVE_METADATA) await this.#until("loadedmetadata");
     return { width: video.videoWidth, height: video.videoHeight, duration: video.duration };
   }
