@@ -30,8 +30,8 @@ fn blend_rows(
     let i = at / params.cols4;
     if (i < params.n) {
         let c = at % params.cols4;
-        let from = index[i] * params.cols4 + c;
+        let taps = index[i] * params.cols4 + c;
         let w = weights[i];
-        y[at] += w.x * x[from.x] + w.y * x[from.y] + w.z * x[from.z] + w.w * x[from.w];
+        y[at] += w.x * x[taps.x] + w.y * x[taps.y] + w.z * x[taps.z] + w.w * x[taps.w];
     }
 }

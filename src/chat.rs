@@ -18,9 +18,7 @@ use crate::gpu::Gpu;
 use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify, preprocess, resized};
 use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
-use crate::text::{
-    self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer,
-};
+use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
 use crate::video::Video;
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
@@ -630,7 +628,8 @@ impl Engine {
             Medium::Image(picture, options) => Box::new(std::iter::once_with(|| preprocess(picture, p, options))),
             Medium::Video(video) => {
                 let (frames, depth) = (&video.frames, p.temporal_patch_size.max(1));
-                let area = frames.first().map_or(1, |f| f.width as usize * f.height as usize) / p.patch_size.pow(2).max(1);
+                let area =
+                    frames.first().map_or(1, |f| f.width as usize * f.height as usize) / p.patch_size.pow(2).max(1);
                 let most = (p.max_pixels / p.patch_size.pow(2).max(1) as u64).min(GROUP as u64) as usize;
                 let at_once = depth * (most / area.max(1)).max(1);
                 Box::new(frames.chunks(at_once).map(|group| patchify(&group.iter().collect::<Vec<_>>(), p)))

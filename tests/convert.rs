@@ -15,8 +15,8 @@ use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::image::PreprocessorConfig;
 use fanlight::model::gguf::GgufModel;
 use fanlight::model::gguf::export::Export;
-use fanlight::model::qwen2_5_vl::config::Config;
 use fanlight::model::registry;
+use fanlight::model::registry::parse_config;
 use fanlight::text::Tokenizer;
 use fanlight::weights::gguf::Gguf;
 use fanlight::weights::output::NewFile;
@@ -235,9 +235,9 @@ fn a_converted_model_answers_as_transformers() {
         let pictures = case.pictures();
         let images = pictures.iter().enumerate().map(|(key, patches)| {
             let embeds = tower.encode(&gpu, &patches.pixel_values, patches.grid()).unwrap();
-            Media { key: key as u64, grid: patches.grid(), embeds }
+            Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds: vec![embeds] }
         });
-        let prompt = Prompt { images: images.collect(), ids: case.u32("input_ids") };
+        let prompt = Prompt { media: images.collect(), ids: case.u32("input_ids") };
         let mut session = Session::new(&gpu, &model, 4096).unwrap();
         let logits = block_on(session.all_logits(&prompt)).unwrap();
         let expected = case.logits();
@@ -408,7 +408,7 @@ fn configuration_tokenizer_template_and_stops_survive() {
         let (export, files) = of_folder(&source, &formats("q8")).unwrap();
         let gguf = open(&files);
         let all = |file: &str| [&source as &dyn Source, &gguf].map(|s| block_on(s.read_all(file, 1 << 24)).unwrap());
-        let [mut old, mut new] = all("config.json").map(|bytes| Config::parse(&bytes).unwrap());
+        let [mut old, mut new] = all("config.json").map(|bytes| parse_config(&bytes).unwrap());
         assert_eq!(old.text.rms_norm_eps as f32, new.text.rms_norm_eps as f32);
         for config in [&mut old, &mut new] {
             config.text.rms_norm_eps = 0.0; // stored in f32
@@ -461,7 +461,7 @@ fn what_gguf_cannot_say() {
     let text = std::fs::read_to_string(folder("flat").join("config.json")).unwrap();
     let old: String = text.split(full).nth(1).unwrap().split(']').next().unwrap().to_owned();
     assert!(config(&format!("{full}{old}]"), &format!("{full}0, 2]")).contains("[0, 2]"));
-    assert!(config(r#""image_token_id": 388"#, r#""image_token_id": 387"#).contains("image_token_id: 387"));
+    assert!(config(r#""image_token_id": 388"#, r#""image_token_id": 387"#).contains("image: 387"));
     refused("tokenizer.json", r"|\\p{N}|", r"|\\p{N}{1,3}|");
     refused("tokenizer.json", r#""NFC""#, r#""NFKC""#);
     refused("preprocessor_config.json", r#""merge_size": 2"#, r#""merge_size": 4"#);
@@ -484,7 +484,7 @@ fn what_gguf_cannot_say() {
         files
     };
     let (_, files) = of_folder(&yarn(r#""beta_fast": 16,"#), &Formats::default()).unwrap();
-    let config = Config::parse(&block_on(open(&files).read_all("config.json", 1 << 20)).unwrap()).unwrap();
+    let config = parse_config(&block_on(open(&files).read_all("config.json", 1 << 20)).unwrap()).unwrap();
     let read = config.text.yarn.unwrap();
     assert_eq!((read.factor as f32, read.beta_fast, read.original_max_position_embeddings), (2.7, 16.0, 4096));
     assert!(of_folder(&yarn(r#""attention_factor": 2.0,"#), &Formats::default()).is_err());

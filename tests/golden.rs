@@ -168,6 +168,28 @@ golden! {
     head80_text: "head80" / "text", TOLERANCE;
     head80_image: "head80" / "image", TOLERANCE;
     head80_two_images: "head80" / "two_images", TOLERANCE;
+    qwen2_vl_text: "qwen2_vl" / "text", TOLERANCE;
+    qwen2_vl_image: "qwen2_vl" / "image", TOLERANCE;
+    qwen2_vl_image_tall: "qwen2_vl" / "image_tall", TOLERANCE;
+    qwen2_vl_windows: "qwen2_vl" / "windows", TOLERANCE;
+    qwen2_vl_two_images: "qwen2_vl" / "two_images", TOLERANCE;
+    qwen2_vl_multi_turn: "qwen2_vl" / "multi_turn", TOLERANCE;
+    qwen2_vl_resize: "qwen2_vl" / "resize", TOLERANCE;
+    qwen3_vl_text: "qwen3_vl" / "text", TOLERANCE;
+    qwen3_vl_image: "qwen3_vl" / "image", TOLERANCE;
+    qwen3_vl_image_tall: "qwen3_vl" / "image_tall", TOLERANCE;
+    qwen3_vl_windows: "qwen3_vl" / "windows", TOLERANCE;
+    qwen3_vl_two_images: "qwen3_vl" / "two_images", TOLERANCE;
+    qwen3_vl_multi_turn: "qwen3_vl" / "multi_turn", TOLERANCE;
+    qwen3_vl_resize: "qwen3_vl" / "resize", TOLERANCE;
+    qwen2_vl_flat_text: "qwen2_vl_flat" / "text", TOLERANCE;
+    qwen2_vl_flat_image: "qwen2_vl_flat" / "image", TOLERANCE;
+    qwen2_vl_flat_two_images: "qwen2_vl_flat" / "two_images", TOLERANCE;
+    qwen2_vl_flat_multi_turn: "qwen2_vl_flat" / "multi_turn", TOLERANCE;
+    qwen3_vl_bf16_text: "qwen3_vl_bf16" / "text", TOLERANCE;
+    qwen3_vl_bf16_image: "qwen3_vl_bf16" / "image", TOLERANCE;
+    qwen3_vl_bf16_two_images: "qwen3_vl_bf16" / "two_images", TOLERANCE;
+    qwen3_vl_bf16_multi_turn: "qwen3_vl_bf16" / "multi_turn", TOLERANCE;
     bf16_image: "bf16" / "image", TOLERANCE;
     f16_image: "f16" / "image", TOLERANCE;
 }

@@ -12,8 +12,9 @@ use fanlight::dtype::{Dtype, Element};
 use fanlight::generate::estimate::{Estimate, Weights, Wish, estimate, of, parse_bytes};
 use fanlight::generate::session::{Choose, Media, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::model::names;
 use fanlight::model::positions::Grid;
-use fanlight::model::qwen2_5_vl;
+use fanlight::model::registry::parse_config;
 use fanlight::model::registry::{self, Tables};
 use fanlight::weights::plan::Limits;
 use fanlight::weights::quantize::Formats;
@@ -71,7 +72,8 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     gpu.forget_peaks();
     let mut ids = vec![model.media.image; tokens];
     ids.extend((0..words as u32).map(|i| 3 + i % 50));
-    let prompt = Prompt { ids, images: vec![Media { key: 1, grid, embeds }] };
+    let media = Media { key: 1, grid, second_per_grid: None, embeds: vec![embeds] };
+    let prompt = Prompt { ids, media: vec![media] };
     let mut session = Session::new(&gpu, &model, context).unwrap();
     let choose = || Choose::Greedy { vocab: 100, penalty: None };
     block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
@@ -204,7 +206,7 @@ fn a_full_device_in_a_conversation() {
     let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
     let before = gpu.memory().persistent.current;
     let mut session = Session::new(&gpu, &model, 1 << 20).unwrap();
-    let prompt = |n: u32| Prompt { ids: (0..n).map(|i| 3 + i % 50).collect(), images: Vec::new() };
+    let prompt = |n: u32| Prompt { ids: (0..n).map(|i| 3 + i % 50).collect(), media: Vec::new() };
     let mut ask = |n: u32| {
         let choose = Choose::Greedy { vocab: 100, penalty: None };
         block_on(session.prefill(&prompt(n), choose, &|| true)).map(|_| ())
@@ -273,8 +275,8 @@ fn released(size: &str) -> Released {
             config = config.replace(of_3b, of_7b);
         }
     }
-    let parsed = qwen2_5_vl::config::Config::parse(config.as_bytes()).unwrap();
-    let (matrices, vectors) = qwen2_5_vl::names::specs(&parsed, &|name| !name.ends_with(".1"));
+    let parsed = parse_config(config.as_bytes()).unwrap();
+    let (matrices, vectors) = names::specs(&parsed, &|name| !name.ends_with(".1"));
     let pieces = matrices.iter().flat_map(|m| &m.sources).chain(vectors.iter().flat_map(|v| &v.sources));
     let mut at = 0;
     let tensors = pieces.map(|piece| {

@@ -49,7 +49,7 @@ fn check(kind: &str, layout: Layout) {
     let mut progress = |done, total| heard.push((done, total));
     let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut progress, &|_| Ok(()))).unwrap();
     assert!(heard.is_sorted() && heard.last().is_some_and(|(done, total)| done == total), "{kind}: {heard:?}");
-    let prompt = Prompt { ids: ids(kind, "input_ids"), images: Vec::new() };
+    let prompt = Prompt { ids: ids(kind, "input_ids"), media: Vec::new() };
     let mut session = Session::new(&gpu, &model, 256).unwrap();
     let logits = block_on(session.all_logits(&prompt)).unwrap();
     let want = expected(kind, "logits");

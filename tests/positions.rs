@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use fanlight::dtype::Dtype;
+use fanlight::model::MediaTokens;
 use fanlight::model::positions::{
-    Grid, Segment, mrope_positions, permute_rows, rope_delta, segments_from_ids, window_index,
+    Grid, Segment, VideoTime, frames, mrope_positions, permute_rows, rope_delta, segments_from_ids, window_index,
 };
-use fanlight::model::qwen2_5_vl::config::Config;
+use fanlight::model::registry::parse_config;
 use fanlight::weights::safetensors::parse;
 use serde_json::Value;
 
@@ -42,7 +43,7 @@ fn positions_are_transformers() {
             .iter()
             .map(|part| part.as_u64().map_or_else(|| Segment::Image(grid(part)), |n| Segment::Text(n as usize)))
             .collect();
-        let (ids, next) = mrope_positions(&segments, 2, 2.0, 0).unwrap();
+        let (ids, next) = mrope_positions(&segments, 2, VideoTime::Seconds(2), 0).unwrap();
         for (axis, name) in ["t", "h", "w"].into_iter().enumerate() {
             let ours: Vec<i32> = ids.iter().map(|p| p[axis]).collect();
             assert_eq!(ours, numbers::<i32>(&case[name]), "{name} of {}", case["layout"]);
@@ -63,7 +64,8 @@ fn positions_are_transformers() {
                 Segment::Video(_) => unreachable!(),
             }
         }
-        let found = segments_from_ids(&prompt, pad, 10, &images, &[], 2).unwrap();
+        let media = MediaTokens { image: pad, video: 10, merge: 2, time: VideoTime::Seconds(2) };
+        let found = segments_from_ids(&prompt, &media, &images, &[]).unwrap();
         let written: Vec<Segment> = segments.into_iter().filter(|s| *s != Segment::Text(0)).collect();
         assert_eq!(found, written);
     }
@@ -81,7 +83,7 @@ fn windows_are_transformers() {
         assert_eq!(windows.index, numbers::<u32>(&case["window_index"]), "{grids:?}");
         assert_eq!(windows.inverse(), numbers::<u32>(&case["reverse_index"]), "{grids:?}");
         assert_eq!(windows.cu_window, numbers::<u32>(&case["cu_window_seqlens"]), "{grids:?}");
-        assert_eq!(windows.cu_full, numbers::<u32>(&case["cu_seqlens"]), "{grids:?}");
+        assert_eq!(frames(&grids, number("merge_size")).unwrap(), numbers::<u32>(&case["cu_seqlens"]), "{grids:?}");
         inverse_matters += usize::from(windows.inverse() != windows.index);
         let tokens: Vec<u32> = (0..windows.index.len() as u32).collect();
         let there = permute_rows(&tokens, 1, 1, &windows.index).unwrap();
@@ -106,7 +108,10 @@ fn whole_prompts_have_transformers_positions() {
     let mut cases = 0;
     for folder in std::fs::read_dir(golden("models")).expect("fixture models").map(|entry| entry.unwrap().path()) {
         let Ok(text) = std::fs::read(folder.join("config.json")) else { continue };
-        let config = Config::parse(&text).unwrap();
+        let config = parse_config(&text).unwrap();
+        let (vision, pads) = config.vision.as_ref().unwrap();
+        let merge = vision.spatial_merge_size as u32;
+        let media = MediaTokens { image: pads.image, video: pads.video, merge, time: vision.time };
         for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             let name = path.file_name().unwrap().to_str().unwrap();
             // `….then.messages.json` is a second turn; its trace is the case's own.
@@ -118,11 +123,8 @@ fn whole_prompts_have_transformers_positions() {
             let ids: Vec<u32> = tensor(&file, "input_ids").into_iter().map(|id| id as u32).collect();
             let grids = tensor(&file, "image_grid_thw");
             let grids: Vec<Grid> = grids.chunks(3).map(|g| Grid::new(g[0] as u32, g[1] as u32, g[2] as u32)).collect();
-            let merge = config.vision.spatial_merge_size as u32;
-            let (image, video) = (config.image_token_id, config.video_token_id);
-            let segments = segments_from_ids(&ids, image, video, &grids, &[], merge).unwrap();
-            let pace = config.vision.tokens_per_second as f32;
-            let (positions, next) = mrope_positions(&segments, merge, pace, 0).unwrap();
+            let segments = segments_from_ids(&ids, &media, &grids, &[]).unwrap();
+            let (positions, next) = mrope_positions(&segments, merge, media.time, 0).unwrap();
             let flat: Vec<i32> = (0..3).flat_map(|axis| positions.iter().map(move |p| p[axis])).collect();
             assert_eq!(flat, tensor(&file, "position_ids"), "{}", trace.display());
             assert_eq!(vec![rope_delta(next, ids.len()) as i32], tensor(&file, "rope_delta"), "{}", trace.display());

@@ -1,10 +1,10 @@
-//! `config.json` of both families up to the plan of device buffers, and the small files beside it.
+//! `config.json` of every family up to the plan of device buffers, and the small files beside it.
 #![no_main]
 
 use fanlight::generate::config::GenerationConfig;
 use fanlight::image::PreprocessorConfig;
-use fanlight::model::registry::describe;
-use fanlight::model::{qwen2, qwen2_5_vl};
+use fanlight::model::config;
+use fanlight::model::registry::{describe, parse_config};
 use fanlight::weights::Limits;
 use fanlight::weights::index::SINGLE;
 use fanlight::weights::quantize::Formats;
@@ -15,9 +15,8 @@ const WEIGHTS: &[u8] = include_bytes!("../../tests/golden/models/base/model.safe
 
 fuzz_target!(|input: &[u8]| {
     within(64 * input.len() + (64 << 10), || {
-        drop(qwen2_5_vl::config::Config::parse(input));
-        drop(qwen2::parse_config(input));
-        drop(qwen2_5_vl::config::quantization(input));
+        drop(parse_config(input));
+        drop(config::quantization(input));
         drop(GenerationConfig::parse(input).map(|config| config.sampling(0)));
         drop(PreprocessorConfig::from_json(input).map(|config| config.factor()));
     });

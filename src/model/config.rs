@@ -308,7 +308,7 @@ impl Config {
         if let Some((vision, _)) = &self.vision {
             if vision.out_hidden_size != text.hidden_size {
                 let expected = format!("the decoder's hidden_size {}", text.hidden_size);
-                return Err(bad("vision_config: the width after the merger", expected, vision.out_hidden_size));
+                return Err(bad("vision_config.out_hidden_size (Qwen2-VL: hidden_size)", expected, vision.out_hidden_size));
             }
             if vision.deepstack.len() > text.num_hidden_layers {
                 let expected = format!("at most one for each of the decoder's {} layers", text.num_hidden_layers);
@@ -378,7 +378,7 @@ impl TextConfig {
                 return Err(bad(c.at("head_dim"), expected, head_dim));
             }
         }
-        if head_dim % 2 != 0 {
+        if !head_dim.is_multiple_of(2) {
             return Err(bad(c.at("head_dim"), "an even number", head_dim));
         }
         c.activation("silu")?;
@@ -521,7 +521,7 @@ impl VisionConfig {
         let num_heads = c.count("num_heads", tower.num_heads, MAX_HEADS)?;
         c.divides("num_heads", num_heads, "the tower's width", hidden_size)?;
         let head_dim = hidden_size / num_heads;
-        if head_dim % 4 != 0 {
+        if !head_dim.is_multiple_of(4) {
             return Err(bad(c.at("the tower's width / num_heads"), "a multiple of 4", head_dim));
         }
         // The hub's files say in_chans, which transformers 5.23 ignores; its class says in_channels.
@@ -884,7 +884,10 @@ pub(crate) mod tests {
             assert!(error.to_string().contains(field), "{path} {value}: {error}");
         }
         for text in ["", "[]", "{", "null", "\"x\""] {
-            assert!(matches!(Config::parse(&qwen2_5_vl::FAMILY, text.as_bytes()), Err(Error::Malformed { .. })), "{text}");
+            assert!(
+                matches!(Config::parse(&qwen2_5_vl::FAMILY, text.as_bytes()), Err(Error::Malformed { .. })),
+                "{text}"
+            );
         }
         assert!(Config::parse(&qwen2_5_vl::FAMILY, &vec![b' '; MAX_FILE + 1]).is_err());
         assert!(Config::parse(&qwen2_5_vl::FAMILY, "[".repeat(10_000).as_bytes()).is_err());

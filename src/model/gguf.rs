@@ -238,13 +238,7 @@ fn config(gguf: &Gguf, family: &Family, checkpoint: &Checkpoint) -> Result<Json>
 }
 
 /// `config.json` of decoder and vision tower, from the decoder's and the tower's own metadata.
-fn with_vision(
-    gguf: &Gguf,
-    family: &Family,
-    mut text: Json,
-    vision: &Gguf,
-    checkpoint: &Checkpoint,
-) -> Result<Json> {
+fn with_vision(gguf: &Gguf, family: &Family, mut text: Json, vision: &Gguf, checkpoint: &Checkpoint) -> Result<Json> {
     let Some(tower) = &family.vision else { return Ok(text) };
     let tokens = gguf.texts("tokenizer.ggml.tokens")?;
     let id = |text: &str| {

@@ -152,7 +152,14 @@ impl Specs {
             let attn = |part: &str| format!("{from}.self_attn.{part}_proj");
             let mlp = |part: &str| format!("{from}.mlp.{part}_proj");
             self.vector(format!("{name}.input_norm"), &[(format!("{from}.input_layernorm.weight"), hidden)], 1);
-            self.linear(format!("{name}.qkv"), &[attn("q"), attn("k"), attn("v")], &[q, kv, kv], hidden, 1, family.qkv_bias);
+            self.linear(
+                format!("{name}.qkv"),
+                &[attn("q"), attn("k"), attn("v")],
+                &[q, kv, kv],
+                hidden,
+                1,
+                family.qkv_bias,
+            );
             for norm in ["q_norm", "k_norm"].into_iter().filter(|_| family.qk_norm) {
                 let from = format!("{from}.self_attn.{norm}.weight");
                 self.vector(format!("{name}.{norm}"), &[(from, t.head_dim)], 1);
@@ -280,7 +287,8 @@ mod tests {
             );
             Config::parse(&qwen3_vl::FAMILY, json.as_bytes()).unwrap()
         };
-        let small = r#", "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]"#;
+        let small =
+            r#", "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "deepstack_visual_indexes": [5, 11, 17]"#;
         assert_eq!(tensors(&qwen3(2048, 28, 6144, small)).1, 2_127_532_032);
         assert_eq!(tensors(&qwen3(2560, 36, 9728, small)).1, 4_437_815_808);
         let b8 = Config { tie_word_embeddings: false, ..qwen3(4096, 36, 12288, "") };

@@ -102,12 +102,7 @@ pub enum Segment {
 /// # Errors
 /// [`Error::Invalid`] for a grid that `merge` does not divide, an image with more than one frame, or a pace that is
 /// negative or not finite; [`Error::ContextOverflow`] when a position would reach 2^24.
-pub fn mrope_positions(
-    segments: &[Segment],
-    merge: u32,
-    time: VideoTime,
-    start: i64,
-) -> Result<(Vec<[i32; 3]>, i64)> {
+pub fn mrope_positions(segments: &[Segment], merge: u32, time: VideoTime, start: i64) -> Result<(Vec<[i32; 3]>, i64)> {
     let mut ids = Vec::new();
     let mut cur = start;
     // Checks that the last position `cur + last` still fits, before anything is allocated for it.
@@ -595,13 +590,17 @@ mod tests {
         assert!(mrope_positions(&[Segment::Text(1)], 2, SECONDS, -1).is_err());
         assert!(mrope_positions(&[Segment::Text(1)], 2, SECONDS, i64::MAX).is_err());
         assert_eq!(mrope_positions(&[Segment::Text(0)], 2, SECONDS, 3).unwrap(), (vec![], 3));
-        assert_eq!(mrope_positions(&[Segment::Text(1 << 10)], 2, SECONDS, MAX_POSITION - 1024).unwrap().1, MAX_POSITION);
+        assert_eq!(
+            mrope_positions(&[Segment::Text(1 << 10)], 2, SECONDS, MAX_POSITION - 1024).unwrap().1,
+            MAX_POSITION
+        );
     }
 
     #[test]
     fn segments_of_a_prompt() {
         const I: u32 = 90;
         const V: u32 = 91;
+        const MEDIA: MediaTokens = MediaTokens { image: I, video: V, merge: 2, time: VideoTime::Frames };
         let grids = [Grid::new(1, 4, 4), Grid::new(1, 2, 2)];
         let video = VideoGrid { grid: Grid::new(2, 2, 2), second_per_grid: 1.0 };
         let ids = [1, 2, I, I, I, I, 3, V, V, 4, I, 5];

@@ -9,7 +9,9 @@ use super::config::{Mlp, VisionConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::load::Loaded;
-use crate::model::positions::{Grid, Windows, frames, learned_positions, permute_rows, vision_rope_table, window_index};
+use crate::model::positions::{
+    Grid, Windows, frames, learned_positions, permute_rows, vision_rope_table, window_index,
+};
 use crate::model::{Embeds, VisionSizes, VisionTower, rope_rows};
 use crate::ops::attention::{Mask, attention};
 use crate::ops::blend_rows::blend_rows;
@@ -194,7 +196,9 @@ impl Vision {
             positions: loaded.optional_vector("vision.positions"),
             blocks,
             merger: Merger::new("vision.merger", loaded)?,
-            deepstack: deepstack.map(|n| Merger::new(&format!("vision.deepstack.{n}"), loaded)).collect::<Result<_>>()?,
+            deepstack: deepstack
+                .map(|n| Merger::new(&format!("vision.deepstack.{n}"), loaded))
+                .collect::<Result<_>>()?,
             config,
         })
     }

@@ -380,7 +380,8 @@ fn check_piece(name: &str, piece: &Piece, cols: usize) -> Result<()> {
     let agrees = piece.rows > 0
         && piece.cols == cols
         && piece.padded_rows >= piece.rows
-        && piece.shape.first() == Some(&piece.rows)
+        // The elements of a vector may be those of a table.
+        && (cols == 1 || piece.shape.first() == Some(&piece.rows))
         && count.is_some()
         && count == (piece.rows as u64).checked_mul(cols as u64);
     if agrees { Ok(()) } else { Err(contradiction(name, "pieces of one width whose shape gives rows × cols")) }

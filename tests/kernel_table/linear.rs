@@ -174,7 +174,9 @@ pub async fn matvec_variants(bench: &mut Bench) -> Result<()> {
 /// `linear` over all n and m, with the inner size, the options and the offsets turning.
 pub async fn sizes(bench: &mut Bench) -> Result<()> {
     let options =
-        [(false, false, false), (true, false, false), (false, true, false), (true, true, false), (true, false, true)];
+        [(false, false), (true, false), (false, true), (true, true)].map(|(bias, add)| (bias, add, Activation::None));
+    let active = [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu].map(|act| (true, false, act));
+    let options = [&options[..], &active].concat();
     let mut turn = 0;
     for n in [1, 2, 3, 4, 5, 17, 63, 64, 65, 130] {
         for rows in [1, 3, 61, 127, 257] {

@@ -327,9 +327,15 @@ pub async fn layer_norm_hard(bench: &mut Bench) -> Result<()> {
 }
 
 pub async fn head_norm(bench: &mut Bench) -> Result<()> {
-    for (n, q, kv, dim) in
-        [(1, 1, 1, 4), (1, 16, 8, 128), (3, 4, 2, 20), (17, 3, 1, 16), (65, 6, 2, 132), (130, 2, 2, 256), (33_001, 1, 1, 4)]
-    {
+    for (n, q, kv, dim) in [
+        (1, 1, 1, 4),
+        (1, 16, 8, 128),
+        (3, 4, 2, 20),
+        (17, 3, 1, 16),
+        (65, 6, 2, 132),
+        (130, 2, 2, 256),
+        (33_001, 1, 1, 4),
+    ] {
         let x = bench.values(n * (q + 2 * kv) * dim, if n == 17 { Data::Outliers } else { Data::Plain });
         let (q_gain, k_gain) = (bench.values(dim, Data::Plain), bench.values(dim, Data::Plain));
         let mut rec = Recorder::new(&bench.gpu);

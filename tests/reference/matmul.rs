@@ -37,7 +37,9 @@ pub fn matmul(w: &[f64], x: &[f64], bias: &[f64], y: &mut [f64], p: &Linear) {
             v = match p.act {
                 Act::None => v,
                 Act::Gelu => gelu(v),
-                Act::GeluTanh => 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3))).tanh()),
+                Act::GeluTanh => {
+                    0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3))).tanh())
+                }
                 Act::QuickGelu => v / (1.0 + (-1.702 * v).exp()),
             };
             let to = &mut y[(p.y_row + i) * p.m + p.row_start + o];

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::model::config::{
-    Family, GgufFamily, MAX_HIDDEN, MAX_INTERMEDIATE, Mlp, Section, TextFamily, Tower, VisionConfig, VisionFamily, Windows, bad,
+    Family, GgufFamily, MAX_HIDDEN, MAX_INTERMEDIATE, Mlp, Section, TextFamily, Tower, VisionConfig, VisionFamily,
+    Windows, bad,
 };
 use crate::model::gguf::Mmproj;
 use crate::model::names::TowerNames;
