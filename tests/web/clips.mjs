@@ -32,11 +32,24 @@ export const KINDS = {
   "vp8.webm": { passes: 2, args: ["-c:v", "libvpx", "-b:v", "300k", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "60"] },
   "av1.mkv": { args: ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "30"] },
 };
+/** One colour, by the matrix that the file says it was made with. */
+const colored = (matrix, color, range = "tv") => ({
+  args: [
+    "-f", "lavfi", "-i", `color=c=0x${color}:s=128x96:r=30:d=1`, "-map", "1:v",
+    "-vf", `scale=out_color_matrix=${matrix}:out_range=${range},format=yuv420p`, ...X264, "-qp", "4",
+    "-colorspace", matrix, "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", range,
+  ],
+});
+export const COLOR = "c83c14";
+
 /** What cannot be shown, or is served in a special way. */
 export const ODD = {
   "large.mp4": { padding: 40 * 2 ** 20, args: [...X264, "-g", "30"] },
   "front.mp4": { args: [...X264, "-g", "30", "-movflags", "+faststart"] },
   "mpeg4.mp4": { args: ["-c:v", "mpeg4"] },
+  "bt709.mp4": colored("bt709", COLOR),
+  "bt601.mp4": colored("smpte170m", COLOR),
+  "full.mp4": colored("bt709", COLOR, "pc"),
   "sound.mp4": { args: ["-f", "lavfi", "-i", "sine=duration=1", "-map", "1:a", "-c:a", "aac"] },
 };
 export const WIDTH = 128;

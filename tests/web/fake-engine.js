@@ -87,7 +87,8 @@ export class VideoInput {
 
   push(rgba, width, height, timestamp) {
     if (rgba.length !== 4 * width * height) throw new Error("not the pixels of one frame");
-    this.frames.push({ number: numberOn(rgba, width, height), width, height, timestamp });
+    const color = [...rgba.subarray(0, 3)];
+    this.frames.push({ number: numberOn(rgba, width, height), color, width, height, timestamp });
     pushed.postMessage(this.frames.length);
   }
 

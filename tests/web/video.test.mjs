@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import * as runner from "node:test";
 import { test } from "node:test";
 
-import { clips, drawn, HEIGHT, KINDS, WIDTH } from "./clips.mjs";
+import { clips, COLOR, drawn, HEIGHT, KINDS, WIDTH } from "./clips.mjs";
 import { open, withBrowser, withPackage } from "./helpers.mjs";
 
 withBrowser();
@@ -111,6 +111,19 @@ for (const name of Object.keys(KINDS)) {
     assert.ok(seen.afterAll.most > 0 && seen.afterAll.most <= 16, `${seen.afterAll.most} frames were alive at once`);
   });
 }
+
+test("colours are those that the file says, by its own matrix and range", async (t) => {
+  const files = await Promise.all(["bt709.mp4", "bt601.mp4", "full.mp4"].map((name) => make(name)));
+  const p = await page(t);
+  const texts = files.map(({ bytes }) => bytes.toString("base64"));
+  const seen = await p.evaluate(async (texts) => {
+    const colors = [];
+    for (const text of texts) colors.push((await ask(new Blob([fromBase64(text)]), { nframes: 2 })).frames[1].color);
+    return colors;
+  }, texts);
+  const meant = [0, 2, 4].map((at) => Number.parseInt(COLOR.slice(at, at + 2), 16));
+  for (const color of seen) for (const [i, value] of color.entries()) assert.ok(Math.abs(value - meant[i]) <= 4, `${color}, not ${meant}`);
+});
 
 test("a file, its bytes, its address and the <video> that plays it are the same video", async (t) => {
   const { bytes, times } = await make("b-frames.mp4");
