@@ -135,15 +135,21 @@ function withMatrix(mp4, turn) {
   return mp4;
 }
 
-/** `/NAME`: in ranges, for everybody; `/whole/NAME`: as if ranges were unknown; `/closed/NAME`: for its own origin alone. */
+/**
+ * `/NAME`: in ranges, for everybody; `/whole/NAME`: as if ranges were unknown; `/closed/NAME`: for its own origin alone;
+ * `/once/NAME`: the first time only.
+ */
 async function serve(folder) {
   const requests = [];
   const server = createServer(async (request, response) => {
-    const [, way, name] = /^\/(?:(whole|closed)\/)?([\w.-]+)$/.exec(request.url) ?? [];
+    const [, way, name] = /^\/(?:(whole|closed|once)\/)?([\w.-]+)$/.exec(request.url) ?? [];
     const seen = { url: request.url, range: request.headers.range, sent: 0 };
     requests.push(seen);
     const bytes = name && (await readFile(join(folder, name)).catch(() => undefined));
     const open = way === "closed" ? {} : { "access-control-allow-origin": "*" };
+    if (way === "once" && requests.filter(({ url }) => url === request.url).length > 1) {
+      return response.writeHead(403, open).end();
+    }
     if (!bytes) return response.writeHead(404, open).end();
     const from = way === "whole" ? undefined : /^bytes=(\d+)-(\d*)$/.exec(seen.range ?? "");
     const [start, end] = from ? [Number(from[1]), from[2] ? Number(from[2]) + 1 : bytes.length] : [0, bytes.length];

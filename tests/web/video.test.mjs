@@ -170,8 +170,10 @@ test("of a large file on a server only what is needed is fetched", async (t) => 
   const before = requests.length;
   const seen = await p.evaluate((url) => ask(url, { nframes: 3 }), `${origin}/large.mp4`);
   assertFrames(seen, times, spread(3, times.length));
+  const refused = await p.evaluate((url) => ask(url).catch(({ code, message }) => [code, message]), `${origin}/once/large.mp4`);
+  assert.deepEqual(refused, ["auth", `${origin}/once/large.mp4 answered 403`]);
   const sent = requests.slice(before).reduce((sum, request) => sum + request.sent, 0);
-  assert.ok(sent > 0 && sent < 20 * 2 ** 20, `${sent} bytes were sent`);
+  assert.ok(sent > 0 && sent < 30 * 2 ** 20, `${sent} bytes were sent`);
 });
 
 test("a <video> without a file behind it is moved to the times, and is then as it was", async (t) => {

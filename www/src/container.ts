@@ -83,62 +83,45 @@ const TICK = 2e-6;
 /** Opens a file or what is at an address: reads when each frame is shown, and decodes nothing. */
 export async function openMovie(from: Blob | string, signal: AbortSignal): Promise<Movie> {
   const bunny = await mediabunny();
-  // What a disposed input was still reading is nobody's concern: unhandled, it would end the worker.
+  const file = typeof from === "string" ? await located(from, signal) : from;
   const options = {
-    requestInit: { referrerPolicy: "no-referrer" },
-    getRetryDelay: (failures: number) => (failures > RETRIES ? null : PAUSE * 2 ** failures),
+    fetchFn: (url: string, init: RequestInit) => fetched(url, init),
+    getRetryDelay: (failures: number, error: unknown) =>
+      failures > RETRIES || (error instanceof FanlightError && !error.retryable) ? null : PAUSE * 2 ** failures,
+    // What a disposed input was still reading is nobody's concern: unhandled, it would end the worker.
     handleUnhandledError: () => {},
   };
-  const file = typeof from === "string" ? await located(from, signal) : from;
   const source = file instanceof Blob ? new bunny.BlobSource(file, options) : new bunny.UrlSource(file, options);
-  const formats = [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM];
-  const input = new bunny.Input({ source, formats });
+  const input = new bunny.Input({ source, formats: [bunny.MP4, bunny.QTFF, bunny.MATROSKA, bunny.WEBM] });
   const close = () => {
     signal.removeEventListener("abort", close);
     input.dispose();
   };
   signal.addEventListener("abort", close);
-  const failed = (error: unknown) => {
+  const explained = (error: unknown) => {
     if (signal.aborted) return aborted();
     if (error instanceof FanlightError) return error;
     if (error instanceof bunny.UnsupportedInputFormatError) {
-      return new FanlightError("bad_video", "this is no video file that can be opened here", `${PLAYABLE} MOV and Matroska can be opened too.`);
+      return bad("this is no video file that can be opened here", `${PLAYABLE} MOV and Matroska can be opened too.`);
     }
-    return new FanlightError("bad_video", `the video could not be read: ${String(error)}`, DAMAGED);
+    return bad(`the video could not be read: ${String(error)}`, DAMAGED);
   };
   try {
-    const found = await input.getPrimaryVideoTrack();
-    if (!found) {
-      if ((await input.getTracks()).length === 0) throw new FanlightError("bad_video", "this file ends before its video begins", DAMAGED);
-      throw new FanlightError("bad_video", "this file has no video in it", "Use a file with pictures, not with sound alone.");
-    }
-    const { times, hidden } = await shown(bunny, found);
-    const turn: Turn = { rotation: await found.getRotation(), flip: await found.getFlip() };
-    const [width, height] = [await found.getCodedWidth(), await found.getCodedHeight()];
-    const fps = rate(times, await found.getTimeResolution());
+    const video = await trackOf(input);
+    const { times, hidden } = await shown(bunny, video);
+    const turn: Turn = { rotation: await video.getRotation(), flip: await video.getFlip() };
+    const [width, height] = [await video.getCodedWidth(), await video.getCodedHeight()];
+    const fps = rate(times, await video.getTimeResolution());
     const size = turn.rotation % 180 === 0 ? { width, height } : { width: height, height: width };
     return {
       track: fps === undefined ? { ...size, times } : { ...size, frames: times.length, fps },
       async *shots(indices) {
         const wanted = indices.map((index) => times[index] ?? Number.NaN);
-        const frames = (hidden ? decoded : sampled)(bunny, found, wanted);
-        let size: { width: number; height: number } | undefined;
+        const frames = (hidden ? decoded : sampled)(bunny, video, wanted);
         try {
-          for (const time of wanted) {
-            const frame = (await frames.next()).value;
-            if (!frame) throw new FanlightError("bad_video", `the frame at ${time} s cannot be decoded`, DAMAGED);
-            try {
-              if (signal.aborted) throw aborted();
-              size ??= upright(frame);
-              // The container's own time, of which a frame has only whole microseconds.
-              const timestamp = Math.abs(frame.timestamp / 1e6 - time) < TICK ? time : frame.timestamp / 1e6;
-              yield { ...(await pixels(frame, turn, size)), timestamp };
-            } finally {
-              frame.close();
-            }
-          }
+          yield* shots(frames, wanted, turn, signal);
         } catch (error) {
-          throw failed(error);
+          throw explained(error);
         } finally {
           await frames.return(undefined);
         }
@@ -147,27 +130,58 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
     };
   } catch (error) {
     close();
-    throw failed(error);
+    throw explained(error);
   }
+}
+
+async function* shots(
+  frames: AsyncGenerator<VideoFrame>,
+  times: number[],
+  turn: Turn,
+  signal: AbortSignal,
+): AsyncGenerator<Shot> {
+  let size: { width: number; height: number } | undefined;
+  for (const time of times) {
+    const frame = (await frames.next()).value;
+    if (!frame) throw bad(`the frame at ${time} s cannot be decoded`, DAMAGED);
+    try {
+      if (signal.aborted) throw aborted();
+      size ??= upright(frame);
+      // The container's own time, of which a frame has only whole microseconds.
+      const timestamp = Math.abs(frame.timestamp / 1e6 - time) < TICK ? time : frame.timestamp / 1e6;
+      yield { ...(await pixels(frame, turn, size)), timestamp };
+    } finally {
+      frame.close();
+    }
+  }
+}
+
+/** The video that is to be shown, in a codec that can be decoded here. */
+async function trackOf(input: Input): Promise<InputTrack> {
+  const track = await input.getPrimaryVideoTrack();
+  if (!track) {
+    if ((await input.getTracks()).length === 0) throw bad("this file ends before its video begins", DAMAGED);
+    throw bad("this file has no video in it", "Use a file with pictures, not with sound alone.");
+  }
+  const codec = await track.getCodec();
+  if (codec !== null && (await track.canDecode())) return track;
+  const name = codec && (await track.getCodecParameterString());
+  const words = name ? `${codec} (${name})` : String((await track.getInternalCodecId()) ?? "one without a name");
+  throw bad(`this browser cannot decode the video's codec, ${words}`, PLAYABLE);
 }
 
 /** When frames are shown, ascending, in seconds; and whether there are packets that show none. */
 async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Promise<{ times: number[]; hidden: boolean }> {
-  const codec = await track.getCodec();
-  if (codec === null || !(await track.canDecode())) {
-    const name = codec && (await track.getCodecParameterString());
-    const words = name ? `${codec} (${name})` : String((await track.getInternalCodecId()) ?? "one without a name");
-    throw new FanlightError("bad_video", `this browser cannot decode the video's codec, ${words}`, PLAYABLE);
-  }
   const times: number[] = [];
   let hidden = false;
   // VP8 alone has packets that show nothing and only help to decode others; the frame itself says so.
-  const vp8 = codec === "vp8";
-  for await (const { timestamp, data } of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: !vp8 })) {
+  const vp8 = (await track.getCodec()) === "vp8";
+  const packets = new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: !vp8 });
+  for await (const { timestamp, data } of packets) {
     if (vp8 && ((data[0] ?? 0) & 0x10) === 0) hidden = true;
     else if (timestamp > -TICK) times.push(timestamp);
   }
-  if (times.length === 0) throw new FanlightError("bad_video", "the video has no frames");
+  if (times.length === 0) throw bad("the video has no frames", DAMAGED);
   return { times: times.sort((a, b) => a - b), hidden };
 }
 
@@ -213,7 +227,9 @@ async function* decoded({ EncodedPacketSink }: Mediabunny, track: InputTrack, ti
         if (last) await decoder.flush();
         await decode(key);
       }
-      for (let next = last && (await sink.getNextPacket(last)); next && next.timestamp <= time; next = await sink.getNextPacket(next)) {
+      while (last) {
+        const next = await sink.getNextPacket(last);
+        if (!next || next.timestamp > time) break;
         await decode(next);
         for (let frame = ready.shift(); frame; frame = ready.shift()) yield frame;
       }
@@ -241,31 +257,35 @@ export function rate(times: number[], resolution: number): number | undefined {
 
 /** The file at an address: all of it, or the address again if its server sends the parts that are wanted of a large one. */
 async function located(url: string, signal: AbortSignal): Promise<Blob | string> {
-  const { protocol, origin } = new URL(url);
-  const remote = /^https?:$/.test(protocol);
   try {
-    const headers = remote ? { range: "bytes=0-" } : {};
-    const response = await fetch(url, { headers, referrerPolicy: "no-referrer", signal });
-    const { status } = response;
-    if (!response.ok) {
-      response.body?.cancel().catch(() => {});
-      const code = status === 404 ? "not_found" : status === 401 || status === 403 ? "auth" : "network";
-      throw new FanlightError(code, `${url} answered ${status}`, "Check the address of the video.", status >= 500);
-    }
-    if (status === 206 && Number(response.headers.get("content-length")) > LARGE) {
-      await response.body?.cancel();
-      return url;
-    }
-    return await response.blob();
+    const response = await fetched(url, { headers: /^https?:/.test(url) ? { range: "bytes=0-" } : {}, signal });
+    if (response.status !== 206 || Number(response.headers.get("content-length")) <= LARGE) return await response.blob();
+    await response.body?.cancel();
+    return url;
   } catch (error) {
     if (signal.aborted) throw aborted();
     if (error instanceof FanlightError) throw error;
-    if (remote && origin !== location.origin && navigator.onLine) {
+    throw new FanlightError("network", `${url} broke off (${String(error)})`, "Check the connection.", true);
+  }
+}
+
+async function fetched(url: string, init: RequestInit): Promise<Response> {
+  const { protocol, origin } = new URL(url);
+  let response: Response;
+  try {
+    response = await fetch(url, { ...init, referrerPolicy: "no-referrer" });
+  } catch (error) {
+    if (/^https?:$/.test(protocol) && origin !== location.origin && navigator.onLine) {
       const hint = "Another site's video can be read only if that site sends Access-Control-Allow-Origin.";
       throw new FanlightError("cors", `${origin} did not let this page read the video (${String(error)})`, hint, true);
     }
     throw new FanlightError("network", `${url} could not be read (${String(error)})`, "Check the connection.", true);
   }
+  if (response.ok) return response;
+  response.body?.cancel().catch(() => {});
+  const { status } = response;
+  const code = status === 404 ? "not_found" : status === 401 || status === 403 ? "auth" : "network";
+  throw new FanlightError(code, `${url} answered ${status}`, "Check the address of the video.", status >= 500);
 }
 
 let loaded: Promise<Mediabunny> | undefined;
@@ -278,5 +298,7 @@ function mediabunny(): Promise<Mediabunny> {
   });
   return loaded;
 }
+
+const bad = (message: string, hint: string) => new FanlightError("bad_video", message, hint);
 
 export const aborted = () => new FanlightError("aborted", "the prompt was aborted while its video was read");

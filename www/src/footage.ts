@@ -150,7 +150,8 @@ async function list(
   };
 }
 
-const ascends = (times: number[]) => times.every((time, i) => i === 0 || time > (times[i - 1] ?? Number.NaN)) && times.length > 1;
+const ascends = (times: number[]) =>
+  times.length > 1 && times.every((time, i) => i === 0 || time > (times[i - 1] ?? Number.NaN));
 
 /** Frames that come by themselves: watched to their end, and thinned to `fps` on the way. */
 async function feed(frames: Frames, options: VideoOptions, live: boolean): Promise<Footage> {

@@ -33,7 +33,9 @@ type Prepared = { source: WireVideo["source"] } & Pick<Outgoing, "transfer" | "r
 
 async function prepared(video: VideoSource, seconds: number): Promise<Prepared> {
   if (video instanceof Blob) return whole({ kind: "file", file: video });
-  if (video instanceof ArrayBuffer || ArrayBuffer.isView(video)) return whole({ kind: "file", file: new Blob([video as BlobPart]) });
+  if (video instanceof ArrayBuffer || ArrayBuffer.isView(video)) {
+    return whole({ kind: "file", file: new Blob([video as BlobPart]) });
+  }
   if (typeof video === "string" || video instanceof URL) return whole({ kind: "url", url: absolute(video) });
   if (video instanceof HTMLVideoElement) return element(video, seconds);
   if (video instanceof MediaStream) return watching(video, seconds);
