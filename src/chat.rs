@@ -19,7 +19,7 @@ use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify,
 use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
-use crate::video::Video;
+use crate::video::{Track, Video, VideoOptions, VideoPlan};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -27,6 +27,10 @@ use crate::weights::source::Source;
 const MAX_SMALL_FILE: u64 = 64 << 20;
 /// Longest context unless the caller asks for another: bounds the KV cache.
 pub const DEFAULT_CONTEXT: usize = 32768;
+/// Most tokens that a video leaves free for words.
+pub const WORDS: usize = 4096;
+/// Tokens that tell when a pair of frames is shown, where they are written out: `<12345.6 seconds>` between two control tokens.
+const STAMP: usize = 12;
 /// Most new tokens unless the caller or the checkpoint says otherwise.
 pub const DEFAULT_MAX_TOKENS: usize = 1024;
 
@@ -316,6 +320,23 @@ impl Engine {
     /// Lets no picture have more pixels than this, unless its own options say so.
     pub fn lower_max_pixels(&mut self, most: u64) {
         self.preprocessor.max_pixels = self.preprocessor.max_pixels.min(most);
+    }
+
+    /// Which frames of a video to take, and how large, where `left` tokens of the context are free. An eighth of them, at most
+    /// [`WORDS`], stays free for what is said.
+    ///
+    /// # Errors
+    /// As [`plan`](crate::video::plan).
+    pub fn plan_video(&self, track: &Track, options: &VideoOptions, left: usize) -> Result<VideoPlan> {
+        let left = left.min(self.model.max_positions);
+        let most = left - (left / 8).min(WORDS);
+        let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
+        let plan = planned(most)?;
+        let stamps = match self.model.media.time {
+            VideoTime::Text => plan.indices.len().div_ceil(self.preprocessor.temporal_patch_size.max(1)) * STAMP,
+            _ => 0,
+        };
+        if plan.tokens + stamps <= most { Ok(plan) } else { planned(most.saturating_sub(stamps)) }
     }
 
     /// An empty conversation of at most `context` tokens (and never more than the checkpoint is made for).

@@ -97,6 +97,20 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
+    /// A file that should be a video and is not one that can be read.
+    Video {
+        /// What was expected.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// A program that does a part of the work is not there, or cannot be started.
+    Program {
+        /// Its name.
+        name: String,
+        /// The system's own words.
+        message: String,
+    },
     /// The conversation is longer than the context.
     ContextOverflow {
         /// Tokens that would have to fit.
@@ -171,6 +185,8 @@ impl Error {
             Error::Malformed { .. } | Error::Shape { .. } | Error::Dtype { .. } | Error::Template { .. } => "bad_model",
             Error::UnsupportedModel { .. } => "unsupported",
             Error::Image { .. } | Error::AspectRatio { .. } => "bad_image",
+            Error::Video { .. } => "bad_video",
+            Error::Program { .. } => "no_program",
             Error::ContextOverflow { .. } => "context_full",
             Error::Invalid { .. } => "bad_request",
             Error::NoAdapter { .. } => "webgpu_unavailable",
@@ -197,6 +213,10 @@ impl Error {
             Error::Template { .. } => "Check the checkpoint's chat template.",
             Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family.",
             Error::Image { .. } => "Give a PNG, JPEG, WebP, GIF or BMP.",
+            Error::Video { .. } => "Give a video that ffmpeg can read, or its frames as a list of pictures.",
+            Error::Program { .. } => {
+                "Install ffmpeg (apt install ffmpeg, brew install ffmpeg, winget install Gyan.FFmpeg), or give frames as pictures."
+            }
             Error::AspectRatio { .. } => "Crop the image so that one side is at most 200 times the other.",
             Error::ContextOverflow { .. } => "Shorten the conversation, lower max_pixels or raise the context length.",
             Error::Invalid { .. } => "Correct the argument.",
@@ -282,6 +302,8 @@ impl fmt::Display for Error {
                 write!(f, "unsupported model: expected {expected}, found {found}")
             }
             Error::Image { expected, found } => write!(f, "not a usable image: expected {expected}, found {found}"),
+            Error::Video { expected, found } => write!(f, "not a usable video: expected {expected}, found {found}"),
+            Error::Program { name, message } => write!(f, "cannot run {name}: {message}"),
             Error::AspectRatio { width, height } => {
                 write!(f, "image of {width}×{height} pixels: expected an aspect ratio of at most 200")
             }

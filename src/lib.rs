@@ -2,7 +2,8 @@
 //!
 //! Rooms in reading order; a room imports only from those before it (`tests/architecture.rs` holds it to that):
 //! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`], [`text`]
-//! and [`video`] stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`].
+//! and [`video`] stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`], and so
+//! is `ffmpeg`, beside [`video`].
 //!
 //! What it does not do yet: loading from the Hub in the browser, families other than Qwen2.5-VL and Qwen2's text models, video.
 //!
@@ -26,6 +27,8 @@
 pub mod chat;
 pub mod dtype;
 pub mod error;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod ffmpeg;
 pub mod generate;
 pub mod gpu;
 #[cfg(not(target_arch = "wasm32"))]

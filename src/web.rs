@@ -8,13 +8,14 @@ use js_sys::{Array, Function, Object, Reflect, Uint8Array};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use crate::chat::messages::{self, RawMessage, RawPart};
+use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
 use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, Message, Part};
 use crate::error::{Error, Result};
 use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::image::{ImageOptions, Picture, decode};
 use crate::model::gguf::GgufModel;
+use crate::video::{Track, Video, VideoBuilder, VideoOptions, VideoPlan};
 use crate::weights::Checkpoint;
 use crate::weights::prepared::{self, Prepared};
 use crate::weights::quantize::Formats;
@@ -259,6 +260,22 @@ impl Engine {
         }))
     }
 
+    /// Which frames of a video to take, and how large: `{indices, times, sampleFps, width, height, tokens, decisions}`. Both
+    /// arguments are JSON: [`Track`] and [`VideoOptions`], among these `mostTokens`, what is left of the context for it.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    #[wasm_bindgen(js_name = planVideo)]
+    pub fn plan_video(&self, track: &str, options: &str) -> std::result::Result<JsValue, JsValue> {
+        let planning = || {
+            let options = parsed(options, "options")?;
+            let track = Track::from_json(&parsed(track, "track")?)?;
+            let left = natural(&options, "mostTokens")?.map_or(self.context, |n| self.context.min(n as usize));
+            self.engine.plan_video(&track, &VideoOptions::from_json(&options, "options")?, left)
+        };
+        planning().map(|plan| to_js(&plan.to_json())).map_err(|e| to_js_error(&e))
+    }
+
     /// A new conversation. Options: `{addVisionId}`.
     ///
     /// # Errors
@@ -273,6 +290,52 @@ impl Engine {
             state: RefCell::new(Some(State { conversation, messages: Vec::new() })),
         })
     }
+}
+
+/// A video of which the frames come one by one, as `planVideo` wants them.
+#[wasm_bindgen]
+pub struct VideoInput(VideoBuilder);
+
+#[wasm_bindgen]
+impl VideoInput {
+    /// Waits for the frames of what `planVideo` gave.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    #[wasm_bindgen(constructor)]
+    pub fn new(plan: JsValue) -> std::result::Result<VideoInput, JsValue> {
+        let plan = plain(&plan).and_then(VideoPlan::from_json);
+        plan.map(|plan| VideoInput(VideoBuilder::new(plan))).map_err(|e| to_js_error(&e))
+    }
+
+    /// Takes the next frame: upright pixels of four bytes, of which the fourth is not looked at.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn push(&mut self, rgba: &[u8], width: u32, height: u32, timestamp: f64) -> std::result::Result<(), JsValue> {
+        let rgb = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        let frame = Picture::new(width, height, rgb);
+        frame.and_then(|frame| self.0.push(&frame, timestamp)).map_err(|e| to_js_error(&e))
+    }
+
+    /// Takes the next frame as the file of a picture.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    #[wasm_bindgen(js_name = pushEncoded)]
+    pub fn push_encoded(&mut self, bytes: &[u8], timestamp: f64) -> std::result::Result<(), JsValue> {
+        decode(bytes).and_then(|frame| self.0.push(&frame, timestamp)).map_err(|e| to_js_error(&e))
+    }
+}
+
+/// Width and height of the file of a picture, upright.
+///
+/// # Errors
+/// As [`Engine::load`].
+#[wasm_bindgen(js_name = imageSize)]
+pub fn image_size(bytes: &[u8]) -> std::result::Result<JsValue, JsValue> {
+    let picture = decode(bytes).map_err(|e| to_js_error(&e))?;
+    Ok(to_js(&json!({"width": picture.width, "height": picture.height})))
 }
 
 /// A conversation: it remembers its messages.
@@ -292,7 +355,8 @@ struct State {
 
 #[wasm_bindgen]
 impl Session {
-    /// Adds messages (JSON; pictures are indices into `images`, which are encoded files) and answers.
+    /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
+    /// used up) and answers.
     ///
     /// # Errors
     /// As [`Engine::load`]. The conversation is then as it was before the call.
@@ -300,6 +364,7 @@ impl Session {
         &self,
         messages: String,
         images: Array,
+        videos: Vec<VideoInput>,
         options: JsValue,
         on_delta: Function,
         cancelled: Function,
@@ -309,7 +374,7 @@ impl Session {
             return Err(to_js_error(&error));
         };
         let before = state.messages.len();
-        let result = self.answer(&mut state, &messages, &images, &options, &on_delta, &cancelled).await;
+        let result = self.answer(&mut state, &messages, (&images, videos), &options, &on_delta, &cancelled).await;
         if result.is_err() {
             state.messages.truncate(before);
         }
@@ -323,7 +388,7 @@ impl Session {
         &self,
         state: &mut State,
         messages: &str,
-        images: &Array,
+        (images, videos): (&Array, Vec<VideoInput>),
         options: &JsValue,
         on_delta: &Function,
         cancelled: &Function,
@@ -333,7 +398,8 @@ impl Session {
         let turn = messages::parse(messages.as_bytes())?;
         let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
         let pictures = pictures.collect::<Result<Vec<_>>>()?;
-        let turn = turn.into_iter().map(|m| self.message(m, &pictures)).collect::<Result<Vec<_>>>()?;
+        let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;
+        let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
         let new_pictures = pictures.len();
         state.messages.extend(turn);
         let mut on_text = |text: &str| {
@@ -356,6 +422,7 @@ impl Session {
             "usage": {
                 "promptTokens": answer.usage.prompt_tokens,
                 "imageTokens": answer.usage.image_tokens,
+                "videoTokens": answer.usage.video_tokens,
                 "completionTokens": answer.usage.completion_tokens,
                 "cachedTokens": answer.usage.cached_tokens,
             },
@@ -372,7 +439,7 @@ impl Session {
         }))
     }
 
-    fn message(&self, raw: RawMessage, pictures: &[Rc<Picture>]) -> Result<Message> {
+    fn message(&self, raw: RawMessage, pictures: &[Rc<Picture>], videos: &[Rc<Video>]) -> Result<Message> {
         let content = match raw.text {
             Some(text) => Content::Text(text),
             None => {
@@ -387,6 +454,14 @@ impl Session {
                             ..own
                         };
                         Ok(Part::Image(picture.clone(), options))
+                    }
+                    RawPart::Video(raw, _) => {
+                        let RawVideo::File(name) = raw else {
+                            return Err(Error::invalid("video", "the index of a video", "a list"));
+                        };
+                        let video = name.parse::<usize>().ok().and_then(|i| videos.get(i));
+                        let video = video.ok_or_else(|| Error::invalid("video", "the index of a video", name))?;
+                        Ok(Part::Video(video.clone()))
                     }
                 };
                 Content::Parts(raw.parts.into_iter().map(part).collect::<Result<_>>()?)
@@ -430,6 +505,10 @@ fn plain(value: &JsValue) -> Result<Value> {
     let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
     let json = text.map_or(Ok(Value::Null), |text| serde_json::from_str(&text));
     json.map_err(|e| Error::invalid("options", "an object of plain values", e.to_string()))
+}
+
+fn parsed(json: &str, what: &str) -> Result<Value> {
+    serde_json::from_str(json).map_err(|e| Error::invalid(what, "JSON", e.to_string()))
 }
 
 fn text<'a>(options: &'a Value, name: &str) -> Result<Option<&'a str>> {

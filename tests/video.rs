@@ -75,18 +75,21 @@ fn plans_are_those_of_qwen_vl_utils() {
 #[test]
 fn even_times_are_sampled_alike_whether_numbered_or_timed() {
     for (frames, fps) in [(300, 30.0), (250, 25.0), (2, 10.0), (101, 30.0), (1001, 24000.0 / 1001.0), (48, 6.0)] {
-        for nframes in [2, 4, 10, 26, 96] {
-            let options = VideoOptions { nframes: Some(nframes), ..Default::default() };
+        let rates = [0.5, 1.0, 2.0, 4.0].map(|fps| VideoOptions { fps: Some(fps), ..Default::default() });
+        let numbers = [2, 4, 10, 26, 96].map(|n| VideoOptions { nframes: Some(n), ..Default::default() });
+        for options in rates.into_iter().chain(numbers) {
             let numbered = track(frames, fps, 480, 640);
             let timed = each((0..frames).map(|i| i as f64 / fps));
             let (a, b) =
                 (plan(&numbered, &options, &config(14), NO_LIMIT), plan(&timed, &options, &config(14), NO_LIMIT));
             match (a, b) {
                 (Ok(a), Ok(b)) => {
-                    assert_eq!(a.indices, b.indices, "{nframes} of {frames} at {fps}");
+                    assert_eq!(a.indices, b.indices, "{options:?} of {frames} at {fps}");
                     assert!((a.sample_fps - b.sample_fps).abs() < 1e-9 * a.sample_fps);
                 }
-                (a, b) => assert!(a.is_err() && b.is_err() && nframes > frames, "{nframes} of {frames}: {a:?} {b:?}"),
+                (a, b) => {
+                    assert!(a.is_err() && b.is_err() && options.nframes > Some(frames), "{options:?}: {a:?} {b:?}")
+                }
             }
         }
     }

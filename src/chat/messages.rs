@@ -1,12 +1,14 @@
 //! Messages in Hugging Face's form:
 //! `[{"role": "user", "content": [{"type": "image", "image": PATH, "max_pixels": N}, {"type": "text", "text": "…"}]}]`.
+//! A video is a file, or a list of pictures: `{"type": "video", "video": PATH or [PATH, …], "fps": 2.0, …}`.
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::image::ImageOptions;
+use crate::video::{MOST_FRAMES, Times, VideoOptions};
 
-/// A message whose pictures are still names: paths, or the indices of what the caller hands over, as text.
+/// A message whose pictures and videos are still names: paths, or the indices of what the caller hands over, as text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawMessage {
     /// Who speaks.
@@ -17,16 +19,27 @@ pub struct RawMessage {
     pub parts: Vec<RawPart>,
 }
 
-/// A part whose picture is still a name.
+/// A part whose picture or video is still a name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RawPart {
     /// Text.
     Text(String),
     /// A picture's name and options.
     Image(String, ImageOptions),
+    /// A video's name and options.
+    Video(RawVideo, VideoOptions),
 }
 
-/// Parses messages. Pixel options may be written as in qwen-vl-utils (`max_pixels`) or in camel case (`maxPixels`).
+/// A video that is still a name or several.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawVideo {
+    /// One file.
+    File(String),
+    /// Pictures, and when each is shown.
+    Pictures(Vec<String>, Times),
+}
+
+/// Parses messages. Options may be written as in qwen-vl-utils (`max_pixels`) or in camel case (`maxPixels`).
 ///
 /// # Errors
 /// [`Error::Invalid`] naming the message and what is off.
@@ -101,11 +114,38 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
             };
             Ok(RawPart::Image(name, options))
         }
+        "video" => {
+            let options = VideoOptions::from_json(part, at)?;
+            let named = ["video", "path", "url"].into_iter().find_map(|name| Some((name, part.get(name)?)));
+            let (field, value) = named.unwrap_or(("video", &Value::Null));
+            let at_field = format!("{at}.{field}");
+            if let Value::Array(list) = value {
+                if list.is_empty() || list.len() > MOST_FRAMES {
+                    let expected = format!("a list of 1 to {MOST_FRAMES} pictures");
+                    return Err(Error::invalid(at_field, expected, format!("{} of them", list.len())));
+                }
+                let pictures = list.iter().enumerate().map(|(i, picture)| {
+                    named_by(picture).ok_or_else(|| Error::invalid(format!("{at_field}[{i}]"), "a path", kind(picture)))
+                });
+                let pictures = pictures.collect::<Result<Vec<_>>>()?;
+                let times = Times::of_list(part, at, pictures.len())?;
+                let options = VideoOptions { every_frame: true, ..options };
+                return Ok(RawPart::Video(RawVideo::Pictures(pictures, times), options));
+            }
+            let name = named_by(value);
+            let name = name.ok_or_else(|| Error::invalid(at_field, "a path or a list of pictures", kind(value)))?;
+            Ok(RawPart::Video(RawVideo::File(name), options))
+        }
         other => {
-            let expected = "a part of type text or image";
+            let expected = "a part of type text, image or video";
             Err(Error::invalid(at, expected, format!("type {other:?}")))
         }
     }
+}
+
+/// A path, or the index of something that the caller hands over beside the messages.
+fn named_by(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|i| i.to_string()))
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -142,6 +182,35 @@ mod tests {
     }
 
     #[test]
+    fn videos_are_files_or_lists() {
+        let json = br#"[{"role":"user","content":[
+            {"type":"video","video":"clip.mp4","fps":1.0,"maxPixels":151200,"video_start":2,"max_frames":null},
+            {"type":"video","video":["a.png","b.png"],"sample_fps":4},
+            {"video":["a.png",3],"timestamps":[0.5,2.5],"resized_height":56,"resizedWidth":84},
+            {"type":"video","video":1}]}]"#;
+        let parts = parse(json).unwrap().remove(0).parts;
+        let file = |name: &str| RawVideo::File(name.into());
+        let list = |names: [&str; 2], times| RawVideo::Pictures(names.map(str::to_owned).to_vec(), times);
+        let options = VideoOptions {
+            fps: Some(1.0),
+            max_pixels: Some(151_200),
+            video_start: Some(2.0),
+            ..VideoOptions::default()
+        };
+        let every = VideoOptions { every_frame: true, ..VideoOptions::default() };
+        let sized = VideoOptions { resized_height: Some(56), resized_width: Some(84), ..every.clone() };
+        assert_eq!(
+            parts,
+            [
+                RawPart::Video(file("clip.mp4"), options),
+                RawPart::Video(list(["a.png", "b.png"], Times::Even { frames: 2, fps: 4.0 }), every),
+                RawPart::Video(list(["a.png", "3"], Times::Each(vec![0.5, 2.5])), sized),
+                RawPart::Video(file("1"), VideoOptions::default()),
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_off_is_named() {
         for (json, place) in [
             (r#"{}"#, "messages"),
@@ -150,6 +219,11 @@ mod tests {
             (r#"[{"role":"user","content":[{"type":"audio"}]}]"#, "messages[0].content[0]"),
             (r#"[{"role":"user","content":[{"type":"image"}]}]"#, "messages[0].content[0].image"),
             (r#"[{"role":"user","content":[{"image":"a","max_pixels":"many"}]}]"#, "messages[0].content[0].max_pixels"),
+            (r#"[{"role":"user","content":[{"type":"video"}]}]"#, "messages[0].content[0].video"),
+            (r#"[{"role":"user","content":[{"video":[]}]}]"#, "messages[0].content[0].video"),
+            (r#"[{"role":"user","content":[{"video":["a",{}]}]}]"#, "messages[0].content[0].video[1]"),
+            (r#"[{"role":"user","content":[{"video":"a","fps":-1}]}]"#, "messages[0].content[0].fps"),
+            (r#"[{"role":"user","content":[{"video":["a"],"timestamps":[]}]}]"#, "messages[0].content[0].timestamps"),
         ] {
             match parse(json.as_bytes()) {
                 Err(Error::Invalid { what, .. }) => assert_eq!(what, place, "{json}"),

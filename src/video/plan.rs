@@ -56,7 +56,9 @@ pub fn plan(
     let mut decisions = Vec::new();
     let (span, fps) = range(track, options)?;
     let total = span.1 - span.0 + 1;
-    let wanted = if options.every_frame { total } else { nframes(options, total, fps)? };
+    // A rate that was measured is no round number.
+    let slack = if matches!(track.times, Times::Each(_)) { 0.01 } else { 0.0 };
+    let wanted = if options.every_frame { total } else { nframes(options, total, fps, slack)? };
     let mut frames = wanted.min(MOST_FRAMES);
     let lowest =
         options.min_frames.unwrap_or(MIN_FRAMES).div_ceil(FRAME_FACTOR).saturating_mul(FRAME_FACTOR).min(frames);
@@ -189,7 +191,7 @@ fn range(track: &Track, o: &VideoOptions) -> Result<(Span, f64)> {
 }
 
 /// `smart_nframes`; a video of one frame, which it refuses, has one.
-fn nframes(o: &VideoOptions, total: usize, fps: f64) -> Result<usize> {
+fn nframes(o: &VideoOptions, total: usize, fps: f64, slack: f64) -> Result<usize> {
     let floor = |n: f64| (n / FRAME_FACTOR as f64).floor() * FRAME_FACTOR as f64;
     let ceil = |n: usize| (n as f64 / FRAME_FACTOR as f64).ceil() * FRAME_FACTOR as f64;
     if total == 1 && o.nframes.is_none_or(|n| n == 1) {
@@ -200,7 +202,7 @@ fn nframes(o: &VideoOptions, total: usize, fps: f64) -> Result<usize> {
         None => {
             let least = ceil(o.min_frames.unwrap_or(MIN_FRAMES));
             let most = floor(o.max_frames.unwrap_or(MAX_FRAMES.min(total)) as f64);
-            let n = total as f64 / fps * o.fps.unwrap_or(FPS);
+            let n = total as f64 / fps * o.fps.unwrap_or(FPS) + slack;
             floor(n.max(least).min(most).min(total as f64))
         }
     };

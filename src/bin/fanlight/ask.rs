@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use fanlight::chat::{Content, Hooks, Message, Part};
+use fanlight::chat::Hooks;
 use fanlight::image::ImageOptions;
+use fanlight::video::VideoOptions;
 use fanlight::{Error, Result};
 
-use super::input::{picture, read_messages};
+use super::input::{Draft, Drafts, Footage, picture};
 use super::model::{ModelArgs, Ready, load};
 use super::sampling::SamplingArgs;
 
@@ -20,16 +21,34 @@ pub struct Ask {
     /// Image file; may be given several times.
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
+    /// Video file, after the images; may be given several times. Needs ffmpeg and ffprobe.
+    #[arg(long, value_name = "FILE")]
+    video: Vec<PathBuf>,
+    /// Frames per second that the model sees of a video [default: 2].
+    #[arg(long, value_name = "N", requires = "video")]
+    fps: Option<f64>,
+    /// How many frames the model sees of a video, instead of --fps.
+    #[arg(long, value_name = "N", requires = "video", conflicts_with = "fps")]
+    nframes: Option<usize>,
+    /// Nothing of a video before this is looked at.
+    #[arg(long, value_name = "SECONDS", requires = "video")]
+    video_start: Option<f64>,
+    /// Nothing of a video after this is looked at.
+    #[arg(long, value_name = "SECONDS", requires = "video")]
+    video_end: Option<f64>,
+    /// Most pixels of all pairs of a video's frames together.
+    #[arg(long, value_name = "N", requires = "video")]
+    total_pixels: Option<u64>,
     /// Messages in Hugging Face's form instead of a question.
-    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["image", "question"])]
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["image", "video", "question"])]
     messages: Option<PathBuf>,
     /// The question.
     #[arg(required_unless_present = "messages")]
     question: Option<String>,
-    /// Fewest pixels of an image after resizing.
+    /// Fewest pixels of an image, or of a video's frame, after resizing.
     #[arg(long, value_name = "N")]
     min_pixels: Option<u64>,
-    /// Most pixels of an image after resizing.
+    /// Most pixels of an image, or of a video's frame, after resizing.
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
     #[command(flatten)]
@@ -42,15 +61,28 @@ pub struct Ask {
 pub async fn run(args: Ask) -> Result<()> {
     // What cannot be read is known before the weights are.
     let pictures = args.image.iter().map(|path| picture(path)).collect::<Result<Vec<_>>>()?;
-    let messages = args.messages.as_deref().map(read_messages).transpose()?;
+    let videos = args.video.iter().map(|path| Footage::file(path)).collect::<Result<Vec<_>>>()?;
+    let drafts = args.messages.as_deref().map(Drafts::read).transpose()?;
     let begin = Instant::now();
     let Ready { engine, context, max_pixels } = load(&args.model, args.sampling.context, args.max_pixels).await?;
-    let messages = messages.unwrap_or_else(|| {
+    let drafts = drafts.unwrap_or_else(|| {
         let pixels = ImageOptions { min_pixels: args.min_pixels, max_pixels, ..ImageOptions::default() };
-        let mut parts: Vec<Part> = pictures.into_iter().map(|picture| Part::Image(picture, pixels)).collect();
-        parts.push(Part::Text(args.question.clone().unwrap_or_default()));
-        vec![Message { role: "user".into(), content: Content::Parts(parts) }]
+        let frames = VideoOptions {
+            fps: args.fps,
+            nframes: args.nframes,
+            video_start: args.video_start,
+            video_end: args.video_end,
+            min_pixels: args.min_pixels,
+            max_pixels: args.max_pixels,
+            total_pixels: args.total_pixels,
+            ..VideoOptions::default()
+        };
+        let pictures = pictures.into_iter().map(|picture| Draft::Image(picture, pixels));
+        let videos = videos.into_iter().map(|footage| Draft::video(footage, frames.clone()));
+        let question = Draft::Text(args.question.clone().unwrap_or_default());
+        Drafts::of(pictures.chain(videos).chain([question]).collect())
     });
+    let messages = drafts.finish(&engine, context)?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
     let options = args.sampling.options(engine.generation_config());
     let mut conversation = engine.conversation(context)?;

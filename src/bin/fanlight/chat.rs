@@ -7,9 +7,10 @@ use std::time::Instant;
 use clap::Args;
 use fanlight::chat::{Content, Conversation, Hooks, Message, Part};
 use fanlight::image::ImageOptions;
+use fanlight::video::VideoOptions;
 use fanlight::{Error, Result};
 
-use super::input::picture;
+use super::input::{Footage, picture};
 use super::model::{ModelArgs, Ready, load};
 use super::sampling::SamplingArgs;
 
@@ -30,7 +31,7 @@ pub async fn run(args: Chat) -> Result<()> {
     let begin = Instant::now();
     let prompt = std::io::stdin().is_terminal();
     if prompt {
-        eprintln!("/image FILE adds an image, /new starts over, /quit ends.");
+        eprintln!("/image FILE adds an image, /video FILE a video, /new starts over, /quit ends.");
     }
     loop {
         if prompt {
@@ -53,6 +54,19 @@ pub async fn run(args: Chat) -> Result<()> {
             }
             continue;
         }
+        if let Some(path) = line.strip_prefix("/video ") {
+            let options = VideoOptions::default();
+            match Footage::file(Path::new(path.trim())).and_then(|footage| footage.take(&options, &engine, context)) {
+                Ok(Part::Video(video)) => {
+                    let (n, frame) = (video.frames.len(), &video.frames[0]);
+                    eprintln!("{n} frames of {}×{} pixels, for the next message", frame.width, frame.height);
+                    waiting.push(Part::Video(video));
+                }
+                Ok(other) => waiting.push(other),
+                Err(e) => eprintln!("error: {e}\n{}", e.hint()),
+            }
+            continue;
+        }
         match line {
             "" => continue,
             "/quit" => return Ok(()),
@@ -62,7 +76,7 @@ pub async fn run(args: Chat) -> Result<()> {
                 continue;
             }
             command if command.starts_with('/') => {
-                eprintln!("unknown command {command}: /image FILE, /new or /quit");
+                eprintln!("unknown command {command}: /image FILE, /video FILE, /new or /quit");
                 continue;
             }
             _ => {}

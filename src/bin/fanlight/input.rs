@@ -1,11 +1,13 @@
-//! Pictures and messages from files.
+//! Pictures, videos and messages from files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use fanlight::chat::messages::{self, RawPart};
-use fanlight::chat::{Content, Message, Part};
-use fanlight::image::{Picture, decode};
+use fanlight::chat::messages::{self, RawPart, RawVideo};
+use fanlight::chat::{Content, Engine, Message, Part};
+use fanlight::ffmpeg::{Tools, VideoFile};
+use fanlight::image::{ImageOptions, Picture, decode, smart_resize};
+use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
 use fanlight::{Error, Result};
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -20,28 +22,123 @@ pub fn picture(path: &Path) -> Result<Rc<Picture>> {
     })
 }
 
-/// Messages from a file; paths of images are relative to it.
-pub fn read_messages(path: &Path) -> Result<Vec<Message>> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let raw = messages::parse(&read(path)?)?;
-    raw.into_iter()
-        .map(|message| {
-            let content = match message.text {
-                Some(text) => Content::Text(text),
-                None => {
-                    let parts = message.parts.into_iter().map(|part| {
-                        Ok(match part {
-                            RawPart::Text(text) => Part::Text(text),
-                            RawPart::Image(name, options) => {
-                                let name = name.strip_prefix("file://").unwrap_or(&name);
-                                Part::Image(picture(&folder.join(name))?, options)
-                            }
-                        })
-                    });
-                    Content::Parts(parts.collect::<Result<_>>()?)
+/// A part of a message that can be read, before a model is there to choose frames.
+pub enum Draft {
+    Text(String),
+    Image(Rc<Picture>, ImageOptions),
+    Video(Box<(Footage, VideoOptions)>),
+}
+
+impl Draft {
+    pub fn video(footage: Footage, options: VideoOptions) -> Self {
+        Draft::Video(Box::new((footage, options)))
+    }
+}
+
+/// A video of which no frame is decoded yet.
+pub enum Footage {
+    File(VideoFile),
+    /// Pictures, of the size of the first one.
+    Pictures(Vec<PathBuf>, Track),
+}
+
+impl Footage {
+    pub fn file(path: &Path) -> Result<Self> {
+        VideoFile::open(path, &Tools::default(), &|| false).map(Footage::File)
+    }
+
+    fn pictures(paths: Vec<PathBuf>, times: Times) -> Result<Self> {
+        let first = paths.first().ok_or_else(|| Error::invalid("video", "at least one picture", "none"))?;
+        let (width, height) = picture(first).map(|first| (first.width, first.height))?;
+        Ok(Footage::Pictures(paths, Track { width, height, times }))
+    }
+
+    /// The frames that fit `left` tokens. What had to change for that goes to standard error.
+    pub fn take(self, options: &VideoOptions, engine: &Engine, left: usize) -> Result<Part> {
+        let mut choose = |track: &Track| engine.plan_video(track, options, left);
+        let (video, plan) = match self {
+            Footage::File(mut file) => file.read(&mut choose, &|| false)?,
+            Footage::Pictures(paths, track) => {
+                let plan = choose(&track)?;
+                let mut builder = VideoBuilder::new(plan.clone());
+                for (index, time) in plan.indices.iter().zip(&plan.times) {
+                    builder.push(&*picture(&paths[*index])?, *time)?;
                 }
+                (builder.finish()?, plan)
+            }
+        };
+        plan.decisions.iter().for_each(|decision| eprintln!("{decision}"));
+        Ok(Part::Video(Rc::new(video)))
+    }
+}
+
+/// What a conversation says, before a model is there.
+pub struct Drafts(Vec<(String, Vec<Draft>, Option<String>)>);
+
+impl Drafts {
+    /// One message of the user.
+    pub fn of(parts: Vec<Draft>) -> Self {
+        Drafts(vec![("user".into(), parts, None)])
+    }
+
+    /// Messages from a file; paths are relative to it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let at = |name: &str| folder.join(name.strip_prefix("file://").unwrap_or(name));
+        let draft = |part| {
+            Ok(match part {
+                RawPart::Text(text) => Draft::Text(text),
+                RawPart::Image(name, options) => Draft::Image(picture(&at(&name))?, options),
+                RawPart::Video(RawVideo::File(name), options) => Draft::video(Footage::file(&at(&name))?, options),
+                RawPart::Video(RawVideo::Pictures(names, times), options) => {
+                    let paths = names.iter().map(|name| at(name)).collect();
+                    Draft::video(Footage::pictures(paths, times)?, options)
+                }
+            })
+        };
+        let raw = messages::parse(&read(path)?)?.into_iter();
+        let drafts = raw.map(|message| {
+            let parts = message.parts.into_iter().map(draft).collect::<Result<_>>()?;
+            Ok((message.role, parts, message.text))
+        });
+        drafts.collect::<Result<_>>().map(Drafts)
+    }
+
+    /// Messages for this engine and a context: videos share what pictures leave of it.
+    pub fn finish(self, engine: &Engine, context: usize) -> Result<Vec<Message>> {
+        let parts = || self.0.iter().flat_map(|(_, parts, _)| parts);
+        let videos = parts().filter(|part| matches!(part, Draft::Video(..))).count();
+        let pictures = parts().map(|part| match part {
+            Draft::Image(picture, options) => picture_tokens(engine, picture, options),
+            _ => 0,
+        });
+        let context = context.min(engine.model().max_positions);
+        let left = context.saturating_sub(pictures.sum()) / videos.max(1);
+        let finish = |part| match part {
+            Draft::Text(text) => Ok(Part::Text(text)),
+            Draft::Image(picture, options) => Ok(Part::Image(picture, options)),
+            Draft::Video(video) => video.0.take(&video.1, engine, left),
+        };
+        let messages = self.0.into_iter().map(|(role, parts, text)| {
+            let content = match text {
+                Some(text) => Content::Text(text),
+                None => Content::Parts(parts.into_iter().map(finish).collect::<Result<_>>()?),
             };
-            Ok(Message { role: message.role, content })
-        })
-        .collect()
+            Ok(Message { role, content })
+        });
+        messages.collect()
+    }
+}
+
+/// Tokens of a picture; 0 of one that is refused later.
+fn picture_tokens(engine: &Engine, picture: &Picture, o: &ImageOptions) -> usize {
+    let config = engine.preprocessor();
+    let height = o.resized_height.unwrap_or(picture.height);
+    let width = o.resized_width.unwrap_or(picture.width);
+    let (least, most) = (o.min_pixels.unwrap_or(config.min_pixels), o.max_pixels.unwrap_or(config.max_pixels));
+    let tokens = config.factor().and_then(|factor| {
+        let (height, width) = smart_resize(height, width, factor, least, most)?;
+        Ok((height / factor) as usize * (width / factor) as usize)
+    });
+    tokens.unwrap_or(0)
 }

@@ -36,9 +36,9 @@ mod native {
 
     #[derive(Subcommand)]
     enum Command {
-        /// Ask one question, with any number of images.
-        Ask(ask::Ask),
-        /// Talk over several turns; /image FILE adds an image to the next one.
+        /// Ask one question, with any number of images and videos.
+        Ask(Box<ask::Ask>),
+        /// Talk over several turns; /image FILE adds an image to the next one, /video FILE a video.
         Chat(chat::Chat),
         /// Run a prompt and write everything it computes to a safetensors file.
         Trace(trace::Trace),
@@ -65,7 +65,7 @@ mod native {
         };
         let result = block_on(async {
             match cli.command {
-                Command::Ask(args) => ask::run(args).await,
+                Command::Ask(args) => ask::run(*args).await,
                 Command::Chat(args) => chat::run(args).await,
                 Command::Trace(args) => trace::run(args).await,
                 Command::Inspect(args) => inspect::run(args).await,

@@ -7,14 +7,14 @@ use fanlight::chat::DEFAULT_CONTEXT;
 use fanlight::weights::safetensors;
 use fanlight::{Error, Result};
 
-use super::input::read_messages;
+use super::input::Drafts;
 use super::model::{ModelArgs, Ready, load};
 
 #[derive(Args)]
 pub struct Trace {
     #[command(flatten)]
     model: ModelArgs,
-    /// Messages in Hugging Face's form; image paths are relative to the file.
+    /// Messages in Hugging Face's form; paths are relative to the file.
     #[arg(long, value_name = "FILE.json")]
     messages: PathBuf,
     /// Where the tensors go.
@@ -26,8 +26,9 @@ pub struct Trace {
 }
 
 pub async fn run(args: Trace) -> Result<()> {
-    let messages = read_messages(&args.messages)?;
+    let drafts = Drafts::read(&args.messages)?;
     let Ready { engine, .. } = load(&args.model, DEFAULT_CONTEXT, None).await?;
+    let messages = drafts.finish(&engine, DEFAULT_CONTEXT)?;
     let t = engine.trace(&messages, args.add_vision_id).await?;
     let n = t.input_ids.len() as u64;
     let (images, videos) = (t.images.grid_thw.len() as u64 / 3, t.videos.grid_thw.len() as u64 / 3);
