@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use fanlight::chat::grounding::locate;
+use fanlight::chat::grounding::{Convention, Shape, locate};
 use fanlight::chat::{AskOptions, Content, Engine, Hooks, ImageInfo, Message, Part};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::image::{ImageOptions, decode};
@@ -82,7 +82,10 @@ async fn run(model: &Path, formats: &Formats, questions: &Path) -> Result<()> {
 /// Intersection over union of the first box of each.
 fn overlap(found: &str, expected: &str, image: &ImageInfo) -> f64 {
     // Both are in the resized picture's pixels; scaling both alike changes nothing.
-    let first = |text: &str| locate(text, image).into_iter().map(|l| l.at).find(|at| at.len() == 4);
+    let first = |text: &str| {
+        let found = locate(text, Convention::ResizedPixels, std::slice::from_ref(image));
+        found.into_iter().find_map(|located| if let Shape::Box(at) = located.shape { Some(at) } else { None })
+    };
     let (Some(a), Some(b)) = (first(found), first(expected)) else { return 0.0 };
     let side = |i: usize| (a[i + 2].min(b[i + 2]) - a[i].max(b[i])).max(0.0);
     let area = |r: &[f64]| (r[2] - r[0]) * (r[3] - r[1]);

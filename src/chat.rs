@@ -2,6 +2,7 @@
 
 pub mod grounding;
 pub mod messages;
+pub mod thinking;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,6 +10,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::chat::grounding::{Convention, Located};
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
@@ -317,6 +319,22 @@ impl Engine {
         &self.preprocessor
     }
 
+    /// In which unit the model writes coordinates; a text model has none.
+    pub fn convention(&self) -> Option<Convention> {
+        Convention::of(self.model.family)
+    }
+
+    /// What an answer locates in the pictures of its conversation, in their own pixels.
+    pub fn locate(&self, answer: &Answer) -> Vec<Located> {
+        let Some(convention) = self.convention() else { return Vec::new() };
+        // The text is without control tokens, and Qwen2-VL's boxes stand between some.
+        let marked = match convention {
+            Convention::ThousandTokens => self.tokenizer.decode(&answer.token_ids, false).ok(),
+            Convention::ResizedPixels | Convention::ThousandJson => None,
+        };
+        grounding::locate(marked.as_deref().unwrap_or(&answer.text), convention, &answer.images)
+    }
+
     /// Lets no picture have more pixels than this, unless its own options say so.
     pub fn lower_max_pixels(&mut self, most: u64) {
         self.preprocessor.max_pixels = self.preprocessor.max_pixels.min(most);
@@ -330,6 +348,9 @@ impl Engine {
     pub fn plan_video(&self, track: &Track, options: &VideoOptions, left: usize) -> Result<VideoPlan> {
         let left = left.min(self.model.max_positions);
         let most = left - (left / 8).min(WORDS);
+        // What no picture may exceed, no frame may.
+        let max_pixels = options.max_pixels.unwrap_or(u64::MAX).min(self.preprocessor.max_pixels);
+        let options = &VideoOptions { max_pixels: Some(max_pixels), ..options.clone() };
         let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
         let plan = planned(most)?;
         let stamps = match self.model.media.time {

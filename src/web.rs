@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
-use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, Message, Part};
+use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, ImageInfo, Message, Part, grounding};
 use crate::error::{Error, Result};
 use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
@@ -290,6 +290,34 @@ impl Engine {
             state: RefCell::new(Some(State { conversation, messages: Vec::new() })),
         })
     }
+
+    /// What a text of this model locates in pictures `[{original, resized}]`, as an answer's `located`.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn locate(&self, text: &str, pictures: JsValue) -> std::result::Result<JsValue, JsValue> {
+        let pictures =
+            plain(&pictures).and_then(|list| list.as_array().into_iter().flatten().map(image_info).collect());
+        let pictures: Vec<ImageInfo> = pictures.map_err(|e| to_js_error(&e))?;
+        let convention = self.engine.convention();
+        let located = convention.map(|convention| grounding::locate(text, convention, &pictures));
+        Ok(to_js(&json!(located.unwrap_or_default())))
+    }
+
+    /// The blocks of a page that this model wrote as HTML, of a picture `{original, resized}`.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn document(&self, html: &str, picture: JsValue) -> std::result::Result<JsValue, JsValue> {
+        let picture = plain(&picture).and_then(|picture| image_info(&picture)).map_err(|e| to_js_error(&e))?;
+        let blocks = self.engine.convention().map(|convention| grounding::document(html, convention, &picture));
+        Ok(to_js(&json!(blocks.unwrap_or_default())))
+    }
+
+    /// The events that a text tells of, in seconds.
+    pub fn events(&self, text: &str) -> JsValue {
+        to_js(&json!(grounding::events(text)))
+    }
 }
 
 /// A video of which the frames come one by one, as `planVideo` wants them.
@@ -416,6 +444,7 @@ impl Session {
         let size = |[width, height]: [u32; 2]| json!({"width": width, "height": height});
         let new = answer.images.len().saturating_sub(new_pictures);
         Ok(json!({
+            "located": self.engine.locate(&answer),
             "text": answer.text,
             "tokenIds": answer.token_ids,
             "finishReason": answer.finish_reason,
@@ -505,6 +534,18 @@ fn plain(value: &JsValue) -> Result<Value> {
     let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
     let json = text.map_or(Ok(Value::Null), |text| serde_json::from_str(&text));
     json.map_err(|e| Error::invalid("options", "an object of plain values", e.to_string()))
+}
+
+/// A picture's sizes: `{original: {width, height}, resized: {width, height}}`.
+fn image_info(picture: &Value) -> Result<ImageInfo> {
+    let size = |name: &str| {
+        let side = |side: &str| picture[name][side].as_f64().filter(|n| *n >= 1.0 && *n <= f64::from(u32::MAX));
+        match (side("width"), side("height")) {
+            (Some(width), Some(height)) => Ok([width as u32, height as u32]),
+            _ => Err(Error::invalid(name, "a size {width, height} in pixels", picture[name].to_string())),
+        }
+    };
+    Ok(ImageInfo { original: size("original")?, resized: size("resized")?, tokens: 0 })
 }
 
 fn parsed(json: &str, what: &str) -> Result<Value> {

@@ -156,7 +156,7 @@ fn device(source: &dyn Source, formats: &Formats) -> (BTreeMap<String, Matrix>, 
 #[test]
 fn converted_files_load_as_the_originals() {
     let mut equal: BTreeMap<&str, i32> = BTreeMap::new();
-    for model in ["base", "flat", "head80", "bf16", "f16"] {
+    for model in ["base", "flat", "head80", "bf16", "f16", "qwen2_vl", "qwen2_vl_flat", "qwen3_vl", "qwen3_vl_bf16"] {
         for format in ["keep", "q8", "q4", "text=q4,embeddings=q8"] {
             let (source, formats) = (model_files(model), formats(format));
             let (export, files) = of_folder(&source, &formats).unwrap();
@@ -223,29 +223,31 @@ fn frames_of_the_patch_embedding() {
 /// A file with kept floats computes what transformers computes with the checkpoint, token for token.
 #[test]
 fn a_converted_model_answers_as_transformers() {
-    let source = Directory::new(folder("base"));
-    let (_, files) = of_folder(&source, &Formats::default()).unwrap();
-    let gguf = open(&files);
-    let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
-    let model = block_on(registry::load(&gpu, &gguf, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
-    let vocab = tokenizer(&gguf).len();
-    for name in ["text", "image", "two_images"] {
-        let case = Case::open("base", name);
-        let tower = model.vision.as_ref().unwrap();
-        let pictures = case.pictures();
-        let images = pictures.iter().enumerate().map(|(key, patches)| {
-            let embeds = tower.encode(&gpu, &patches.pixel_values, patches.grid()).unwrap();
-            Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds: vec![embeds] }
-        });
-        let prompt = Prompt { media: images.collect(), ids: case.u32("input_ids") };
-        let mut session = Session::new(&gpu, &model, 4096).unwrap();
-        let logits = block_on(session.all_logits(&prompt)).unwrap();
-        let expected = case.logits();
-        let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
-        assert!(error <= 1e-4, "{name}: logits differ by {error:e}");
-        let want = case.u32(&case.exact("greedy_ids"));
-        let mut session = Session::new(&gpu, &model, 4096).unwrap();
-        assert_eq!(greedy(&mut session, &prompt, vocab, want.len()), want, "{name}");
+    for model in ["base", "qwen2_vl", "qwen3_vl", "qwen3_vl_bf16"] {
+        let source = Directory::new(folder(model));
+        let (_, files) = of_folder(&source, &Formats::default()).unwrap();
+        let gguf = open(&files);
+        let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+        let loaded = block_on(registry::load(&gpu, &gguf, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
+        let vocab = tokenizer(&gguf).len();
+        for name in ["text", "image", "two_images"] {
+            let case = Case::open(model, name);
+            let tower = loaded.vision.as_ref().unwrap();
+            let pictures = case.pictures();
+            let images = pictures.iter().enumerate().map(|(key, patches)| {
+                let embeds = vec![tower.encode(&gpu, &patches.pixel_values, patches.grid()).unwrap()];
+                Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds }
+            });
+            let prompt = Prompt { media: images.collect(), ids: case.u32("input_ids") };
+            let mut session = Session::new(&gpu, &loaded, 4096).unwrap();
+            let logits = block_on(session.all_logits(&prompt)).unwrap();
+            let expected = case.logits();
+            let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+            assert!(error <= 1e-4, "{model}/{name}: logits differ by {error:e}");
+            let want = case.u32(&case.exact("greedy_ids"));
+            let mut session = Session::new(&gpu, &loaded, 4096).unwrap();
+            assert_eq!(greedy(&mut session, &prompt, vocab, want.len()), want, "{model}/{name}");
+        }
     }
 }
 
@@ -403,7 +405,7 @@ fn tokenizer(source: &dyn Source) -> Tokenizer {
 
 #[test]
 fn configuration_tokenizer_template_and_stops_survive() {
-    for model in ["base", "flat", "head80"] {
+    for model in ["base", "flat", "head80", "qwen2_vl", "qwen2_vl_flat", "qwen3_vl", "qwen3_vl_bf16"] {
         let source = Directory::new(folder(model));
         let (export, files) = of_folder(&source, &formats("q8")).unwrap();
         let gguf = open(&files);
@@ -436,11 +438,14 @@ fn configuration_tokenizer_template_and_stops_survive() {
         };
         assert_eq!(controls(&old), controls(&new));
         let header = block_on(Gguf::read(&files, TEXT)).unwrap();
-        assert_eq!(header.text("general.architecture"), Ok(Some("qwen2vl")));
+        let arch = if model.starts_with("qwen3") { "qwen3vl" } else { "qwen2vl" };
+        assert_eq!(header.text("general.architecture"), Ok(Some(arch)));
         assert_eq!(header.text("general.name"), Ok(Some("test")));
-        assert_eq!(header.count("general.file_type"), Ok(7), "Q8_0");
+        // The others are too narrow for blocks of 32.
+        let blocks = ["base", "flat", "head80"].contains(&model);
+        assert_eq!(header.count("general.file_type"), Ok(if blocks { 7 } else { 0 }), "Q8_0 or F32");
         assert_eq!(header.count("general.quantization_version"), Ok(2));
-        assert_eq!(header.ints("qwen2vl.rope.dimension_sections").unwrap().unwrap().len(), 4);
+        assert_eq!(header.ints(&format!("{arch}.rope.dimension_sections")).unwrap().unwrap().len(), 4);
         assert_eq!(header.count("tokenizer.ggml.eos_token_id"), Ok(378));
         let vectors = header.tensors.iter().filter(|t| t.shape.len() == 1);
         assert!(vectors.clone().count() > 0 && vectors.clone().all(|t| t.dtype == Element::Known(Dtype::F32)));

@@ -99,6 +99,9 @@ fn small_pictures_and_prompts() {
     measure("flat", &GpuOptions::default(), (6, 14), 200, 0);
     measure("head80", &GpuOptions::default(), (10, 8), 500, 60);
     measure("base", &GpuOptions::default(), (30, 28), 340, 0);
+    measure("qwen2_vl", &GpuOptions::default(), (10, 14), 60, 3);
+    measure("qwen3_vl", &GpuOptions::default(), (10, 14), 60, 3);
+    measure("qwen3_vl", &GpuOptions::default(), (24, 18), 340, 0);
 }
 
 /// Through the windows of more than one piece of the tower, more than one pass of the prompt, a cache that grows while
@@ -108,6 +111,7 @@ fn larger_pictures_and_prompts() {
     measure("base", &GpuOptions::default(), (70, 62), 30, 300);
     measure("flat", &GpuOptions { max_binding: Some(19_800_000), ..GpuOptions::default() }, (60, 70), 5, 0);
     measure("bf16", &GpuOptions::default(), (2, 2), 700, 700);
+    measure("qwen3_vl", &GpuOptions::default(), (70, 62), 30, 300);
 }
 
 /// Columns of packed layers wait in a buffer beside the weights, which is gone when they are all there.

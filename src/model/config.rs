@@ -308,7 +308,11 @@ impl Config {
         if let Some((vision, _)) = &self.vision {
             if vision.out_hidden_size != text.hidden_size {
                 let expected = format!("the decoder's hidden_size {}", text.hidden_size);
-                return Err(bad("vision_config.out_hidden_size (Qwen2-VL: hidden_size)", expected, vision.out_hidden_size));
+                return Err(bad(
+                    "vision_config.out_hidden_size (Qwen2-VL: hidden_size)",
+                    expected,
+                    vision.out_hidden_size,
+                ));
             }
             if vision.deepstack.len() > text.num_hidden_layers {
                 let expected = format!("at most one for each of the decoder's {} layers", text.num_hidden_layers);

@@ -77,9 +77,14 @@ impl Transfer {
         format: Option<Layout>,
     ) -> Result<Self> {
         let cols = piece.cols;
-        let vector = piece.shape.len() == 1;
+        // Also a table that is wanted as a vector, which keeps its shape.
+        let vector = cols == 1;
         let count = (rows.end - rows.start) as u64;
-        let shape = if vector { vec![count] } else { vec![count, cols as u64] };
+        let shape = match vector {
+            true if rows == (0..piece.rows) => piece.shape.iter().map(|d| *d as u64).collect(),
+            true => vec![count],
+            false => vec![count, cols as u64],
+        };
         let head = |dtype| Head { name, dtype, shape: shape.clone() };
         match find_stored(checkpoint, piece)? {
             Stored::Rows(Found { dtype, file, range, .. }) => {

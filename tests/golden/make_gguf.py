@@ -7,7 +7,8 @@ template of models/base. gguf/every_type.safetensors: `input_ids` [n] i32 of the
 `logits` [n, vocab] and `greedy_ids` [32] of Qwen2ForCausalLM in f32 on the dequantized weights, and `row.NAME` [columns]: the
 second row of each matrix as gguf's own dequantizer reads it.
 
-gguf/base.gguf and gguf/base-mmproj.gguf: models/base with its vision tower, in f32; its goldens hold for them too.
+gguf/NAME.gguf and gguf/NAME-mmproj.gguf, NAME in base, qwen2_vl, qwen3_vl: models/NAME with its vision tower, in f32; its goldens hold for
+them too. gguf/qwen2_vl-legacy-mmproj.gguf: ffn_up and ffn_down under each other's name, as converters wrote them at first.
 """
 
 from __future__ import annotations
@@ -75,34 +76,57 @@ def random_blocks(rng: np.random.Generator, rows: int, cols: int, kind: Type, si
     return raw.reshape(rows, -1)
 
 
-def base_pair() -> None:
-    """models/base as the two files that llama.cpp's converter makes of a Qwen2.5-VL: same numbers, so the same goldens."""
-    folder, out = HERE / "models/base", HERE / "gguf"
+ARCHITECTURES = {"qwen2_5_vl": gguf.MODEL_ARCH.QWEN2VL, "qwen2_vl": gguf.MODEL_ARCH.QWEN2VL, "qwen3_vl": gguf.MODEL_ARCH.QWEN3VL}
+PROJECTORS = {"qwen2_5_vl": "qwen2.5vl_merger", "qwen2_vl": "qwen2vl_merger", "qwen3_vl": "qwen3vl_merger"}
+
+
+def pair(model: str, legacy: bool = False) -> None:
+    """A model of models/ as the two files that llama.cpp's converter makes of it: same numbers, so the same goldens."""
+    folder, out = HERE / "models" / model, HERE / "gguf"
     config = json.loads((folder / "config.json").read_text())
-    text, vision = config["text_config"], config["vision_config"]
+    text, vision, kind = config["text_config"], config["vision_config"], config["model_type"]
+    arch = ARCHITECTURES[kind]
     weights = load_file(folder / "model.safetensors")
-    writer = gguf.GGUFWriter(out / "base.gguf", "qwen2vl")
+    writer = gguf.GGUFWriter(out / f"{model}.gguf", gguf.MODEL_ARCH_NAMES[arch])
     for key, value in {"context_length": text["max_position_embeddings"], "embedding_length": text["hidden_size"],
                        "block_count": text["num_hidden_layers"], "feed_forward_length": text["intermediate_size"],
                        "head_count": text["num_attention_heads"], "head_count_kv": text["num_key_value_heads"],
                        "layer_norm_rms_eps": text["rms_norm_eps"], "rope_freq_base": text["rope_parameters"]["rope_theta"],
                        "rope_dimension_sections": [*text["rope_parameters"]["mrope_section"], 0]}.items():
         getattr(writer, f"add_{key}")(value)
-    add_tokenizer(writer, (folder / "chat_template.jinja").read_text())
-    tower = gguf.GGUFWriter(out / "base-mmproj.gguf", "clip")
+    if kind == "qwen3_vl":
+        writer.add_key_length(text["head_dim"])
+        writer.add_value_length(text["head_dim"])
+        writer.add_num_deepstack_layers(len(vision["deepstack_visual_indexes"]))
+    add_tokenizer(writer, (folder / "chat_template.jinja").read_text(), folder)
+    tower = gguf.GGUFWriter(out / f"{model}{'-legacy' * legacy}-mmproj.gguf", "clip")
     tower.add_clip_has_vision_encoder(True)
-    tower.add_clip_projector_type("qwen2.5vl_merger")
-    tower.add_vision_use_silu(True)
-    tower.add_vision_image_size(560)
-    for key, value in {"patch_size": vision["patch_size"], "embedding_length": vision["hidden_size"], "feed_forward_length": vision["intermediate_size"],
-                       "block_count": vision["depth"], "head_count": vision["num_heads"], "projection_dim": vision["out_hidden_size"],
-                       "attention_layernorm_eps": 1e-6, "spatial_merge_size": vision["spatial_merge_size"]}.items():
+    tower.add_clip_projector_type(PROJECTORS[kind])
+    width, inner, eps = vision["hidden_size"], vision.get("intermediate_size"), 1e-6
+    projection = vision.get("out_hidden_size")
+    if kind == "qwen2_5_vl":
+        tower.add_vision_use_silu(True)
+        tower.add_vision_image_size(560)
+    elif kind == "qwen2_vl":  # no activation is named; and the converter gives the decoder's width for that of the MLP
+        width, inner, projection = vision["embed_dim"], vision["hidden_size"], vision["hidden_size"]
+        tower.add_vision_image_size(560)
+    else:  # eps is that of the decoder's norms, the picture's nominal size that of the learned positions
+        tower.add_vision_use_gelu(True)
+        tower.add_vision_image_size(int(vision["num_position_embeddings"] ** 0.5 * vision["patch_size"]))
+        tower.add_vision_is_deepstack_layers([i in vision["deepstack_visual_indexes"] for i in range(vision["depth"])])
+        eps = text["rms_norm_eps"]
+    for key, value in {"patch_size": vision["patch_size"], "embedding_length": width, "feed_forward_length": inner,
+                       "block_count": vision["depth"], "head_count": vision["num_heads"], "projection_dim": projection,
+                       "attention_layernorm_eps": eps}.items():
         getattr(tower, f"add_vision_{key}")(value)
+    if kind != "qwen2_vl":
+        tower.add_vision_spatial_merge_size(vision["spatial_merge_size"])
     processor = json.loads((folder / "preprocessor_config.json").read_text())
     tower.add_vision_image_mean(processor["image_mean"])
     tower.add_vision_image_std(processor["image_std"])
-    tower.add_vision_n_wa_pattern(vision["fullatt_block_indexes"][0] + 1)
-    text_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2VL, text["num_hidden_layers"])
+    if kind == "qwen2_5_vl":
+        tower.add_vision_n_wa_pattern(vision["fullatt_block_indexes"][0] + 1)
+    text_names = gguf.get_tensor_name_map(arch, text["num_hidden_layers"])
     tower_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, vision["depth"])
 
     def add(to: gguf.GGUFWriter, names: gguf.TensorNameMap, name: str, values: np.ndarray) -> None:
@@ -113,29 +137,40 @@ def base_pair() -> None:
 
     for name, tensor in weights.items():
         values = tensor.float().numpy()
+        ours = name.removeprefix("model.")
         if not name.startswith("model.visual."):
             add(writer, text_names, name.replace("model.language_model.", "model."), values)
         elif name.endswith("patch_embed.proj.weight"):
             tower.add_tensor("v.patch_embd.weight", np.ascontiguousarray(values[:, :, 0]))
             tower.add_tensor("v.patch_embd.weight.1", np.ascontiguousarray(values[:, :, 1]))
-        elif ".qkv." in name:
+        elif ".qkv." in name and kind != "qwen3_vl":
             for part, third in zip("qkv", np.split(values, 3)):
-                add(tower, tower_names, name.removeprefix("model.").replace("qkv", part), third)
+                add(tower, tower_names, ours.replace("qkv", part), third)
         elif ".merger.mlp." in name:
             tower.add_tensor(name.replace("model.visual.merger.mlp", "mm"), values)
+        elif ".deepstack_merger_list." in name:  # numbered by the block they follow
+            _, which, part, suffix = ours.rsplit(".", 3)
+            block = vision["deepstack_visual_indexes"][int(which)]
+            tower.add_tensor(f"v.deepstack.{block}.{part.removeprefix('linear_')}.{suffix}", values)
+        elif kind == "qwen3_vl" and ".merger." in name:
+            place = {"norm": "v.post_ln", "linear_fc1": "mm.0", "linear_fc2": "mm.2"}
+            _, part, suffix = ours.rsplit(".", 2)
+            tower.add_tensor(f"{place[part]}.{suffix}", values)
+        elif legacy and ".mlp.fc" in name:
+            add(tower, tower_names, ours.replace("fc1", "fc2") if "fc1" in ours else ours.replace("fc2", "fc1"), values)
         else:
-            add(tower, tower_names, name.removeprefix("model."), values)
-    for done in (writer, tower):
+            add(tower, tower_names, ours, values)
+    for done in (tower,) if legacy else (writer, tower):
         done.write_header_to_file()
         done.write_kv_data_to_file()
         done.write_tensors_to_file()
         done.close()
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, template: str) -> Tokenizer:
-    """Tokenizer of models/base, as llama.cpp's converter writes a byte-level BPE."""
-    tokenizer = Tokenizer.from_file(str(HERE / "models/base/tokenizer.json"))
-    described = json.loads((HERE / "models/base/tokenizer.json").read_text())
+def add_tokenizer(writer: gguf.GGUFWriter, template: str, folder: Path = HERE / "models/base") -> Tokenizer:
+    """The folder's tokenizer, as llama.cpp's converter writes a byte-level BPE."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    described = json.loads((folder / "tokenizer.json").read_text())
     added = {t["id"]: t for t in described["added_tokens"]}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
@@ -148,7 +183,9 @@ def add_tokenizer(writer: gguf.GGUFWriter, template: str) -> Tokenizer:
 
 
 def main() -> None:
-    base_pair()
+    for model in ("base", "qwen2_vl", "qwen3_vl"):
+        pair(model)
+    pair("qwen2_vl", legacy=True)
     rng = np.random.default_rng(20)
     out = HERE / "gguf"
     out.mkdir(exist_ok=True)

@@ -52,7 +52,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real-tokenizer", type=pathlib.Path, metavar="FILE",
                         help="tokenizer.json of Qwen2.5 or Qwen3 (not committed): also rewrites text/encode_qwen.json")
-    parser.add_argument("--only", nargs="+", choices=PARTS + list(models.SPECS), help="make only these parts")
+    parser.add_argument("--only", nargs="+", choices=PARTS + list(models.SPECS) + ["manifest"],
+                        help="make only these parts; manifest: nothing but the checksums")
     args = parser.parse_args()
     only = set(args.only or PARTS)
     warnings.simplefilter("ignore", FutureWarning)  # transformers' own deprecations

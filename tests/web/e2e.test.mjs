@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { boxes } from "../../www/dist/src/boxes.js";
 import { open, withBrowser, withPackage } from "./helpers.mjs";
 
 withBrowser();
@@ -24,9 +23,49 @@ test("the page loads the embedded model, answers about the sample and draws the 
   const text = await page.locator("#log .answer").textContent();
   assert.ok(text.trim().length > 0);
   assert.ok((await page.evaluate(() => globalThis.lengths.size)) > 2, "the answer grew in pieces");
-  const unit = { width: 1, height: 1 };
-  assert.equal(await page.locator("#boxes > div").count(), boxes(text, { original: unit, resized: unit }).length);
+  const written = text.match(/"bbox_2d": \[\d+, \d+, \d+, \d+\]/g) ?? [];
+  assert.equal(await page.locator("#boxes > div").count(), written.length);
   assert.match(await page.locator("#log .facts").textContent(), /image tokens/);
+});
+
+test("what an answer locates is in the picture's own pixels; pages and events are read on request", async (t) => {
+  const page = await open(t);
+  page.setDefaultTimeout(0);
+  const seen = await withPackage(
+    page,
+    async ({ load }, _, caught) => {
+      const picture = await (await fetch("/public-sample/sample-screen.png")).blob();
+      const model = await load("/models/screen-reader/");
+      const session = await model.session();
+      const content = [{ type: "image", image: picture }, { type: "text", text: "Locate the red button." }];
+      const result = await session.prompt([{ role: "user", content }], { maxTokens: 64 });
+      const sizes = { original: { width: 200, height: 100 }, resized: { width: 100, height: 50 } };
+      return {
+        result,
+        again: await model.locate(result.text, result.images),
+        other: await model.locate('[{"bbox_2d": [10, 20, 30, 40], "label": "a"}, {"point_2d": [5, 6]}]', [sizes]),
+        none: await model.locate('{"point_2d": [5, 6]}', []),
+        page: await model.document('<p class="text" data-bbox="10 20 30 40">a &amp; <b>b</b></p><p>c', sizes),
+        events: await model.events('```json\n[{"start": "00:12.5", "end": "01:00", "event": "a"}]'),
+        broken: await caught(model.document("", { original: { width: 200 }, resized: sizes.resized })),
+      };
+    },
+  );
+  const [first] = seen.result.located;
+  const [{ original, resized }] = seen.result.images;
+  const corners = /\[(\d+), (\d+), (\d+), (\d+)\]/.exec(seen.result.text)?.slice(1).map(Number);
+  assert.ok(first && corners, seen.result.text);
+  const scaled = corners.map((value, i) => (i % 2 === 0 ? (value * original.width) / resized.width : (value * original.height) / resized.height));
+  first.at.forEach((value, i) => assert.ok(Math.abs(value - scaled[i]) < 1e-6, `${first.at} for ${scaled}`));
+  assert.deepEqual(seen.again, seen.result.located);
+  assert.deepEqual(seen.other, [{ kind: "box", at: [20, 40, 60, 80], label: "a", image: 0 }, { kind: "point", at: [10, 12], image: 0 }]);
+  assert.deepEqual(seen.none, []);
+  assert.deepEqual(seen.page, [
+    { tag: "p", class: "text", box: [20, 40, 60, 80], text: "a & b", html: "a &amp; <b>b</b>" },
+    { tag: "p", text: "c", html: "c" },
+  ]);
+  assert.deepEqual(seen.events, [{ start: 12.5, end: 60, label: "a" }]);
+  assert.equal(seen.broken.code, "bad_request");
 });
 
 test("a conversation goes on after a cancelled answer and a broken picture, without looking again", async (t) => {

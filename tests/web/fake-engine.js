@@ -74,6 +74,19 @@ export class Engine {
     const sampleFps = wanted / (times.at(-1) - times[0]);
     return { track, options, indices, times: indices.map((i) => times[i]), sampleFps, width: 56, height: 28, tokens: wanted, decisions: [] };
   }
+
+  // What they were asked, to show that it arrives.
+  locate(text, pictures) {
+    return [{ kind: "point", at: [pictures[0].resized.width, pictures.length], label: text, image: 0 }];
+  }
+
+  document(html, picture) {
+    return [{ tag: "p", box: [0, 0, picture.original.width, picture.original.height], text: html, html }];
+  }
+
+  events(text) {
+    return [{ start: 1.5, label: text }];
+  }
 }
 
 const pushed = new BroadcastChannel("pushed");
@@ -114,21 +127,24 @@ export const imageSize = (bytes) => measured(bytes).original;
 class Session {
   #tokens = 0;
   #resized = { width: 616, height: 392 };
+  /** Sizes of the conversation's pictures. */
+  #pictures = [];
 
   async prompt(json, images, videos, options, onDelta, cancelled) {
     const messages = JSON.parse(json);
     const content = messages.at(-1).content;
     const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
     const seen = images.map(measured);
+    this.#pictures.push(...seen.map(({ original }) => original));
     const cachedTokens = this.#tokens;
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
     const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
     if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
     if (text.includes("trap")) queueMicrotask(() => unreachable());
     if (/trap|silent/.test(text)) await new Promise(() => {});
-    const box = (x1, y1, x2, y2, label) => ({ bbox_2d: [x1, y1, x2, y2], label });
-    const answer = text.includes("Locate")
-      ? "```json\n" + JSON.stringify([box(154, 98, 308, 196, "Delete"), box(462, 0, 616, 40, "Cancel")]) + "\n```"
+    const located = this.#located(text);
+    const answer = located.length > 0
+      ? "```json\n" + JSON.stringify(located.map(({ at, label }) => ({ bbox_2d: at, label }))) + "\n```"
       : text.includes("Read")
         ? "Account settings\nYour name\nAda\nSave\nCancel\nDelete account"
         : `Delete account (${images.length} pictures, ${videos.length} videos, <b>${messages.length}</b> messages)`;
@@ -143,6 +159,7 @@ class Session {
     this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
       text: written.join(""),
+      located,
       tokenIds: written.map((_, index) => index),
       finishReason: cancelled() ? "abort" : "stop",
       usage: { promptTokens: cachedTokens + 30 + imageTokens + videoTokens, imageTokens, videoTokens, completionTokens: written.length, cachedTokens },
@@ -151,6 +168,22 @@ class Session {
       seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
       messages,
     };
+  }
+
+  /** Two boxes for "Locate"; a point and a polygon for "Point", in the picture "about N" if that is said. */
+  #located(text) {
+    const image = Number(/about (\d+)/.exec(text)?.[1] ?? this.#pictures.length) - 1;
+    const { width, height } = this.#pictures[image] ?? this.#resized;
+    const place = ([x, y]) => [(x * width) / this.#resized.width, (y * height) / this.#resized.height];
+    const box = (x1, y1, x2, y2, label) => ({ kind: "box", at: [...place([x1, y1]), ...place([x2, y2])], label, image });
+    if (text.includes("Locate")) return [box(154, 98, 308, 196, "Delete"), box(462, 0, 616, 40, "Cancel")];
+    if (!text.includes("Point")) return [];
+    const polygon = [[308, 196], [462, 220], [440, 300], [320, 280]].map(place);
+    return [
+      { kind: "point", at: place([154, 98]), label: "Nut", image },
+      { kind: "polygon", at: polygon, label: "Sign", image },
+      { kind: "box3d", at: [0, 0, 2, 1, 1, 1, 0, 0, 0], label: "Chair", image },
+    ];
   }
 
   free() {}

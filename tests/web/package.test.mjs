@@ -44,6 +44,32 @@ test("loads with progress, answers in pieces, and tells what it did", async (t) 
   assert.ok(seen.second.usage.cachedTokens > 0, "the second prompt continues the first");
 });
 
+test("an answer comes with what it locates, and a model reads texts on request", async (t) => {
+  const page = await fake(t);
+  const seen = await withPackage(page, async ({ load }, url, caught) => {
+    const model = await load(url);
+    const session = await model.session();
+    const { located } = await session.prompt("Locate it.");
+    const info = { original: { width: 40, height: 30 }, resized: { width: 56, height: 28 }, tokens: 2, more: () => {} };
+    const read = [
+      await model.locate("a text", [info, info]),
+      await model.document("<p>a page</p>", info),
+      await model.events("a story"),
+    ];
+    model.destroy();
+    return { located, read, after: await caught(model.events("a story")) };
+  }, MODEL);
+  const labels = seen.located.map(({ kind, at, label }) => [kind, at.length, label]);
+  assert.deepEqual(labels, [["box", 4, "Delete"], ["box", 4, "Cancel"]]);
+  assert.deepEqual(seen.located[0].at, [154, 98, 308, 196]);
+  assert.deepEqual(seen.read, [
+    [{ kind: "point", at: [56, 2], label: "a text", image: 0 }],
+    [{ tag: "p", box: [0, 0, 40, 30], text: "<p>a page</p>", html: "<p>a page</p>" }],
+    [{ start: 1.5, label: "a story" }],
+  ]);
+  assert.equal(seen.after.code, "aborted");
+});
+
 test("an abort ends the answer with what was written, and the session goes on", async (t) => {
   const page = await fake(t);
   const seen = await withPackage(page, async ({ load }, url) => {

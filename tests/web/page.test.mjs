@@ -99,6 +99,36 @@ test("boxes lie where they belong at every display size", async (t) => {
   assert.equal(await page.locator("#boxes > div").count(), 0, "old boxes go with a new question");
 });
 
+test("points are dots, polygons outlines, and the page shows the picture that they are in", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await chooseFile(page, "Choose a picture", file("one.png"));
+  await shows(page, "one.png");
+  await askAndWait(page, "Point at the nut and the sign.");
+  assert.deepEqual(await page.locator("#boxes").getByRole("listitem").allTextContents(), ["Nut", "Sign"], "what has no pixels is not drawn");
+  const image = await page.locator("#image").boundingBox();
+  const at = ([x, y]) => [image.x + (x * image.width) / 616, image.y + (y * image.height) / 392];
+  const near = ([x, y], [right, down]) => assert.ok(Math.hypot(x - right, y - down) < 1.5, `${[x, y]} for ${[right, down]}`);
+  const dot = await page.locator("#boxes .point").boundingBox();
+  near([dot.x + dot.width / 2, dot.y + dot.height / 2], at([154, 98]));
+  assert.ok(dot.width >= 8 && dot.width <= 20 && Math.abs(dot.width - dot.height) < 0.1, "a dot can be seen and hides little");
+  const corners = await page.locator("#boxes polygon.over").evaluate((polygon) => {
+    const to = polygon.getScreenCTM();
+    return Array.from(polygon.points, (point) => point.matrixTransform(to)).map(({ x, y }) => [x, y]);
+  });
+  [[308, 196], [462, 220], [440, 300], [320, 280]].forEach((corner, index) => near(corners[index], at(corner)));
+
+  await chooseFile(page, "Add another", file("two.png"));
+  await shows(page, "two.png");
+  assert.equal(await page.locator("#boxes > div").count(), 0, "nothing was found in the new picture");
+  await askAndWait(page, "Point at the nut in a question about 1.");
+  await shows(page, "one.png");
+  await page.locator("#boxes .point").waitFor();
+  await page.getByRole("button", { name: "Picture 2: two.png" }).click();
+  await shows(page, "two.png");
+  assert.equal(await page.locator("#boxes > div").count(), 0);
+});
+
 test("Stop ends an answer and the next question works", async (t) => {
   const page = await demo(t);
   await ready(page);

@@ -1,13 +1,13 @@
 // The demo page. It uses the package as an outsider would: through src/index.js and nothing else.
 
 import {
-  boxes,
   type CachedModel,
   estimate,
   FanlightError,
   type ImageInfo,
   load,
   type LoadOptions,
+  type Located,
   type MemoryPlan,
   type Model,
   type ModelInfo,
@@ -86,6 +86,8 @@ let model: Model | undefined;
 let session: Session | undefined;
 let pictures: Picture[] = [];
 let shown: Picture | undefined;
+/** By the last answer; `image` counts the pictures of the conversation, which are `pictures`. */
+let located: Located[] = [];
 let generating: AbortController | undefined;
 
 // ── The model ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,6 +275,7 @@ async function show(picture: Picture): Promise<void> {
   shown = picture;
   if (picture.kind === "image") await overlay.show(picture.url, picture.name);
   else await overlay.play(picture.url, picture.name);
+  draw();
   update();
 }
 
@@ -294,6 +297,14 @@ function showMoments(): void {
       return item;
     }),
   );
+}
+
+/** The pictures without the videos, as the engine counts them. */
+const stills = () => pictures.filter(({ kind }) => kind === "image");
+
+/** What the last answer located in the picture that is shown. */
+function draw(): void {
+  overlay.draw(located.filter(({ image }) => shown && stills()[image] === shown));
 }
 
 function showThumbs(): void {
@@ -365,6 +376,7 @@ async function ask(question: string): Promise<void> {
   const unseen = pictures.filter(({ info }) => !info);
   const turn = newTurn(question);
   page.question.value = "";
+  located = [];
   overlay.clear();
   update();
   try {
@@ -380,7 +392,10 @@ async function ask(question: string): Promise<void> {
         turn.answer.append(text);
         turn.answer.classList.toggle("data", /^\s*(```|[[{])/.test(turn.answer.textContent ?? ""));
       }
-      showResult(turn.facts, await answer.result, unseen);
+      const result = await answer.result;
+      showResult(turn.facts, result, unseen);
+      // A new conversation may have begun meanwhile.
+      if (session === conversation) showLocated(result.located);
     }
   } catch (error) {
     const { message, hint } = error instanceof FanlightError ? error : { message: String(error), hint: "" };
@@ -399,7 +414,14 @@ function showResult(facts: HTMLElement, result: Result, sent: Picture[]): void {
     const info = infos[picture.kind].shift();
     if (info) picture.info = info;
   }
-  if (shown?.kind === "image" && shown.info) overlay.draw(boxes(result.text, shown.info));
+}
+
+/** Draws what an answer located; if none of it is in the picture on the page, the page shows the one that it is in. */
+function showLocated(found: Located[]): void {
+  located = found;
+  const meant = found.map(({ image }) => stills()[image]).find((picture) => picture !== undefined);
+  if (meant && !found.some(({ image }) => stills()[image] === shown)) void show(meant);
+  else draw();
 }
 
 function newTurn(question: string) {
@@ -437,6 +459,7 @@ function restart(): void {
   session = undefined;
   for (const picture of pictures) delete picture.info;
   page.log.replaceChildren();
+  located = [];
   overlay.clear();
   update();
 }

@@ -1,14 +1,16 @@
-// The picture and the boxes over it, or the video. Boxes are placed in percent of the picture, so they follow every display
-// size.
+// The picture, and over it what the model located; or the video. Everything is placed in percent of the picture, so it
+// follows every display size.
 
-import type { Box } from "../src/index.js";
+import type { Located, Point } from "../src/index.js";
+
+const SVG = "http://www.w3.org/2000/svg";
 
 export class Overlay {
   constructor(
     private readonly frame: HTMLElement,
     private readonly image: HTMLImageElement,
     private readonly film: HTMLVideoElement,
-    private readonly boxes: HTMLElement,
+    private readonly marks: HTMLElement,
   ) {}
 
   /** Shows a picture; rejects if the browser cannot. */
@@ -45,31 +47,65 @@ export class Overlay {
   }
 
   clear(): void {
-    this.boxes.replaceChildren();
+    this.marks.replaceChildren();
   }
 
-  /** Draws boxes given in the picture's own pixels. */
-  draw(boxes: Box[]): void {
+  /** Draws boxes, points and polygons given in the picture's own pixels. */
+  draw(located: Located[]): void {
+    this.marks.replaceChildren(...located.flatMap((one) => this.#mark(one) ?? []));
+  }
+
+  #mark(located: Located): HTMLElement | undefined {
+    const corners = cornersOf(located);
+    if (!corners) return undefined;
     const [width, height] = [this.image.naturalWidth, this.image.naturalHeight];
     const percent = (part: number, whole: number) => `${(100 * part) / whole}%`;
-    this.boxes.replaceChildren(
-      ...boxes.map((box) => {
-        const element = document.createElement("div");
-        element.setAttribute("role", "listitem");
-        element.style.left = percent(box.x, width);
-        element.style.top = percent(box.y, height);
-        element.style.width = percent(box.width, width);
-        element.style.height = percent(box.height, height);
-        if (box.label) {
-          const label = element.appendChild(document.createElement("span"));
-          label.textContent = box.label;
-          // Labels stay inside the picture: below a box at the top edge, leftwards from one at the right.
-          element.classList.toggle("low", box.y < 0.1 * height);
-          element.classList.toggle("right", box.x > 0.6 * width);
-        }
-        return element;
-      }),
-    );
+    const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
+    const [left, top] = [Math.min(...xs), Math.min(...ys)];
+    const [wide, high] = [Math.max(...xs) - left, Math.max(...ys) - top];
+    const element = document.createElement("div");
+    element.setAttribute("role", "listitem");
+    element.className = located.kind;
+    element.style.left = percent(left, width);
+    element.style.top = percent(top, height);
+    element.style.width = percent(wide, width);
+    element.style.height = percent(high, height);
+    if (located.kind === "polygon") {
+      const svg = element.appendChild(document.createElementNS(SVG, "svg"));
+      svg.setAttribute("viewBox", "0 0 1 1");
+      svg.setAttribute("preserveAspectRatio", "none");
+      const points = corners.map(([x, y]) => `${(x - left) / (wide || 1)},${(y - top) / (high || 1)}`).join(" ");
+      // The same twice: a light line under a coloured one is seen on every picture.
+      for (const name of ["under", "over"]) {
+        const outline = svg.appendChild(document.createElementNS(SVG, "polygon"));
+        outline.setAttribute("points", points);
+        outline.setAttribute("class", name);
+      }
+    }
+    if (located.label) {
+      const label = element.appendChild(document.createElement("span"));
+      label.textContent = located.label;
+      // Labels stay inside the picture: below what is at the top edge, leftwards from what is at the right.
+      element.classList.toggle("low", top < 0.1 * height);
+      element.classList.toggle("right", left > 0.6 * width);
+    }
+    return element;
+  }
+}
+
+/** What the mark goes around; nothing for what has no pixels. */
+function cornersOf(located: Located): Point[] | undefined {
+  switch (located.kind) {
+    case "box": {
+      const [left, top, right, bottom] = located.at;
+      return [[left, top], [right, bottom]];
+    }
+    case "point":
+      return [located.at];
+    case "polygon":
+      return located.at;
+    case "box3d":
+      return undefined;
   }
 }
 

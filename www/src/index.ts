@@ -6,19 +6,22 @@ import { imageBytes } from "./media.js";
 import type { Call, Calls, FromWorker, ToWorker, WireMessage, WireVideo } from "./protocol.js";
 import type { Place } from "./source.js";
 import type {
+  Block,
   Delta,
   GenerateOptions,
   LoadOptions,
+  Located,
   MemoryPlan,
   Message,
   ModelInfo,
   Part,
   Result,
   SessionOptions,
+  Sizes,
+  VideoEvent,
 } from "./types.js";
 import { outgoing, type Outgoing, videoOptions } from "./video.js";
 
-export { type Box, boxes } from "./boxes.js";
 export { type ErrorCode, FanlightError } from "./errors.js";
 export { models } from "./models.js";
 export { support } from "./support.js";
@@ -132,6 +135,24 @@ export class Model {
     const { messages = [], addVisionId = false } = options;
     const id = await this.#worker.call("session", { addVisionId });
     return new Session(this.#worker, id, messages);
+  }
+
+  /**
+   * What a text of this model locates in these pictures (a result's `images`). A result has it already, as `located`; this is
+   * for text that was kept or changed.
+   */
+  locate(text: string, pictures: Sizes[]): Promise<Located[]> {
+    return this.#worker.call("locate", { text, pictures: pictures.map(sizes) });
+  }
+
+  /** The blocks of a page that this model wrote as HTML ("QwenVL HTML") about a picture, in reading order. */
+  document(html: string, picture: Sizes): Promise<Block[]> {
+    return this.#worker.call("document", { html, picture: sizes(picture) });
+  }
+
+  /** The events of a video that a text tells of, in seconds: from JSON, or from prose with times. */
+  events(text: string): Promise<VideoEvent[]> {
+    return this.#worker.call("events", { text });
   }
 
   /** Ends the worker and frees the device's memory. Whatever is pending rejects with code "aborted". */
@@ -263,6 +284,9 @@ async function wire(messages: Message[]) {
     throw error;
   }
 }
+
+/** Nothing but what can cross to the worker. */
+const sizes = ({ original, resized }: Sizes): Sizes => ({ original, resized });
 
 function aborted(message: string): FanlightError {
   return new FanlightError("aborted", message);

@@ -3,14 +3,18 @@
 import type { ErrorFields } from "./errors.js";
 import type { Place } from "./source.js";
 import type {
+  Block,
   Delta,
   GenerateOptions,
   Keeping,
+  Located,
   MemoryPlan,
   ModelInfo,
   PixelLimits,
   Progress,
   Result,
+  Sizes,
+  VideoEvent,
   VideoOptions,
 } from "./types.js";
 
@@ -38,6 +42,9 @@ export interface Calls {
     result: Result;
     event: Delta;
   };
+  locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
+  document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
+  events: { args: { text: string }; result: VideoEvent[]; event: never };
   release: { args: { session: number }; result: null; event: never };
 }
 

@@ -247,10 +247,14 @@ export interface Size {
   height: number;
 }
 
-/** One picture of a prompt: its own size, the size the model saw, and the tokens it took. */
-export interface ImageInfo {
+/** A picture's own size and the size the model saw. */
+export interface Sizes {
   original: Size;
   resized: Size;
+}
+
+/** One picture of a prompt, and the tokens it took. */
+export interface ImageInfo extends Sizes {
   tokens: number;
 }
 
@@ -270,8 +274,47 @@ export interface VideoInfo {
   decisions: string[];
 }
 
+/** A point in a picture's own pixels. */
+export type Point = [x: number, y: number];
+
+/** Something that an answer points at. `image`: which picture of the conversation it is in, from 0 on. */
+export type Located = { label?: string; image: number } & (
+  | { kind: "box"; at: [left: number, top: number, right: number, bottom: number] }
+  | { kind: "point"; at: Point }
+  /** Three corners or more, in the order of the answer. */
+  | { kind: "polygon"; at: Point[] }
+  /** In the camera's frame, as the model wrote it: centre x, y, z and size in metres, roll, pitch, yaw. No pixels. */
+  | { kind: "box3d"; at: number[] }
+);
+
+/** A piece of a page that was written as HTML. */
+export interface Block {
+  /** The element: "h2", "p", "table", "div". */
+  tag: string;
+  /** Its class, such as "image", "formula" or "image caption". */
+  class?: string;
+  /** In the picture's own pixels; an element may come without. */
+  box?: [left: number, top: number, right: number, bottom: number];
+  /** What it says: a line per row and break, a tab between cells. */
+  text: string;
+  /** What is in it, as the model wrote it: not to be trusted as markup. */
+  html: string;
+}
+
+/** Something that happens in a video: seconds from its beginning. */
+export interface VideoEvent {
+  start: number;
+  end?: number;
+  label?: string;
+}
+
 export interface Result {
   text: string;
+  /**
+   * The boxes, points and polygons of the answer, in the pixels of the pictures as they were given. An answer that does not
+   * name a picture means the last one of the conversation.
+   */
+  located: Located[];
   tokenIds: number[];
   finishReason: "stop" | "length" | "abort";
   usage: {

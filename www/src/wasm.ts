@@ -2,7 +2,18 @@
 
 import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
-import type { GenerateOptions, MemoryPlan, ModelInfo, Progress, Result, VideoOptions } from "./types.js";
+import type {
+  Block,
+  GenerateOptions,
+  Located,
+  MemoryPlan,
+  ModelInfo,
+  Progress,
+  Result,
+  Sizes,
+  VideoEvent,
+  VideoOptions,
+} from "./types.js";
 
 /** What is known of a video before its frames are decoded: upright pixels, and when each frame is shown, in seconds. */
 export type Track = { width: number; height: number } & ({ times: number[] } | { frames: number; fps: number });
@@ -67,6 +78,9 @@ export interface WasmEngine {
   session(options: { addVisionId: boolean }): WasmSession;
   /** JSON of a `Track` and of `PlanOptions` with `mostTokens`, what the context leaves. */
   planVideo(track: string, options: string): VideoPlan;
+  locate(text: string, pictures: Sizes[]): Located[];
+  document(html: string, picture: Sizes): Block[];
+  events(text: string): VideoEvent[];
 }
 
 export interface WasmSession {

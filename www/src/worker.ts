@@ -53,8 +53,7 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 
   async session(options) {
-    if (!engine) throw new FanlightError("internal", "a session was asked for before a model was loaded");
-    sessions.set(++lastSession, { live: engine.session(options), tokens: 0 });
+    sessions.set(++lastSession, { live: loaded().session(options), tokens: 0 });
     return lastSession;
   },
 
@@ -69,12 +68,29 @@ const handlers: { [C in Call]: Handler<C> } = {
     return { ...result, videos: infos };
   },
 
+  async locate({ text, pictures }) {
+    return loaded().locate(text, pictures);
+  },
+
+  async document({ html, picture }) {
+    return loaded().document(html, picture);
+  },
+
+  async events({ text }) {
+    return loaded().events(text);
+  },
+
   async release({ session }) {
     sessions.get(session)?.live.free();
     sessions.delete(session);
     return null;
   },
 };
+
+function loaded(): WasmEngine {
+  if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");
+  return engine;
+}
 
 async function usableAdapter(): Promise<AdapterInfo> {
   const { webgpu, reason, hint, adapter } = await support();

@@ -100,6 +100,11 @@ pub async fn run(args: Ask) -> Result<()> {
     if json {
         let mut object =
             serde_json::to_value(&answer).map_err(|e| Error::invalid("answer", "what JSON can hold", e.to_string()))?;
+        let located = engine.locate(&answer);
+        if !located.is_empty() {
+            object["located"] = serde_json::to_value(&located)
+                .map_err(|e| Error::invalid("answer", "what JSON can hold", e.to_string()))?;
+        }
         object["timings"]["load_ms"] = load_ms.into();
         object["adapter"] = engine.gpu().caps().adapter.clone().into();
         println!("{object}");

@@ -36,11 +36,11 @@ pub async fn run(args: Trace) -> Result<()> {
     let delta = [i32::try_from(t.rope_delta).unwrap_or(i32::MIN)];
     let mut floats = vec![("logits".to_owned(), &t.logits, t.vocab)];
     let mut grids = Vec::new();
-    // As transformers calls its arguments; what there is none of is left out.
+    // As transformers calls its arguments.
     for (kind, pixels, media, count) in
         [("image", "pixel_values", &t.images, images), ("video", "pixel_values_videos", &t.videos, videos)]
     {
-        if count > 0 {
+        if count > 0 || kind == "image" {
             grids.push((format!("{kind}_grid_thw"), [count, 3], &media.grid_thw));
             floats.push((pixels.to_owned(), &media.pixel_values, t.patch_len));
             floats.push((format!("{kind}_embeds"), &media.embeds, t.hidden));

@@ -126,7 +126,7 @@ class Qwen2_5VL:
             "hidden_act": "silu", **t, "initializer_range": 0.02, "max_position_embeddings": 128000,
             "max_window_layers": 70, "model_type": cls.model_type, "sliding_window": 32768, "use_sliding_window": False,
             "tie_word_embeddings": spec["tie"],
-            "torch_dtype": {torch.float32: "float32", torch.bfloat16: "bfloat16"}[spec["store"]],
+            "torch_dtype": str(spec["store"]).removeprefix("torch."),
             "transformers_version": "4.41.2", "use_cache": True, "vision_config": cls.flat_vision_config(spec),
             "rope_scaling": {"type": "mrope", "mrope_section": section},
         }

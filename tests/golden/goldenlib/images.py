@@ -12,6 +12,7 @@ from .common import IMAGES, write_json
 
 
 FACTOR32 = "merged grid of 32 pixels: "
+FRAME = "frame of a video: "
 
 
 def canvas(width, height, hue=0):
@@ -72,6 +73,17 @@ def with_alpha(width, height):
     return image
 
 
+def frame(width, height, k):
+    """Frame k of a video: a disc crosses slowly drifting ramps, and the frame's number stands in a corner."""
+    image = canvas(width, height, 1)
+    image.paste(image.crop((0, 0, width - 5 * k, height)), (5 * k, 0))
+    draw = ImageDraw.Draw(image)
+    x, y, r = width * (0.1 + 0.12 * k), height * (0.3 + 0.06 * k), height * 0.2
+    draw.ellipse((x - r, y - r, x + r, y + r), fill=(250, 40 + 25 * k, 30))
+    draw.text((2, height - 16), str(k), fill=(255, 255, 255), font=ImageFont.load_default(size=13))
+    return image
+
+
 def make():
     IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.iterdir():
@@ -129,6 +141,10 @@ def make():
     save("page_352x224.png", page(352, 224, 2), FACTOR32 + "7x11", **png)
     save("scene_192x128.png", scene(192, 128, 2, "Box"), FACTOR32 + "4x6", **png)
     save("scene_64x64.png", scene(64, 64, 1, "i"), FACTOR32 + "2x2", **png)
+    # Two videos of seven frames, whose merged grid is 2x3: for merged tokens of 28 and of 32 pixels.
+    for prefix, width, height in (("vid", 84, 56), ("vid32", 96, 64)):
+        for k in range(7):
+            save(f"{prefix}_{k:02}.png", frame(width, height, k), FRAME + str(k), **png)
     write_json(IMAGES / "images.json", out)
     return out
 

@@ -1,25 +1,29 @@
 """M-RoPE positions as the fact sheet states them, to hold transformers' own numbers against."""
 
 
-def reference_positions(is_image, grids, merge=2):
-    """Positions of a sequence of text (False) and image (True) tokens; grids are (1, patch rows, patch columns)."""
+def reference_positions(types, grids, merge=2, time=lambda medium, k: k):
+    """Positions of a sequence of text (0), image (1) and video (2) tokens. `grids`: (frames, patch rows, patch columns) of each
+    medium in their order, frames 1 for an image and for Qwen3-VL, which has a grid for every frame. `time(medium, k)`: how far frame
+    k of a video lies behind its start on the time axis. What follows a medium stands one past its largest position."""
     t, h, w, cur, i = [], [], [], 0, 0
     todo = list(grids)
-    while i < len(is_image):
-        if not is_image[i]:
+    while i < len(types):
+        if not types[i]:
             t.append(cur), h.append(cur), w.append(cur)
             cur, i = cur + 1, i + 1
             continue
-        one, gh, gw = todo.pop(0)
-        assert one == 1
+        frames, gh, gw = todo.pop(0)
+        times = [time(len(grids) - len(todo) - 1, k) for k in range(frames)]
         rows, cols = gh // merge, gw // merge
-        assert all(is_image[i:i + rows * cols])
-        for r in range(rows):
-            for c in range(cols):
-                t.append(cur), h.append(cur + r), w.append(cur + c)
-        cur, i = cur + max(rows, cols), i + rows * cols
+        assert all(one == types[i] for one in types[i:i + frames * rows * cols])
+        assert frames == 1 or types[i] == 2
+        for k in times:
+            for r in range(rows):
+                for c in range(cols):
+                    t.append(cur + k), h.append(cur + r), w.append(cur + c)
+        cur, i = cur + max(times[-1] + 1, rows, cols), i + frames * rows * cols
     assert not todo
-    return [t, h, w], max(t + h + w) + 1 - len(is_image)
+    return [t, h, w], max(t + h + w) + 1 - len(types)
 
 
 def make():

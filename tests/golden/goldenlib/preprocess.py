@@ -100,7 +100,7 @@ def make_images(sizes):
     default, pil = Qwen2VLImageProcessor(size=LIMITS), HorizontalFirst(size=LIMITS)
     png = {"format": "PNG", "optimize": True}
     rows, counts = [], {}
-    for name, options in [(n, {}) for n, facts in sizes.items() if not facts["note"].startswith(images.FACTOR32)] + EXTRA:
+    for name, options in [(n, {}) for n, facts in sizes.items() if not facts["note"].startswith((images.FACTOR32, images.FRAME))] + EXTRA:
         image = images.load(IMAGES / name)
         rgb = np.moveaxis(np.asarray(pil.process_image(image, do_convert_rgb=True)), 0, -1)
         assert torch.equal(default.process_image(image, do_convert_rgb=True), torch.from_numpy(rgb).permute(2, 0, 1))

@@ -1,0 +1,272 @@
+//! QwenVL HTML, which Qwen2.5-VL and Qwen3-VL write for a page: elements with `data-bbox="x1 y1 x2 y2"`.
+
+use serde::Serialize;
+
+use super::tags::{Tag, tags};
+use super::{Class, Convention, Found, Shape, numbers_in};
+use crate::chat::ImageInfo;
+
+/// Elements inside each other; what is deeper belongs to the one above it.
+const MAX_DEPTH: usize = 64;
+/// Elements that are blocks even without a box, since text without its place is still text.
+const BLOCKS: [&str; 18] = [
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "p",
+    "table",
+    "pre",
+    "blockquote",
+    "figure",
+    "img",
+    "ul",
+    "ol",
+    "li",
+    "div",
+    "figcaption",
+    "caption",
+];
+/// Elements without content.
+const VOID: [&str; 6] = ["img", "br", "hr", "input", "meta", "link"];
+/// Elements that the next of their kind ends.
+const ENDED: [&str; 5] = ["p", "li", "tr", "td", "th"];
+
+/// A piece of a page.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Block {
+    /// The element in small letters: `h2`, `p`, `table`, `div`.
+    pub tag: String,
+    /// Its class, such as `image`, `formula` or `image caption`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// `[x1, y1, x2, y2]` in pixels of the picture as given; an element may come without.
+    #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
+    pub at: Option<[f64; 4]>,
+    /// What it says: entities decoded, a line per row and break, a tab between cells.
+    pub text: String,
+    /// What is in it, as the model wrote it.
+    pub html: String,
+}
+
+/// The blocks of a page in reading order: of elements inside each other the outermost with a box, and of a list its items.
+/// An answer that is cut off keeps what there is.
+pub fn document(html: &str, convention: Convention, image: &ImageInfo) -> Vec<Block> {
+    let blocks = elements(html).into_iter().map(|element| {
+        let inner = &html[element.inner.0..element.inner.1];
+        let alt = if element.tag.is("img") { element.tag.get("alt") } else { None };
+        let class = element.tag.get("class").map(decoded).map(|class| class.trim().to_owned());
+        Block {
+            tag: element.tag.name.to_ascii_lowercase(),
+            class: class.filter(|class| !class.is_empty()),
+            at: element.at.map(|at| convention.place_box(at, image)),
+            text: alt.map_or_else(|| text(inner), decoded),
+            html: inner.trim().to_owned(),
+        }
+    });
+    blocks.filter(|block| block.at.is_some() || !block.text.is_empty()).collect()
+}
+
+/// The boxes of a page, named after their classes or elements, if the text is one.
+pub(super) fn boxes(answer: &str) -> Vec<Found> {
+    if !answer.contains("data-bbox") && !answer.contains("data-polygon") {
+        return Vec::new();
+    }
+    let boxes = elements(answer).into_iter().filter_map(|element| {
+        let name = element.tag.get("class").filter(|class| !class.trim().is_empty()).unwrap_or(element.tag.name);
+        Some(Found::all(vec![Shape::Box(element.at?)], Some(&decoded(name)), None))
+    });
+    boxes.flatten().collect()
+}
+
+/// A block where it stands in the text.
+struct Element<'a> {
+    tag: Tag<'a>,
+    at: Option<[f64; 4]>,
+    inner: (usize, usize),
+}
+
+fn elements(html: &str) -> Vec<Element<'_>> {
+    // Open elements, and how many blocks there were when they began.
+    let mut open: Vec<(Tag<'_>, usize)> = Vec::new();
+    let mut done: Vec<Element<'_>> = Vec::new();
+    for tag in tags(html) {
+        let same = |(above, _): &(Tag<'_>, usize)| above.is(tag.name);
+        if tag.closes {
+            if let Some(depth) = open.iter().rposition(same) {
+                while open.len() > depth {
+                    close(&mut open, &mut done, tag.start);
+                }
+            }
+            continue;
+        }
+        if open.last().is_some_and(same) && ENDED.iter().any(|name| tag.is(name)) {
+            close(&mut open, &mut done, tag.start);
+        }
+        if open.len() < MAX_DEPTH {
+            open.push((tag, done.len()));
+            if tag.empty || VOID.iter().any(|name| tag.is(name)) {
+                close(&mut open, &mut done, tag.end);
+            }
+        }
+    }
+    let end = html.trim_end();
+    let end = end.strip_suffix("```").unwrap_or(end).len();
+    while !open.is_empty() {
+        close(&mut open, &mut done, end);
+    }
+    done
+}
+
+/// Ends the innermost element, which then is a block, or holds blocks, or is neither.
+fn close<'a>(open: &mut Vec<(Tag<'a>, usize)>, done: &mut Vec<Element<'a>>, end: usize) {
+    let Some((tag, before)) = open.pop() else { return };
+    let at = coordinates(tag);
+    let is = |names: &[&str]| names.iter().any(|name| tag.is(name));
+    // A list says nothing that its items do not.
+    let whole = at.is_some() && !is(&["ul", "ol", "html", "body"]) || is(&["table"]);
+    if whole {
+        done.truncate(before);
+    }
+    if done.len() == before && (at.is_some() || is(&BLOCKS)) {
+        done.push(Element { tag, at, inner: (tag.end.min(end), end) });
+    }
+}
+
+/// Four numbers of `data-bbox`, or what is around those of `data-polygon`.
+fn coordinates(tag: Tag<'_>) -> Option<[f64; 4]> {
+    let shapes = |name: &str| tag.get(name).and_then(numbers_in).map(|numbers| Class::Polygon.flat(&numbers));
+    match shapes("data-bbox").or_else(|| shapes("data-polygon"))?.pop()? {
+        Shape::Box(at) => Some(at),
+        Shape::Polygon(corners) => {
+            let most = |axis: usize, pick: fn(f64, f64) -> f64| corners.iter().map(|at| at[axis]).reduce(pick);
+            Some([most(0, f64::min)?, most(1, f64::min)?, most(0, f64::max)?, most(1, f64::max)?])
+        }
+        _ => None,
+    }
+}
+
+/// The text of some markup.
+fn text(html: &str) -> String {
+    let mut lines = Lines::default();
+    let mut at = 0;
+    for tag in tags(html) {
+        lines.words(&decoded(&html[at..tag.start]));
+        at = tag.end;
+        let is = |names: &[&str]| names.iter().any(|name| tag.is(name));
+        if is(&["br"]) || !is(&["td", "th"]) && (is(&BLOCKS) || is(&["tr"])) {
+            lines.end();
+        } else if tag.closes && is(&["td", "th"]) {
+            lines.cell();
+        }
+        if tag.is("img")
+            && let Some(alt) = tag.get("alt")
+        {
+            lines.words(&decoded(alt));
+        }
+    }
+    // A tag that is cut is none of the text.
+    let rest = &html[at..];
+    let cut = rest.rfind('<').filter(|at| rest[at + 1..].starts_with(|c: char| c == '/' || c.is_ascii_alphabetic()));
+    lines.words(&decoded(&rest[..cut.unwrap_or(rest.len())]));
+    lines.finish()
+}
+
+/// Text as a browser would lay it out, roughly: white space is one space, and none at the ends of lines.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    space: bool,
+}
+
+impl Lines {
+    fn words(&mut self, text: &str) {
+        for c in text.chars() {
+            if c.is_whitespace() {
+                self.space = true;
+                continue;
+            }
+            if std::mem::take(&mut self.space) && !self.text.is_empty() && !self.text.ends_with(['\n', '\t']) {
+                self.text.push(' ');
+            }
+            self.text.push(c);
+        }
+    }
+
+    fn end(&mut self) {
+        self.space = false;
+        self.text.truncate(self.text.trim_end_matches('\t').len());
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push('\n');
+        }
+    }
+
+    fn cell(&mut self) {
+        self.space = false;
+        self.text.push('\t');
+    }
+
+    fn finish(self) -> String {
+        self.text.trim_matches(['\n', '\t', ' ']).to_owned()
+    }
+}
+
+/// Entities that models write, by name.
+const ENTITIES: [(&str, &str); 24] = [
+    ("amp", "&"),
+    ("lt", "<"),
+    ("gt", ">"),
+    ("quot", "\""),
+    ("apos", "'"),
+    ("nbsp", " "),
+    ("ndash", "–"),
+    ("mdash", "—"),
+    ("hellip", "…"),
+    ("lsquo", "‘"),
+    ("rsquo", "’"),
+    ("ldquo", "“"),
+    ("rdquo", "”"),
+    ("laquo", "«"),
+    ("raquo", "»"),
+    ("bull", "•"),
+    ("middot", "·"),
+    ("times", "×"),
+    ("divide", "÷"),
+    ("plusmn", "±"),
+    ("deg", "°"),
+    ("copy", "©"),
+    ("reg", "®"),
+    ("euro", "€"),
+];
+
+/// A text with its entities decoded; what is none stays.
+pub(super) fn decoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        // The longest entity is a number of eight digits.
+        let end = rest.bytes().take(12).position(|byte| byte == b';');
+        let name = end.map_or("", |end| &rest[1..end]);
+        let number = name.strip_prefix('#').and_then(|number| match number.strip_prefix(['x', 'X']) {
+            Some(digits) => u32::from_str_radix(digits, 16).ok(),
+            None => number.parse().ok(),
+        });
+        let by_name = || ENTITIES.iter().find(|(entity, _)| *entity == name).map(|(_, text)| *text);
+        match (number.and_then(char::from_u32), by_name()) {
+            (Some(c), _) => out.push(c),
+            (None, Some(text)) => out.push_str(text),
+            (None, None) => {
+                out.push('&');
+                rest = &rest[1..];
+                continue;
+            }
+        }
+        rest = &rest[name.len() + 2..];
+    }
+    out.push_str(rest);
+    out
+}
