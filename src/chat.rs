@@ -11,6 +11,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::chat::grounding::{Convention, Located};
+use crate::chat::thinking::{Pieces, ThinkingSplitter};
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
@@ -21,7 +22,7 @@ use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify,
 use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
-use crate::video::{Track, Video, VideoOptions, VideoPlan};
+use crate::video::{Track, Video, VideoOptions, VideoPlan, patch_times, stamp};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -43,6 +44,8 @@ pub struct Message {
     pub role: String,
     /// What it says.
     pub content: Content,
+    /// What an assistant thought before it said that, for models that are told again.
+    pub reasoning: Option<String>,
 }
 
 /// Text alone, or parts in order.
@@ -75,7 +78,7 @@ enum Medium<'a> {
 impl Message {
     /// A message of text alone.
     pub fn text(role: &str, text: &str) -> Self {
-        Message { role: role.into(), content: Content::Text(text.into()) }
+        Message { role: role.into(), content: Content::Text(text.into()), reasoning: None }
     }
 
     fn media(&self) -> impl Iterator<Item = Medium<'_>> {
@@ -161,8 +164,10 @@ pub struct Timings {
 /// A finished answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
-    /// The text, without control tokens and stop strings.
+    /// The text, without control tokens and stop strings, and without what was thought before it.
     pub text: String,
+    /// What a model that thinks first has thought; an answer that was cut off may be nothing else.
+    pub reasoning: Option<String>,
     /// Ids as generated, without the one that stopped it.
     pub token_ids: Vec<u32>,
     /// Tokens of the prompt.
@@ -183,6 +188,8 @@ pub struct Answer {
 pub struct Hooks<'a> {
     /// Gets text as it comes, whole characters only.
     pub on_text: &'a mut dyn FnMut(&str),
+    /// Gets reasoning as it comes, which all comes before the text.
+    pub on_reasoning: &'a mut dyn FnMut(&str),
     /// Asked often; `true` stops the answer.
     pub cancelled: &'a dyn Fn() -> bool,
     /// Milliseconds from any fixed moment.
@@ -381,9 +388,10 @@ impl Engine {
         options: &AskOptions,
         hooks: Hooks<'_>,
     ) -> Result<Answer> {
-        let Hooks { on_text, cancelled, clock } = hooks;
+        let Hooks { on_text, on_reasoning, cancelled, clock } = hooks;
         let begin = clock();
-        let (prompt, Infos { images, videos }) = self.prompt(conversation, messages, options.add_vision_id).await?;
+        let (prompt, Infos { images, videos, thinking }) =
+            self.prompt(conversation, messages, options.add_vision_id).await?;
         let prefill = clock();
 
         let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
@@ -396,22 +404,33 @@ impl Engine {
         };
         let mut decoder = StreamDecoder::new(self.tokenizer.clone());
         let mut stops = StopMatcher::new(options.stop.clone());
-        let mut text = String::new();
+        let (mut text, mut reasoning) = (String::new(), String::new());
+        // A template that does not know reasoning belongs to a model that has none, whatever it writes.
+        let mut splitter = self.template.reasons().then(|| ThinkingSplitter::new(thinking));
         let mut token_ids = Vec::new();
         let mut first = None;
         let mut stopped = false;
         let cached_tokens = conversation.session.reusable(&prompt);
-        let mut emit = |piece: &str| {
-            if !piece.is_empty() {
-                text.push_str(piece);
-                on_text(piece);
+        let mut emit = |piece: Option<&str>| {
+            let pieces = match (&mut splitter, piece) {
+                (None, piece) => Pieces { answer: piece.unwrap_or_default().to_owned(), ..Pieces::default() },
+                (Some(splitter), Some(piece)) => splitter.push(piece),
+                (Some(splitter), None) => splitter.finish(),
+            };
+            if !pieces.reasoning.is_empty() {
+                reasoning.push_str(&pieces.reasoning);
+                on_reasoning(&pieces.reasoning);
+            }
+            if !pieces.answer.is_empty() {
+                text.push_str(&pieces.answer);
+                on_text(&pieces.answer);
             }
         };
         let mut on_token = |id: u32| {
             first.get_or_insert_with(clock);
             token_ids.push(id);
             let (piece, hit) = stops.push(&decoder.push(id));
-            emit(&piece);
+            emit(Some(&piece));
             if hit.is_some() {
                 stopped = true;
                 Flow::Stop
@@ -425,13 +444,14 @@ impl Engine {
         let mut finish = generate(session, &prompt, &generation, &|| !cancelled(), &mut on_token).await?;
         if !stopped {
             let (piece, hit) = stops.push(&decoder.finish());
-            emit(&piece);
+            emit(Some(&piece));
             if hit.is_some() {
                 finish = Finish::Stop;
             } else {
-                emit(&stops.finish());
+                emit(Some(&stops.finish()));
             }
         }
+        emit(None);
         let end = clock();
         let first = first.unwrap_or(end);
         let completion_tokens = token_ids.len();
@@ -440,6 +460,7 @@ impl Engine {
             if decode_ms > 0.0 { 1000.0 * completion_tokens.saturating_sub(1) as f64 / decode_ms } else { 0.0 };
         Ok(Answer {
             text,
+            reasoning: Some(reasoning).filter(|reasoning| !reasoning.is_empty()),
             token_ids,
             prompt_tokens: prompt.ids.len(),
             finish_reason: finish.name(),
@@ -524,7 +545,7 @@ impl Engine {
             let item = self.measure(*medium, &mut infos)?;
             items.push(Media { embeds: conversation.encoded.get(&item.key).cloned().unwrap_or_default(), ..item });
         }
-        let ids = self.ids(messages, &media, &items, add_vision_id)?;
+        let ids = self.ids(messages, &media, &items, add_vision_id, &mut infos)?;
         let limit = conversation.session.limit();
         if ids.len() >= limit {
             return Err(Error::ContextOverflow { needed: ids.len() + 1, limit });
@@ -594,6 +615,7 @@ impl Engine {
         media: &[Medium<'_>],
         items: &[Media],
         add_vision_id: bool,
+        infos: &mut Infos,
     ) -> Result<Vec<u32>> {
         let flat = self.model.vision.is_none();
         let mut rendered = self.template.render(
@@ -605,6 +627,7 @@ impl Engine {
                 tools: None,
             },
         )?;
+        infos.thinking = rendered.to_string_lossy().trim_end().ends_with("<think>");
         let model = self.model.media;
         let (mut images, mut videos) = (Vec::new(), Vec::new());
         for (medium, item) in media.iter().zip(items) {
@@ -652,7 +675,7 @@ impl Engine {
                     spans.pop();
                     rest.next();
                     for time in times {
-                        push_text(&mut spans, format!("<{time:.1} seconds>"));
+                        push_text(&mut spans, stamp(time));
                         spans.extend([&start, &pad, &end].map(|token| Span::Control(token.clone())));
                     }
                 }
@@ -705,18 +728,13 @@ impl Engine {
 /// Patches of a video that pass through the vision tower at once: bounds its memory however long the video is.
 const GROUP: usize = 4096;
 
-/// What became of the media of a conversation.
+/// What becomes of a conversation besides its ids.
 #[derive(Default)]
 struct Infos {
     images: Vec<ImageInfo>,
     videos: Vec<VideoInfo>,
-}
-
-/// When each temporal patch is shown: halfway between its first and its last frame, in seconds.
-///
-/// transformers 4.57: `Qwen3VLProcessor._calculate_timestamps`.
-fn patch_times(timestamps: &[f64], depth: usize) -> Vec<f64> {
-    timestamps.chunks(depth.max(1)).map(|patch| (patch[0] + patch[patch.len() - 1]) / 2.0).collect()
+    /// Whether the prompt ends in the middle of reasoning.
+    thinking: bool,
 }
 
 /// Texts are not neighbours.
@@ -746,7 +764,7 @@ impl Message {
                     .collect(),
             ),
         };
-        text::Message { role: self.role.clone(), content }
+        text::Message { role: self.role.clone(), content, reasoning: self.reasoning.clone(), tool_calls: None }
     }
 }
 
@@ -810,14 +828,6 @@ mod tests {
         for (images, videos) in [(&[3][..], &[][..]), (&[3], &[1]), (&[], &[2])] {
             assert_eq!(expand(&[1, 9, 9, 8], images, videos).unwrap_err().code(), "bad_request");
         }
-    }
-
-    #[test]
-    fn times_of_patches() {
-        assert_eq!(patch_times(&[0.0, 0.5, 1.0, 1.5, 2.0], 2), [0.25, 1.25, 2.0]);
-        // Halves go to the even digit, as Python writes them.
-        let written: Vec<String> = [0.25, 0.75, 1.25, 0.05, 1e4].iter().map(|t| format!("{t:.1}")).collect();
-        assert_eq!(written, ["0.2", "0.8", "1.2", "0.1", "10000.0"]);
     }
 
     #[test]

@@ -218,7 +218,9 @@ impl Error {
                 "Install ffmpeg (apt install ffmpeg, brew install ffmpeg, winget install Gyan.FFmpeg), or give frames as pictures."
             }
             Error::AspectRatio { .. } => "Crop the image so that one side is at most 200 times the other.",
-            Error::ContextOverflow { .. } => "Shorten the conversation, lower max_pixels or raise the context length.",
+            Error::ContextOverflow { .. } => {
+                "Shorten the conversation, lower max_pixels (min_pixels of a video) or raise the context length."
+            }
             Error::Invalid { .. } => "Correct the argument.",
             Error::NoAdapter { .. } => "Use a browser with WebGPU, or install a Vulkan, Metal or DX12 driver.",
             Error::DeviceTooSmall { .. } => "Lower max_pixels or the context length, or use a smaller model.",

@@ -17,7 +17,12 @@
 //! let engine = Engine::load(&gpu, &Directory::new("models/screen-reader"), &mut |_, _| {}).await?;
 //! let mut conversation = engine.conversation(4096)?;
 //! let messages = [Message::text("user", "Hello!")];
-//! let hooks = Hooks { on_text: &mut |text| print!("{text}"), cancelled: &|| false, clock: &|| 0.0 };
+//! let hooks = Hooks {
+//!     on_text: &mut |text| print!("{text}"),
+//!     on_reasoning: &mut |_| {},
+//!     cancelled: &|| false,
+//!     clock: &|| 0.0,
+//! };
 //! let answer = engine.ask(&mut conversation, &messages, &AskOptions::default(), hooks).await?;
 //! println!("{} tokens", answer.usage.completion_tokens);
 //! # Ok(())

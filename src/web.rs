@@ -430,22 +430,27 @@ impl Session {
         let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
         let new_pictures = pictures.len();
         state.messages.extend(turn);
-        let mut on_text = |text: &str| {
-            let _ = on_delta.call1(&JsValue::NULL, &JsValue::from_str(text));
+        let tell = |text: &str, reasoning: &str| {
+            let _ = on_delta.call2(&JsValue::NULL, &JsValue::from_str(text), &JsValue::from_str(reasoning));
         };
+        let (mut on_text, mut on_reasoning) = (|text: &str| tell(text, ""), |reasoning: &str| tell("", reasoning));
         let hooks = Hooks {
             on_text: &mut on_text,
+            on_reasoning: &mut on_reasoning,
             cancelled: &|| cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy()),
             clock: &now,
         };
         let answer = self.engine.ask(&mut state.conversation, &state.messages, &options, hooks).await?;
-        state.messages.push(Message::text("assistant", &answer.text));
+        state
+            .messages
+            .push(Message { reasoning: answer.reasoning.clone(), ..Message::text("assistant", &answer.text) });
         let t = answer.timings;
         let size = |[width, height]: [u32; 2]| json!({"width": width, "height": height});
         let new = answer.images.len().saturating_sub(new_pictures);
         Ok(json!({
             "located": self.engine.locate(&answer),
             "text": answer.text,
+            "reasoning": answer.reasoning,
             "tokenIds": answer.token_ids,
             "finishReason": answer.finish_reason,
             "usage": {
@@ -496,7 +501,7 @@ impl Session {
                 Content::Parts(raw.parts.into_iter().map(part).collect::<Result<_>>()?)
             }
         };
-        Ok(Message { role: raw.role, content })
+        Ok(Message { role: raw.role, content, reasoning: raw.reasoning })
     }
 
     /// The checkpoint's sampling defaults, changed by what the caller names.

@@ -217,6 +217,31 @@ fn ask_answers_in_json_and_as_text() {
 }
 
 #[test]
+fn what_an_answer_locates_is_in_the_pictures_own_pixels() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (model, image) = (root.join("models/screen-reader"), root.join("tests/screens/screen-000.png"));
+    let question = "Where is the \"Record status\" link?";
+    let args = ["ask", "--json", "--temperature", "0", "--model", &path(&model), "--image", &path(&image), question];
+    let run = fanlight(&args);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let answer: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let written: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
+    let scale = |axis: usize| {
+        let side = |name: &str| answer["images"][0][name][axis].as_f64().unwrap();
+        side("original") / side("resized")
+    };
+    let corners = written[0]["bbox_2d"].as_array().unwrap().iter().enumerate();
+    let scaled: Vec<f64> = corners.map(|(i, value)| value.as_f64().unwrap() * scale(i % 2)).collect();
+    let located = &answer["located"][0];
+    assert_eq!((&located["kind"], &located["label"]), (&"box".into(), &written[0]["label"]));
+    let at = located["at"].as_array().unwrap();
+    assert_eq!(at.len(), 4);
+    for (value, expected) in at.iter().zip(scaled) {
+        assert!((value.as_f64().unwrap() - expected).abs() < 1e-9, "{located} for {written}");
+    }
+}
+
+#[test]
 fn chat_takes_turns_and_images() {
     use std::io::Write;
     let image = path(&folder("base").join("../../images/scene_56x56.png"));

@@ -6,8 +6,10 @@ mod greedy;
 
 use fanlight::generate::session::{Choose, Media, Next, Prompt, Session};
 use fanlight::gpu::Tensor;
+use fanlight::image::Patches;
 use fanlight::model::Embeds;
-use golden_fixture::{Case, Engine, GridOf, relative_error};
+use fanlight::model::positions::Grid;
+use golden_fixture::{Case, Engine, GridOf, Medium, relative_error};
 use greedy::greedy;
 use pollster::block_on;
 
@@ -15,17 +17,19 @@ use pollster::block_on;
 const TOLERANCE: f64 = 1e-4;
 
 fn prompt(engine: &Engine, case: &Case) -> Prompt {
-    let media = case
-        .pictures()
-        .iter()
-        .enumerate()
-        .map(|(key, patches)| {
-            let vision = engine.model.vision.as_ref().unwrap();
-            let embeds = vision.encode(&engine.gpu, &patches.pixel_values, patches.grid()).unwrap();
-            Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds: vec![embeds] }
-        })
-        .collect();
-    Prompt { ids: case.u32("input_ids"), media }
+    let vision = engine.model.vision.as_ref().unwrap();
+    let encode = |patches: &Patches| vision.encode(&engine.gpu, &patches.pixel_values, patches.grid()).unwrap();
+    let media = case.media().into_iter().enumerate().map(|(key, medium)| match medium {
+        Medium::Image(patches) => {
+            Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds: vec![encode(&patches)] }
+        }
+        Medium::Video(pairs, seconds) => {
+            let grid = Grid { t: pairs.len() as u32, ..pairs[0].grid() };
+            let embeds = pairs.iter().map(encode).collect();
+            Media { key: key as u64, grid, second_per_grid: Some(seconds), embeds }
+        }
+    });
+    Prompt { ids: case.u32("input_ids"), media: media.collect() }
 }
 
 fn check(model: &str, case: &str, tolerance: f64) {
@@ -35,18 +39,25 @@ fn check(model: &str, case: &str, tolerance: f64) {
 fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
     let case = Case::open(model, case);
     let prompt = prompt(engine, &case);
-    // Image embeddings.
-    let parts: Vec<&Embeds> = prompt.media.iter().flat_map(|media| &media.embeds).collect();
-    let read = |part: fn(&Embeds, usize) -> &Tensor, n: usize| -> Vec<f32> {
-        let tensors = parts.iter().map(|embeds| part(embeds, n));
-        tensors.flat_map(|tensor| block_on(engine.gpu.read_f32(tensor, 0, tensor.len())).unwrap()).collect()
-    };
-    let layers = parts.first().map_or(0, |embeds| embeds.deep.len());
-    let deep: Vec<f32> = (0..layers).flat_map(|n| read(|embeds, n| &embeds.deep[n], n)).collect();
-    for (name, found) in [("image_embeds", read(|embeds, _| &embeds.main, 0)), ("deepstack_embeds", deep)] {
-        if layers > 0 || name == "image_embeds" {
-            let error = relative_error(&found, &case.f32(&case.exact(name)));
-            assert!(error <= tolerance, "{model}/{}: {name} differ by {error:e}", case.name);
+    // Embeddings.
+    for (kind, video) in [("image", false), ("video", true)] {
+        let media = prompt.media.iter().filter(|media| media.second_per_grid.is_some() == video);
+        let parts: Vec<&Embeds> = media.flat_map(|media| &media.embeds).collect();
+        let read = |part: &dyn Fn(&Embeds) -> Tensor| -> Vec<f32> {
+            let tensors = parts.iter().map(|embeds| part(embeds));
+            tensors.flat_map(|tensor| block_on(engine.gpu.read_f32(&tensor, 0, tensor.len())).unwrap()).collect()
+        };
+        let layers = parts.first().map_or(0, |embeds| embeds.deep.len());
+        let deep: Vec<f32> = (0..layers).flat_map(|n| read(&|embeds| embeds.deep[n].clone())).collect();
+        for (name, found) in [("embeds", read(&|embeds| embeds.main.clone())), ("deepstack_embeds", deep)] {
+            // Those of images alone have no kind in their name.
+            let name = [format!("{kind}_{name}"), name.to_owned()].into_iter().find(|name| case.has(&case.exact(name)));
+            if let Some(name) = name.filter(|_| !found.is_empty()) {
+                let error = relative_error(&found, &case.f32(&case.exact(&name)));
+                assert!(error <= tolerance, "{model}/{}: {name} differ by {error:e}", case.name);
+            } else {
+                assert!(found.is_empty(), "{model}/{}: nothing to compare {kind} embeddings with", case.name);
+            }
         }
     }
     // Positions, exactly.
@@ -68,19 +79,38 @@ fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
     assert_eq!(greedy(&mut session, &prompt, vocab, expected.len()), expected, "{model}/{}", case.name);
 }
 
-/// The same checkpoint as llama.cpp's converter would write it: decoder and vision tower in two files.
+/// The same checkpoints as llama.cpp's converter would write them: decoder and vision tower in two files.
 #[test]
-fn base_from_gguf() {
-    let engine = Engine::open_gguf();
+fn from_gguf() {
+    let engine = Engine::open_gguf("base", "base-mmproj.gguf");
     for case in ["text", "image", "image_tall", "windows", "two_images", "multi_turn", "resize"] {
         check_engine(&engine, "base", case, TOLERANCE);
+    }
+    // Early converters swapped the layers of Qwen2-VL's MLP.
+    for mmproj in ["qwen2_vl-mmproj.gguf", "qwen2_vl-legacy-mmproj.gguf"] {
+        let engine = Engine::open_gguf("qwen2_vl", mmproj);
+        for case in ["image", "video_image"] {
+            check_engine(&engine, "qwen2_vl", case, TOLERANCE);
+        }
+    }
+    let engine = Engine::open_gguf("qwen3_vl", "qwen3_vl-mmproj.gguf");
+    for case in ["text", "image", "two_images", "video_image"] {
+        check_engine(&engine, "qwen3_vl", case, TOLERANCE);
+    }
+}
+
+/// Qwen2-VL as its quantized releases store it, against transformers on the numbers that the codes stand for.
+#[test]
+fn packed_layers_under_a_vision_tower() {
+    for kind in ["awq", "gptq4", "gptq8"] {
+        check(&format!("../packed/qwen2_vl_{kind}"), "image", TOLERANCE);
     }
 }
 
 /// The second turn continues the cache of the first: same ids as transformers computes over the whole sequence.
 #[test]
 fn a_second_turn_continues_the_cache() {
-    for model in ["base", "flat"] {
+    for model in ["base", "flat", "qwen2_vl", "qwen3_vl"] {
         let engine = Engine::open(model);
         let case = Case::open(model, "multi_turn");
         let whole = prompt(&engine, &case);
@@ -190,6 +220,18 @@ golden! {
     qwen3_vl_bf16_image: "qwen3_vl_bf16" / "image", TOLERANCE;
     qwen3_vl_bf16_two_images: "qwen3_vl_bf16" / "two_images", TOLERANCE;
     qwen3_vl_bf16_multi_turn: "qwen3_vl_bf16" / "multi_turn", TOLERANCE;
+    base_video: "base" / "video", TOLERANCE;
+    base_video_fps: "base" / "video_fps", TOLERANCE;
+    base_video_image: "base" / "video_image", TOLERANCE;
+    base_video_multi_turn: "base" / "video_multi_turn", TOLERANCE;
+    qwen2_vl_video: "qwen2_vl" / "video", TOLERANCE;
+    qwen2_vl_video_fps: "qwen2_vl" / "video_fps", TOLERANCE;
+    qwen2_vl_video_image: "qwen2_vl" / "video_image", TOLERANCE;
+    qwen2_vl_video_multi_turn: "qwen2_vl" / "video_multi_turn", TOLERANCE;
+    qwen3_vl_video: "qwen3_vl" / "video", TOLERANCE;
+    qwen3_vl_video_fps: "qwen3_vl" / "video_fps", TOLERANCE;
+    qwen3_vl_video_image: "qwen3_vl" / "video_image", TOLERANCE;
+    qwen3_vl_video_multi_turn: "qwen3_vl" / "video_multi_turn", TOLERANCE;
     bf16_image: "bf16" / "image", TOLERANCE;
     f16_image: "f16" / "image", TOLERANCE;
 }

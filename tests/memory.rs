@@ -147,13 +147,13 @@ fn the_embedded_model() {
     };
     let message = |n| {
         let content = Content::Parts(vec![picture(n), Part::Text("What does the screen show?".into())]);
-        Message { role: "user".into(), content }
+        Message { role: "user".into(), content, reasoning: None }
     };
     let mut conversation = engine.conversation(2048).unwrap();
     let options = AskOptions { max_tokens: Some(40), ..AskOptions::default() };
     let (mut tokens, mut longest) = (0, 0);
     for n in [0, 1] {
-        let hooks = Hooks { on_text: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
         let answer = block_on(engine.ask(&mut conversation, &[message(n)], &options, hooks)).unwrap();
         tokens = tokens.max(answer.images[0].tokens);
         longest = longest.max(answer.prompt_tokens);

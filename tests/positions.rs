@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use fanlight::dtype::Dtype;
 use fanlight::model::MediaTokens;
 use fanlight::model::positions::{
-    Grid, Segment, VideoTime, frames, mrope_positions, permute_rows, rope_delta, segments_from_ids, window_index,
+    Grid, Segment, VideoGrid, VideoTime, frames, mrope_positions, permute_rows, rope_delta, segments_from_ids,
+    window_index,
 };
 use fanlight::model::registry::parse_config;
 use fanlight::weights::safetensors::parse;
@@ -71,6 +72,46 @@ fn positions_are_transformers() {
     }
 }
 
+/// Videos, by the rule of the reference training code: transformers 4.51 and, for Qwen3-VL, 4.57.
+#[test]
+fn positions_of_videos_are_transformers() {
+    let cases = [json("positions_video.json"), json("positions_qwen3.json")].concat();
+    assert!(cases.len() >= 40);
+    for case in cases {
+        let time = match case["model_type"].as_str().unwrap() {
+            "qwen2_vl" => VideoTime::Frames,
+            "qwen2_5_vl" => VideoTime::Seconds(2),
+            _ => VideoTime::Text,
+        };
+        let (text, media) = (7, MediaTokens { image: 9, video: 10, merge: 2, time });
+        let (mut prompt, mut images, mut videos) = (Vec::new(), Vec::new(), Vec::new());
+        for part in case["layout"].as_array().unwrap() {
+            if let Some(n) = part.as_u64() {
+                prompt.extend(vec![text; n as usize]);
+            } else if part["video"].is_array() {
+                let grid = grid(&part["video"]);
+                let second_per_grid = part["second_per_grid"].as_f64().unwrap_or(1.0) as f32;
+                videos.push(VideoGrid { grid, second_per_grid });
+                let between = part["between"].as_u64().unwrap_or(0) as usize;
+                for frame in 0..grid.t {
+                    prompt.extend(vec![text; if frame > 0 { between } else { 0 }]);
+                    prompt.extend(vec![10; (grid.h * grid.w) as usize / 4]);
+                }
+            } else {
+                images.push(grid(part));
+                prompt.extend(vec![9; images.last().unwrap().count() / 4]);
+            }
+        }
+        let segments = segments_from_ids(&prompt, &media, &images, &videos).unwrap();
+        let (ids, next) = mrope_positions(&segments, 2, time, 0).unwrap();
+        for (axis, name) in ["t", "h", "w"].into_iter().enumerate() {
+            let ours: Vec<i32> = ids.iter().map(|p| p[axis]).collect();
+            assert_eq!(ours, numbers::<i32>(&case[name]), "{name} of {case}");
+        }
+        assert_eq!(rope_delta(next, ids.len()), case["rope_delta"].as_i64().unwrap(), "{}", case["layout"]);
+    }
+}
+
 #[test]
 fn windows_are_transformers() {
     let cases = json("windows.json");
@@ -94,13 +135,21 @@ fn windows_are_transformers() {
 
 /// A tensor of a trace as whole numbers.
 fn tensor(file: &[u8], name: &str) -> Vec<i32> {
+    words(file, name, "I32").into_iter().map(|v| v.to_bits() as i32).collect()
+}
+
+fn tensor_f32(file: &[u8], name: &str) -> Vec<f32> {
+    words(file, name, "F32")
+}
+
+fn words(file: &[u8], name: &str, dtype: &str) -> Vec<f32> {
     let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let tensors = parse("trace", &file[8..8 + header], file.len() as u64).unwrap();
     let info = tensors.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("{name} in a trace"));
-    assert_eq!(info.dtype.name(), "I32");
+    assert_eq!(info.dtype.name(), dtype);
     let data = &file[info.range.start as usize..info.range.end as usize];
     // Four bytes each, as f32 has.
-    Dtype::F32.to_f32(data).unwrap().into_iter().map(|v| v.to_bits() as i32).collect()
+    Dtype::F32.to_f32(data).unwrap()
 }
 
 #[test]
@@ -123,7 +172,16 @@ fn whole_prompts_have_transformers_positions() {
             let ids: Vec<u32> = tensor(&file, "input_ids").into_iter().map(|id| id as u32).collect();
             let grids = tensor(&file, "image_grid_thw");
             let grids: Vec<Grid> = grids.chunks(3).map(|g| Grid::new(g[0] as u32, g[1] as u32, g[2] as u32)).collect();
-            let segments = segments_from_ids(&ids, &media, &grids, &[]).unwrap();
+            let videos: Vec<VideoGrid> = if name.starts_with("video") {
+                let paces = tensor_f32(&file, "second_per_grid_ts");
+                let grids = tensor(&file, "video_grid_thw");
+                let grid = |g: &[i32]| Grid::new(g[0] as u32, g[1] as u32, g[2] as u32);
+                let videos = grids.chunks(3).zip(paces);
+                videos.map(|(g, second_per_grid)| VideoGrid { grid: grid(g), second_per_grid }).collect()
+            } else {
+                Vec::new()
+            };
+            let segments = segments_from_ids(&ids, &media, &grids, &videos).unwrap();
             let (positions, next) = mrope_positions(&segments, merge, media.time, 0).unwrap();
             let flat: Vec<i32> = (0..3).flat_map(|axis| positions.iter().map(move |p| p[axis])).collect();
             assert_eq!(flat, tensor(&file, "position_ids"), "{}", trace.display());
@@ -131,5 +189,5 @@ fn whole_prompts_have_transformers_positions() {
             cases += 1;
         }
     }
-    assert!(cases >= 8, "{cases} traces");
+    assert!(cases >= 40, "{cases} traces");
 }

@@ -323,3 +323,17 @@ fn no_plan_breaks_a_promise() {
     }
     assert!(planned > 1000 && thinned > 100 && uneven > 300, "{planned} plans, {thinned} thinned, {uneven} uneven");
 }
+
+/// Times as Qwen3-VL is told them, halves to the even digit: `tests/golden/text/timestamps.json`.
+#[test]
+fn written_times_are_transformers() {
+    let file = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/timestamps.json");
+    let rows: Vec<(f64, f64, f64, String)> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert!(rows.len() >= 20);
+    for (first, last, fps, text) in rows {
+        let times = fanlight::video::patch_times(&[first / fps, last / fps], 2);
+        assert_eq!(fanlight::video::stamp(times[0]), text, "{first} {last} at {fps}");
+    }
+    // An odd last frame is its patch alone.
+    assert_eq!(fanlight::video::patch_times(&[0.0, 0.5, 1.0], 2), [0.25, 1.0]);
+}

@@ -83,6 +83,12 @@ fn encode(path: &Path, frames: usize, rate: &str, (width, height): (usize, usize
     must_run(command.args(args).arg(path), &pixels);
 }
 
+fn encoders() -> String {
+    let run = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
+    let run = run.unwrap_or_else(|e| panic!("these tests need ffmpeg (`cargo xtask setup` installs it): {e}"));
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
 /// H.264 with B-frames where there is an encoder, and MPEG-4 with them where not.
 fn h264() -> Vec<&'static str> {
     let encoders = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
@@ -151,7 +157,7 @@ fn containers_and_codecs() {
     let folder = Folder::new();
     let h264 = h264();
     let with = |more: &[&'static str]| [&h264[..], more].concat();
-    for (name, args) in [
+    let mut kinds = vec![
         ("vp9.webm", vec!["-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime", "-b:v", "1M"]),
         // Its packets that are not shown are no frames.
         ("vp8.webm", vec!["-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-b:v", "1M"]),
@@ -163,7 +169,15 @@ fn containers_and_codecs() {
         ("front.mp4", with(&["-movflags", "+faststart"])),
         ("lossless.mkv", vec!["-c:v", "ffv1"]),
         ("moving.gif", vec![]),
-    ] {
+    ];
+    // Not every ffmpeg may encode these; all decode them.
+    let (hevc, av1) = (["-c:v", "libx265", "-x265-params", "log-level=none"], ["-c:v", "libaom-av1", "-cpu-used", "8"]);
+    for (name, args) in [("hevc.mp4", hevc), ("av1.webm", av1)] {
+        if encoders().contains(args[1]) {
+            kinds.push((name, args.to_vec()));
+        }
+    }
+    for (name, args) in kinds {
         let path = folder.path(name);
         encode(&path, 50, "25", SIZE, &args);
         check(&path, 50, 25.0);
@@ -278,6 +292,23 @@ fn a_late_start_is_time_zero() {
         encode(&path, 40, "20", SIZE, &[&h264()[..], &["-output_ts_offset", "7.3"]].concat());
         check(&path, 40, 20.0);
     }
+}
+
+/// Cut without encoding, a file begins at a key frame, and its edit list hides what comes before the cut.
+#[test]
+fn what_an_edit_list_hides_is_not_shown() {
+    let folder = Folder::new();
+    let (whole, cut) = (folder.path("whole.mp4"), folder.path("cut.mp4"));
+    encode(&whole, 90, "30", SIZE, &[&h264()[..], &["-g", "30", "-keyint_min", "30"]].concat());
+    let mut command = ffmpeg();
+    must_run(command.args(["-ss", "1.5", "-i"]).arg(&whole).args(["-c", "copy"]).arg(&cut), b"");
+    let (video, plan, track) = take(&cut, &VideoOptions { fps: Some(10.0), ..Default::default() }).unwrap();
+    let first = numbers(&video)[0];
+    assert!((44..=46).contains(&first), "{first}");
+    assert_eq!(numbers(&video), plan.indices.iter().map(|i| i + first).collect::<Vec<_>>());
+    assert_eq!(track.times.len(), 90 - first);
+    let late = |(time, index): (&f64, &usize)| (time - *index as f64 / 30.0).abs();
+    assert!(video.timestamps.iter().zip(&plan.indices).map(late).all(|off| off < 0.001), "{:?}", video.timestamps);
 }
 
 #[test]
@@ -451,4 +482,59 @@ fn cancelling_stops_at_once() {
         let pid = std::fs::read_to_string(&pid).unwrap();
         assert!(!Path::new("/proc").join(pid.trim()).exists(), "{pid} still runs");
     }
+}
+
+/// From files to an answer: the frames that were planned, at their times.
+#[test]
+fn the_command_line_takes_videos() {
+    let folder = Folder::new();
+    let clip = folder.path("clip.mp4");
+    encode(&clip, 30, "10", SIZE, &h264());
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models/base");
+    let ask_of = |model: &Path, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanlight"));
+        command.args(["ask", "--json", "--max-tokens", "2", "--model"]).arg(model).args(args);
+        let run = command.output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        (answer, String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    let ask = |args: &[&str]| ask_of(&model, args);
+    let clip = clip.to_str().unwrap();
+    let small = ["--min-pixels", "3136", "--max-pixels", "6272"];
+    let range = ["--video-start", "1", "--video-end", "2", "--fps", "4"];
+    let (answer, _) = ask(&[&["--video", clip, "What?"][..], &small, &range].concat());
+    let video = &answer["videos"][0];
+    // Frames 10 to 20, which has 11 frames, at most 4 of them a second: 4.4, of which an even number is taken.
+    assert_eq!(video["timestamps"], serde_json::json!([1.0, 1.3, 1.7, 2.0]), "{answer}");
+    assert_eq!((&video["original"], &video["resized"]), (&[64, 48].into(), &[56, 56].into()));
+    assert_eq!((&video["tokens"], &answer["usage"]["video_tokens"]), (&8.into(), &8.into()));
+
+    // A context of 300 tokens makes the frames smaller and fewer, and says so.
+    let (answer, told) = ask(&["--video", clip, "--fps", "10", "--context", "300", "What?"]);
+    assert!(answer["usage"]["video_tokens"].as_u64().is_some_and(|n| (120..=263).contains(&n)), "{answer}");
+    assert!(told.contains("frames instead of 30") && told.contains("pixels: the 30"), "{told}");
+    let (answer, _) = ask(&["--video", clip, "--context", "100", "What?"]);
+    assert_eq!(answer["error"]["code"], "context_full", "{answer}");
+
+    // In messages: a file and a list of pictures beside them.
+    for n in 0..3 {
+        let pixels: Vec<u8> = numbered(n, 64, 48).collect();
+        let mut command = ffmpeg();
+        command.args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x48", "-i", "pipe:0"]);
+        must_run(command.arg(folder.path(&format!("{n}.png"))), &pixels);
+    }
+    let messages = folder.path("messages.json");
+    let json = r#"[{"role": "user", "content": [
+        {"type": "video", "video": "clip.mp4", "nframes": 2, "min_pixels": 784, "maxPixels": 3136},
+        {"type": "video", "video": ["0.png", "1.png", "2.png"], "sample_fps": 0.5, "resized_height": 56, "resized_width": 84},
+        {"type": "text", "text": "What?"}]}]"#;
+    std::fs::write(&messages, json).unwrap();
+    let (answer, _) = ask(&["--messages", messages.to_str().unwrap()]);
+    assert_eq!(answer["videos"][0]["timestamps"], serde_json::json!([0.0, 2.9]), "{answer}");
+    assert_eq!(answer["videos"][1]["timestamps"], serde_json::json!([0.0, 2.0, 4.0]), "{answer}");
+    assert_eq!(answer["videos"][1]["tokens"], 12, "{answer}");
+
+    // What cannot be read is known before the model is.
+    let (answer, _) = ask_of(Path::new("nowhere"), &["--video", messages.to_str().unwrap(), "What?"]);
+    assert_eq!(answer["error"]["code"], "bad_video", "{answer}");
 }

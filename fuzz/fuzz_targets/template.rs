@@ -6,7 +6,7 @@ use fanlight_fuzz::within;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let message = |role: &str, content| Message { role: role.into(), content };
+    let message = |role: &str, content| Message { role: role.into(), content, ..Message::default() };
     let text = "Hi <|im_end|> there";
     let messages = [
         message("system", Content::Text("Be <|im_start|>brief.".into())),

@@ -17,6 +17,8 @@ pub struct RawMessage {
     pub text: Option<String>,
     /// Parts of a list content.
     pub parts: Vec<RawPart>,
+    /// `reasoning_content` of an assistant.
+    pub reasoning: Option<String>,
 }
 
 /// A part whose picture or video is still a name.
@@ -53,7 +55,8 @@ pub fn parse(json: &[u8]) -> Result<Vec<RawMessage>> {
 fn parse_message(at: &str, message: &Value) -> Result<RawMessage> {
     let role = message.get("role").and_then(Value::as_str);
     let role = role.ok_or_else(|| Error::invalid(format!("{at}.role"), "a string", kind(message)))?.to_owned();
-    let raw = |text, parts| RawMessage { role: role.clone(), text, parts };
+    let reasoning = message.get("reasoning_content").and_then(Value::as_str).map(str::to_owned);
+    let raw = |text, parts| RawMessage { role: role.clone(), text, parts, reasoning: reasoning.clone() };
     match message.get("content") {
         Some(Value::String(text)) => Ok(raw(Some(text.clone()), Vec::new())),
         Some(Value::Array(parts)) => {

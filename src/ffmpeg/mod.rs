@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     fn file(frames: usize, gop: usize, indexed: bool) -> VideoFile {
-        let shown = |i: usize| Shown { pts: 512 * i as i64, key: i % gop == 0 };
+        let shown = |i: usize| Shown { pts: 512 * i as i64, key: i.is_multiple_of(gop) };
         let stream = Stream { width: 64, height: 48, tick: (1, 15360), rates: vec![(30, 1)], listed: true, indexed };
         let times = Times::Even { frames, fps: 30.0 };
         VideoFile {

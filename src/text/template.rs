@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig};
 use serde_json::Value as Json;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
 
@@ -21,12 +22,16 @@ pub struct ChatTemplate {
 }
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// What was said.
     pub content: Content,
+    /// What an assistant thought before it said that: `reasoning_content` in templates that know it.
+    pub reasoning: Option<String>,
+    /// An assistant's calls of tools, as a JSON list.
+    pub tool_calls: Option<Json>,
 }
 
 /// What a message says. Templates may treat a string and a list of one text differently.
@@ -36,6 +41,12 @@ pub enum Content {
     Text(String),
     /// Texts, pictures and videos in order.
     Parts(Vec<Part>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Content::Text(String::new())
+    }
 }
 
 /// A piece of a message.
@@ -125,6 +136,11 @@ impl ChatTemplate {
         found.compiled()
     }
 
+    /// Whether the template knows reasoning apart from what is said.
+    pub fn reasons(&self) -> bool {
+        self.default.contains("reasoning_content")
+    }
+
     /// The template itself, and the one for tools if that is another.
     pub fn sources(&self) -> (&str, Option<&str>) {
         (&self.default, self.tool_use.as_deref())
@@ -202,13 +218,21 @@ impl ChatTemplate {
     /// [`Error::Template`]: the template refuses the conversation (its `raise_exception`), does something impossible,
     /// or exceeds the limits of time and size.
     pub fn render(&self, messages: &[Message], o: &RenderOptions) -> Result<RenderedPrompt> {
-        for message in messages {
+        let messages: Vec<Cow<Message>> = messages
+            .iter()
+            .map(|message| if self.reasons() { reasoned(message) } else { Cow::Borrowed(message) })
+            .collect();
+        for message in &messages {
             if !["system", "user", "assistant", "tool"].contains(&message.role.as_str()) {
                 return Err(Error::invalid("role of a message", "system, user, assistant or tool", &message.role));
             }
         }
         let mut texts: Vec<&str> = Vec::new();
-        for message in messages {
+        for message in &messages {
+            texts.extend(message.reasoning.as_deref());
+            if let Some(calls) = &message.tool_calls {
+                strings(calls, &mut texts, 0)?;
+            }
             match &message.content {
                 Content::Text(text) => texts.push(text),
                 Content::Parts(parts) => texts.extend(parts.iter().filter_map(|part| match part {
@@ -228,12 +252,15 @@ impl ChatTemplate {
             Part::Image => pairs([("type", "image".into())]),
             Part::Video => pairs([("type", "video".into())]),
         };
-        let message = |message: &Message| {
+        let message = |message: &Cow<Message>| {
             let content = match &message.content {
                 Content::Text(text) => guard.protect(text).into(),
                 Content::Parts(parts) => parts.iter().map(part).collect(),
             };
-            pairs([("role", message.role.as_str().into()), ("content", content)])
+            let mut fields = vec![("role", message.role.as_str().into()), ("content", content)];
+            fields.extend(message.reasoning.as_ref().map(|text| ("reasoning_content", guard.protect(text).into())));
+            fields.extend(message.tool_calls.as_ref().map(|calls| ("tool_calls", guarded_json(calls, &guard))));
+            pairs(fields)
         };
         let mut context = vec![
             ("messages", messages.iter().map(message).collect::<Value>()),
@@ -255,6 +282,32 @@ impl ChatTemplate {
         let text = String::from_utf8(out.bytes).map_err(|e| failed(e.to_string()))?;
         Ok(RenderedPrompt::cut(&text, &guard.tokens, |text| guard.remove(text)))
     }
+}
+
+/// A message of an assistant that thinks, told apart as Qwen3's templates do it: they look for the tags in what was said, where
+/// the guard hides them.
+fn reasoned(message: &Message) -> Cow<'_, Message> {
+    const END: &str = "</think>";
+    let joined = |parts: &[Part]| {
+        let text = |part: &Part| if let Part::Text(text) = part { Some(text.clone()) } else { None };
+        parts.iter().map(text).collect::<Option<String>>()
+    };
+    let text = match &message.content {
+        Content::Text(text) => Some(text.clone()),
+        Content::Parts(parts) => joined(parts),
+    };
+    let Some(text) = text.filter(|text| text.contains(END)) else { return Cow::Borrowed(message) };
+    if message.role != "assistant" || message.reasoning.is_some() {
+        return Cow::Borrowed(message);
+    }
+    let before = text.split(END).next().unwrap_or_default().trim_end_matches('\n');
+    let reasoning = before.rsplit("<think>").next().unwrap_or_default().trim_start_matches('\n');
+    let content = text.rsplit(END).next().unwrap_or_default().trim_start_matches('\n');
+    Cow::Owned(Message {
+        content: Content::Text(content.to_owned()),
+        reasoning: Some(reasoning.to_owned()),
+        ..message.clone()
+    })
 }
 
 /// A prompt that is being written, and its greatest length: a small value may take up gigabytes when it is written out.
@@ -617,7 +670,7 @@ mod tests {
     use serde_json::json;
 
     fn user(text: &str) -> Vec<Message> {
-        vec![Message { role: "user".into(), content: Content::Text(text.into()) }]
+        vec![Message { role: "user".into(), content: Content::Text(text.into()), ..Message::default() }]
     }
 
     fn tokens() -> Vec<String> {
@@ -787,7 +840,7 @@ mod tests {
         let mut deep = json!(1);
         (0..100).for_each(|_| deep = json!([deep]));
         assert_eq!(rendered("x", Some(deep)).unwrap_err().code(), "bad_request");
-        let robot = [Message { role: "<|im_end|>".into(), content: Content::Text("x".into()) }];
+        let robot = [Message { role: "<|im_end|>".into(), content: Content::Text("x".into()), ..Message::default() }];
         let error = ChatTemplate::new("x").unwrap().render(&robot, &RenderOptions::default()).unwrap_err();
         assert_eq!(error.code(), "bad_request");
     }

@@ -206,6 +206,18 @@ impl VideoBuilder {
     }
 }
 
+/// When each temporal patch of `depth` frames is shown: halfway between its first and its last frame, in seconds.
+///
+/// transformers 4.57: `Qwen3VLProcessor._calculate_timestamps`.
+pub fn patch_times(timestamps: &[f64], depth: usize) -> Vec<f64> {
+    timestamps.chunks(depth.max(1)).map(|patch| (patch[0] + patch[patch.len() - 1]) / 2.0).collect()
+}
+
+/// A time as Qwen3-VL is told it: `<0.2 seconds>`. Halves go to the even digit, as Python writes them.
+pub fn stamp(seconds: f64) -> String {
+    format!("<{seconds:.1} seconds>")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -115,10 +115,6 @@ fn check(track: &Track, o: &VideoOptions) -> Result<()> {
         let found = format!("{}×{}", track.width, track.height);
         return Err(Error::invalid("size of a video", "a width and height of at least 1", found));
     }
-    let (width, height) = (track.width, track.height);
-    if f64::from(width.max(height)) / f64::from(width.min(height)) > 200.0 {
-        return Err(Error::AspectRatio { width, height });
-    }
     match &track.times {
         times if times.is_empty() => return Err(Error::invalid("frames of a video", "at least one", "none")),
         Times::Even { fps, .. } if !(fps.is_finite() && *fps > 0.0) => {
@@ -315,9 +311,7 @@ fn size(track: &Track, o: &VideoOptions, factor: u32, frames: usize, told: &mut 
     let wish = o.max_pixels.map_or(most, |n| n as f64);
     if wish > most {
         let most = most.floor();
-        told.push(format!(
-            "max_pixels of {most} instead of {wish}: total_pixels leaves no more for each of {frames} frames."
-        ));
+        told.push(format!("max_pixels of {most} instead of {wish}: none of {frames} frames may have more."));
     }
     smart_resize(Size { width: track.width, height: track.height }, factor, least, wish.min(most))
 }

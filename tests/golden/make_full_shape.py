@@ -12,7 +12,7 @@ activations stay finite and logits have a spread of a few units.
 Without it the small tokenizer of text/ is used and config.json carries its token ids.
 
 --expect (also alone, on an OUT that is there): expected.safetensors and expected.messages.json, what transformers computes in f32 for
-one picture, layer by layer (goldenlib/layerwise.py, which needs requirements.txt and about 4 GB).
+one picture, layer by layer (goldenlib/layerwise.py, which needs requirements.txt, 6 GB of memory and some minutes).
 """
 
 import argparse

@@ -21,7 +21,9 @@ from goldenlib import images  # noqa: E402
 from goldenlib.positions import reference_positions  # noqa: E402
 
 from safetensors.torch import load_file  # noqa: E402
+from PIL import Image  # noqa: E402
 from transformers import AutoTokenizer, Qwen2VLImageProcessor  # noqa: E402
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize  # noqa: E402
 
 GAP, DISTINCT, NEW, TURN1_NEW = 5e-3, 14, 64, 12  # as in goldenlib/models.py
 MADE_BY = {"4.51.3": ["base", "qwen2_vl"], "4.57.6": ["qwen3_vl"]}[transformers.__version__]
@@ -89,7 +91,7 @@ class Family:
         parts = [p for m in messages if not isinstance(m["content"], str) for p in m["content"]]
         pictures = [images.load(self.folder / p["image"]).convert("RGB") for p in parts if p["type"] == "image"]
         clips = [p for p in parts if p["type"] == "video"]
-        frames = [[np.asarray(images.load(self.folder / f).convert("RGB")) for f in p["video"]] for p in clips]
+        frames = [[resized(images.load(self.folder / f).convert("RGB"), p, self.token) for f in p["video"]] for p in clips]
         rates = [rate(p) for p in clips]
         given = dict(text=[prompt], images=pictures or None, videos=frames or None, return_tensors="pt")
         if not frames:
@@ -114,12 +116,21 @@ def rate(part):
     return part["sample_fps"] if times is None else (len(times) - 1) / (times[-1] - times[0])
 
 
+def resized(picture, part, factor):
+    """A frame at the size that qwen-vl-utils gives it, in Pillow's arithmetic, rows first (preprocess.py): the processor leaves it alone."""
+    w, h = picture.size
+    low, count = part["min_pixels"], -(-len(part["video"]) // 2) * 2
+    most = max(min(768 * factor ** 2, 128000 * factor ** 2 * 0.9 / count * 2), int(low * 1.05))
+    to_h, to_w = smart_resize(h, w, factor, low, int(min(part.get("max_pixels", most), most)))
+    return np.asarray(picture.resize((to_w, h), Image.Resampling.BICUBIC).resize((to_w, to_h), Image.Resampling.BICUBIC))
+
+
 # --- the cases -------------------------------------------------------------------------------------------------------
 
-def video(family, frames, **pace):
+def video(family, frames, least=4, **more):
     """min_pixels: without it the frames would be enlarged to 128 tokens each."""
     return {"type": "video", "video": [f"../../images/{family.prefix}_{k:02}.png" for k in frames],
-            "min_pixels": 4 * family.token ** 2, **pace}
+            "min_pixels": least * family.token ** 2, **more}
 
 
 def image(family, name28, name32):
@@ -157,6 +168,8 @@ def cases(family, question, last=QUESTIONS[-1]):
         # Two turns with a video each, of unlike pace.
         "video_multi_turn": dict(messages=[user(video(family, [0, 2, 4], sample_fps=2.0), ask)],
                                  then=[user(say("And here? "), video(family, [6, 5, 3, 1], sample_fps=0.75), say(last))]),
+        # Enlarged to a merged grid of 3x5: at least twelve tokens a frame.
+        "video_resize": dict(messages=[user(ask, video(family, range(3, 7), least=12, sample_fps=1.0))]),
     }
 
 

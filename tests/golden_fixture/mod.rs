@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use fanlight::gpu::{Gpu, GpuOptions};
-use fanlight::image::{ImageOptions, Patches, PreprocessorConfig, decode, preprocess};
+use fanlight::image::{ImageOptions, Patches, Picture, PreprocessorConfig, decode, patchify, preprocess};
 use fanlight::model::gguf::GgufModel;
 use fanlight::model::positions::Grid;
 use fanlight::model::{Model, registry};
@@ -46,20 +46,29 @@ impl Engine {
         Engine { gpu, model, tokenizer_ids }
     }
 
-    /// `base` from its two GGUF files.
-    pub fn open_gguf() -> Engine {
+    /// A model from its two GGUF files.
+    pub fn open_gguf(model: &str, mmproj: &str) -> Engine {
         let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
         let files = Directory::new(folder("../gguf"));
-        let source = block_on(GgufModel::open(&files, "base.gguf", Some("base-mmproj.gguf"))).unwrap();
-        let model = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
-        Engine { gpu, model, ..Engine::open("base") }
+        let source = block_on(GgufModel::open(&files, &format!("{model}.gguf"), Some(mmproj))).unwrap();
+        let loaded = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
+        Engine { gpu, model: loaded, ..Engine::open(model) }
     }
 }
 
-/// Names and options of a golden model's prompts.
+/// Names and options of a golden model's prompts, those with videos included.
 pub fn cases(model: &str) -> Vec<(String, Value)> {
-    let file: Value = serde_json::from_slice(&read(folder(model).join("cases.json"))).unwrap();
-    file["cases"].as_object().unwrap().iter().map(|(name, options)| (name.clone(), options.clone())).collect()
+    let lists = ["cases.json", "videos.json"].map(|file| folder(model).join(file));
+    let lists = lists.into_iter().enumerate().filter(|(i, path)| *i == 0 || path.exists());
+    let lists = lists.map(|(_, path)| serde_json::from_slice::<Value>(&read(path)).unwrap());
+    lists.flat_map(|list| list["cases"].as_object().unwrap().clone()).collect()
+}
+
+/// A picture or a video of a case, preprocessed.
+pub enum Medium {
+    Image(Patches),
+    /// A temporal patch at a time, and the seconds of each.
+    Video(Vec<Patches>, f32),
 }
 
 /// One prompt with what transformers makes of it.
@@ -93,6 +102,11 @@ impl Case {
         self.words(name, u32::from_le_bytes)
     }
 
+    /// Whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.tensors).unwrap().names().contains(&name)
+    }
+
     /// The logits of all tokens or of the last few, as the fixture has them.
     pub fn logits(&self) -> Vec<f32> {
         let file = SafeTensors::deserialize(&self.tensors).unwrap();
@@ -107,18 +121,35 @@ impl Case {
         if file.names().contains(&pil.as_str()) { pil } else { name.to_owned() }
     }
 
-    /// Preprocessed pictures in the order of the messages.
+    /// Preprocessed pictures in the order of the messages, of a case without videos.
     pub fn pictures(&self) -> Vec<Patches> {
+        let picture = |medium| match medium {
+            Medium::Image(patches) => patches,
+            Medium::Video(..) => panic!("a video"),
+        };
+        self.media().into_iter().map(picture).collect()
+    }
+
+    /// Preprocessed pictures and videos in the order of the messages.
+    pub fn media(&self) -> Vec<Medium> {
         let folder = folder(&self.model);
         let config = PreprocessorConfig::from_json(&read(folder.join("preprocessor_config.json"))).unwrap();
-        let cases: Value = serde_json::from_slice(&read(folder.join("cases.json"))).unwrap();
-        let case = &cases["cases"][&self.name];
+        let (_, case) = cases(&self.model).into_iter().find(|(name, _)| *name == self.name).expect("a case");
         let files = [case["messages"].as_str(), case["then"].as_str()];
-        let mut pictures = Vec::new();
+        let (mut media, mut videos) = (Vec::new(), 0);
         for file in files.into_iter().flatten() {
             let messages: Value = serde_json::from_slice(&read(folder.join(file))).unwrap();
             for message in messages.as_array().unwrap() {
                 for part in message["content"].as_array().into_iter().flatten() {
+                    if let Some(frames) = part["video"].as_array() {
+                        let frame = |path: &Value| decode(&read(folder.join(path.as_str().unwrap()))).unwrap();
+                        let frames: Vec<Picture> = frames.iter().map(frame).collect();
+                        let pairs = frames.chunks(config.temporal_patch_size);
+                        let pairs = pairs.map(|pair| patchify(&pair.iter().collect::<Vec<_>>(), &config).unwrap());
+                        let second_per_grid = self.f32("second_per_grid_ts")[videos];
+                        media.push(Medium::Video(pairs.collect(), second_per_grid));
+                        videos += 1;
+                    }
                     let Some(path) = part["image"].as_str() else { continue };
                     let number = |name: &str| part[name].as_u64();
                     let options = ImageOptions {
@@ -128,11 +159,11 @@ impl Case {
                         resized_width: number("resized_width").map(|n| n as u32),
                     };
                     let picture = decode(&read(folder.join(path))).unwrap();
-                    pictures.push(preprocess(&picture, &config, &options).unwrap());
+                    media.push(Medium::Image(preprocess(&picture, &config, &options).unwrap()));
                 }
             }
         }
-        pictures
+        media
     }
 }
 

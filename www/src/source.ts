@@ -395,7 +395,11 @@ export function findGguf(names: string[], gguf?: string, mmproj?: string): { ggu
     }
     gguf = files[0] as string;
   }
-  const towers = names.filter((name) => /mmproj.*\.gguf$/.test(name));
+  const all = names.filter((name) => /mmproj.*\.gguf$/.test(name));
+  // Where several models lie side by side, a tower has its model's name in its own.
+  const stem = gguf.replace(/\.gguf$/, "");
+  const named = all.filter((name) => name.includes(stem));
+  const towers = named.length > 0 ? named : all;
   // Sixteen bits are what the tower is made for; it is small.
   mmproj ??= towers.find((name) => /b?f16/i.test(name)) ?? (towers.length === 1 ? towers[0] : undefined);
   return mmproj ? { gguf, mmproj } : { gguf };

@@ -238,8 +238,10 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
+/** The next piece: of the answer, or before it of what a model that thinks first is thinking (then `text` is empty). */
 export interface Delta {
   text: string;
+  reasoning?: string;
 }
 
 export interface Size {
@@ -310,6 +312,8 @@ export interface VideoEvent {
 
 export interface Result {
   text: string;
+  /** What a model that thinks first has thought; null for others. It is not part of `text`. */
+  reasoning: string | null;
   /**
    * The boxes, points and polygons of the answer, in the pixels of the pictures as they were given. An answer that does not
    * name a picture means the last one of the conversation.

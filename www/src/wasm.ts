@@ -89,7 +89,7 @@ export interface WasmSession {
     images: Uint8Array[],
     videos: VideoInput[],
     options: Omit<GenerateOptions, "signal">,
-    onDelta: (text: string) => void,
+    onDelta: (text: string, reasoning: string) => void,
     cancelled: () => boolean,
   ): Promise<Result>;
   free(): void;

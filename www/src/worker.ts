@@ -61,7 +61,7 @@ const handlers: { [C in Call]: Handler<C> } = {
     const held = sessions.get(session);
     if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
     const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens, signal);
-    const onDelta = (text: string) => emit({ text });
+    const onDelta = (text: string, reasoning: string) => emit(reasoning ? { text, reasoning } : { text });
     const prompt = JSON.stringify(messages);
     const result = await held.live.prompt(prompt, images, inputs, options, onDelta, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;

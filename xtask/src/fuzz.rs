@@ -9,13 +9,14 @@ use crate::process::{ask, cargo, command, root, run};
 use crate::{Outcome, USAGE};
 
 /// The targets, and how many inputs each is given in `cargo xtask test`: a few seconds' worth.
-const TARGETS: [(&str, u64); 6] = [
+const TARGETS: [(&str, u64); 7] = [
     ("safetensors", 100_000),
     ("gguf", 4_000),
     ("tokenizer", 2_000),
     ("template", 5_000),
     ("config", 15_000),
     ("index", 30_000),
+    ("grounding", 20_000),
 ];
 
 /// What cargo-fuzz gives the compiler, without the sanitizer.
@@ -142,6 +143,20 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
             read("models/flat/model.safetensors.index.json")?,
             br#"{"weight_map": {"a": "model-00001-of-00003.safetensors"}, "metadata": {"total_size": 1}}"#.to_vec(),
         ],
+        // One of each form.
+        "grounding" => [
+            r#"```json
+[{"bbox_2d": [10, 20, 30, 40], "label": "a"}, {'point_2d': (5, 6), 'image': 2}, {"polygon": [[1, 2], [3, 4], [5, 6]]}]
+```"#,
+            "<|object_ref_start|>a<|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|><|quad_start|>(1,2),(3,4),(5,6),(7,8)",
+            "<ref>a</ref><box>(1,2),(3,4)</box> b(1,2),(3,4)",
+            r#"<points x1="1" y1="2" x2="3.5" y2="4" alt="a &amp; b">c</points>"#,
+            r#"<h1 data-bbox="1 2 3 4">A</h1><ol><li data-bbox="5 6 7 8">b<table><tr><td>c</td></tr></table><img alt='d'/>"#,
+            r#"{"00:12.5 - 1:02:03": "a", "events": [{"start_time": 3, "end": "7s"}]} From 2 to 4.5 seconds: b"#,
+            "<think>\na\n</think>\n\nb",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec(),
         other => unreachable!("no target {other}"),
     };
     let failed = |e: std::io::Error| format!("{}: {e}", folder.display());

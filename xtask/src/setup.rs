@@ -80,6 +80,14 @@ const VULKAN: Need = Need {
     mac: "",
     windows: "",
 };
+const FFMPEG: Need = Need {
+    what: "ffmpeg and ffprobe, which read videos in the tests",
+    debian: "ffmpeg",
+    fedora: "ffmpeg-free",
+    arch: "ffmpeg",
+    mac: "brew install ffmpeg",
+    windows: "winget install Gyan.FFmpeg",
+};
 const CHROMIUM: Need = Need {
     what: "Chromium or Chrome",
     debian: "chromium",
@@ -222,6 +230,9 @@ fn missing() -> Vec<Need> {
     }
     if cfg!(target_os = "linux") && !vulkan_works() {
         needs.push(VULKAN);
+    }
+    if which("ffmpeg").is_none() || which("ffprobe").is_none() {
+        needs.push(FFMPEG);
     }
     if chromium().ok().flatten().is_none() {
         needs.push(CHROMIUM);
@@ -373,10 +384,10 @@ mod tests {
 
     #[test]
     fn every_system_gets_commands_a_person_can_paste() {
-        let needs = [&COMPILER, &NODE, &VULKAN, &CHROMIUM, &WASM_TARGET];
+        let needs = [&COMPILER, &NODE, &VULKAN, &FFMPEG, &CHROMIUM, &WASM_TARGET];
         assert_eq!(
             System::Debian.commands(&needs),
-            ["sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 chromium \
+            ["sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg chromium \
               rustc-web cargo-web rust-web-llvm rust-web-src lld-22"]
         );
         assert_eq!(
@@ -384,7 +395,7 @@ mod tests {
             [
                 "sudo snap install chromium",
                 "rustup target add wasm32-unknown-unknown",
-                "sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1"
+                "sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg"
             ]
         );
         assert_eq!(System::Mac.commands(&[&VULKAN, &CHROMIUM]), ["brew install --cask google-chrome"]);

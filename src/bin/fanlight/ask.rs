@@ -94,8 +94,18 @@ pub async fn run(args: Ask) -> Result<()> {
             let _ = write!(out, "{text}").and_then(|()| out.flush());
         }
     };
-    let hooks =
-        Hooks { on_text: &mut on_text, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
+    // What a model thinks first is not its answer.
+    let mut on_reasoning = |text: &str| {
+        if !json {
+            eprint!("{text}");
+        }
+    };
+    let hooks = Hooks {
+        on_text: &mut on_text,
+        on_reasoning: &mut on_reasoning,
+        cancelled: &|| false,
+        clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
+    };
     let answer = engine.ask(&mut conversation, &messages, &options, hooks).await?;
     if json {
         let mut object =

@@ -83,17 +83,26 @@ pub async fn run(args: Chat) -> Result<()> {
         }
         let mut parts = std::mem::take(&mut waiting);
         parts.push(Part::Text(line.to_owned()));
-        messages.push(Message { role: "user".into(), content: Content::Parts(parts) });
+        messages.push(Message { role: "user".into(), content: Content::Parts(parts), reasoning: None });
         let mut out = std::io::stdout();
         let mut on_text = |text: &str| {
             let _ = write!(out, "{text}").and_then(|()| out.flush());
         };
-        let hooks =
-            Hooks { on_text: &mut on_text, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
+        // What a model thinks first is not its answer.
+        let mut on_reasoning = |text: &str| {
+            eprint!("{text}");
+        };
+        let hooks = Hooks {
+            on_text: &mut on_text,
+            on_reasoning: &mut on_reasoning,
+            cancelled: &|| false,
+            clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
+        };
         match engine.ask(&mut conversation, &messages, &options, hooks).await {
             Ok(answer) => {
                 println!();
-                messages.push(Message::text("assistant", &answer.text));
+                messages
+                    .push(Message { reasoning: answer.reasoning.clone(), ..Message::text("assistant", &answer.text) });
             }
             Err(e @ Error::DeviceLost { .. }) => return Err(e),
             Err(e) => {

@@ -73,12 +73,21 @@ impl Footage {
 }
 
 /// What a conversation says, before a model is there.
-pub struct Drafts(Vec<(String, Vec<Draft>, Option<String>)>);
+pub struct Drafts(Vec<Turn>);
+
+#[derive(Default)]
+struct Turn {
+    role: String,
+    parts: Vec<Draft>,
+    /// A string content, which has no parts.
+    text: Option<String>,
+    reasoning: Option<String>,
+}
 
 impl Drafts {
     /// One message of the user.
     pub fn of(parts: Vec<Draft>) -> Self {
-        Drafts(vec![("user".into(), parts, None)])
+        Drafts(vec![Turn { role: "user".into(), parts, ..Turn::default() }])
     }
 
     /// Messages from a file; paths are relative to it.
@@ -99,14 +108,14 @@ impl Drafts {
         let raw = messages::parse(&read(path)?)?.into_iter();
         let drafts = raw.map(|message| {
             let parts = message.parts.into_iter().map(draft).collect::<Result<_>>()?;
-            Ok((message.role, parts, message.text))
+            Ok(Turn { role: message.role, parts, text: message.text, reasoning: message.reasoning })
         });
         drafts.collect::<Result<_>>().map(Drafts)
     }
 
     /// Messages for this engine and a context: videos share what pictures leave of it.
     pub fn finish(self, engine: &Engine, context: usize) -> Result<Vec<Message>> {
-        let parts = || self.0.iter().flat_map(|(_, parts, _)| parts);
+        let parts = || self.0.iter().flat_map(|turn| &turn.parts);
         let videos = parts().filter(|part| matches!(part, Draft::Video(..))).count();
         let pictures = parts().map(|part| match part {
             Draft::Image(picture, options) => picture_tokens(engine, picture, options),
@@ -119,12 +128,12 @@ impl Drafts {
             Draft::Image(picture, options) => Ok(Part::Image(picture, options)),
             Draft::Video(video) => video.0.take(&video.1, engine, left),
         };
-        let messages = self.0.into_iter().map(|(role, parts, text)| {
-            let content = match text {
+        let messages = self.0.into_iter().map(|turn| {
+            let content = match turn.text {
                 Some(text) => Content::Text(text),
-                None => Content::Parts(parts.into_iter().map(finish).collect::<Result<_>>()?),
+                None => Content::Parts(turn.parts.into_iter().map(finish).collect::<Result<_>>()?),
             };
-            Ok(Message { role, content })
+            Ok(Message { role: turn.role, content, reasoning: turn.reasoning })
         });
         messages.collect()
     }

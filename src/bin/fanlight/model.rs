@@ -163,16 +163,19 @@ impl Watch for Teller {
     }
 }
 
-/// The only vision tower in the folder, unless the file is a tower itself.
+/// The only vision tower in the folder, or of several the only one with the model's name in its own (`mmproj-MODEL.gguf`),
+/// unless the file is a tower itself.
 pub fn beside(folder: &Path, name: &str) -> Result<Option<String>> {
     let entries = std::fs::read_dir(folder)
         .map_err(|e| Error::Io { path: folder.display().to_string(), message: e.to_string() })?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let towers: Vec<String> = names.filter(|n| n != name && n.contains("mmproj") && n.ends_with(".gguf")).collect();
-    match &towers[..] {
-        [] => Ok(None),
-        [one] => Ok(Some(one.clone())),
-        several => {
+    let stem = name.strip_suffix(".gguf").unwrap_or(name);
+    let named: Vec<&String> = towers.iter().filter(|tower| tower.contains(stem)).collect();
+    match (&towers[..], &named[..]) {
+        ([], _) => Ok(None),
+        ([one], _) | (_, &[one]) => Ok(Some(one.clone())),
+        (several, _) => {
             let found = several.join(", ");
             Err(Error::invalid("vision tower", "one mmproj*.gguf beside the model, or --mmproj FILE", found))
         }

@@ -309,7 +309,8 @@ class Qwen3VL(Qwen2_5VL):
         yield "DeepStack added to the picture's embedding twice", instead(
             type(text_model), "_deepstack_process", lambda self, hidden, mask, embeds: process(self, hidden, mask, 2 * embeds)), ALIVE
         mergers = list(visual.deepstack_merger_list)
-        yield "DeepStack mergers reversed", instead(visual, "deepstack_merger_list", torch.nn.ModuleList(mergers[::-1])), ALIVE
+        if len(mergers) > 1:
+            yield "DeepStack mergers reversed", instead(visual, "deepstack_merger_list", torch.nn.ModuleList(mergers[::-1])), ALIVE
         rotary = type(text_model.rotary_emb)
 
         def contiguous(self, freq):

@@ -106,6 +106,14 @@ SPECS = {
                                        rms_norm_eps=1e-3, rope_theta=5e5, mrope_section=[6, 5, 5]),
                           vision=vision3(depth=4, hidden_size=40, num_position_embeddings=25, deepstack_visual_indexes=[0, 1, 2]),
                           cases=["text", "image", "windows", "two_images", "multi_turn"]),
+    # The head sizes of the real models: 72 in the tower, 128 in the decoder with sections 24,20,20. One head, one DeepStack merger and
+    # bf16 only to keep the file small; 3 x 3 positions.
+    "qwen3_vl_head72": dict(family="qwen3_vl", seed=1535, layout="hub", store=torch.bfloat16, tie=True, template="chat_template.json",
+                            text=decoder(hidden_size=64, intermediate_size=20, num_attention_heads=2, num_key_value_heads=1, head_dim=128,
+                                         rope_theta=5e6, mrope_section=[24, 20, 20]),
+                            vision=vision3(depth=2, hidden_size=72, intermediate_size=36, num_heads=1, num_position_embeddings=9,
+                                           deepstack_visual_indexes=[0]),
+                            cases=["text", "image", "two_images"]),
 }
 
 
