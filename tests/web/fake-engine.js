@@ -1,6 +1,7 @@
 // Stands in for wasm/fanlight.js where a test is about the package or the page and not about the engine: same exports,
 // answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent". Where config.json
-// has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got.
+// has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
+// `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -65,6 +66,15 @@ export class Engine {
     return new Session();
   }
 
+  planVideo(trackJson, optionsJson) {
+    const [track, options] = [JSON.parse(trackJson), JSON.parse(optionsJson)];
+    const times = track.times ?? Array.from({ length: track.frames }, (_, i) => i / track.fps);
+    const wanted = options.everyFrame ? times.length : (options.nframes ?? 4);
+    const indices = Array.from({ length: wanted }, (_, i) => Math.round((i * (times.length - 1)) / Math.max(1, wanted - 1)));
+    const sampleFps = wanted / (times.at(-1) - times[0]);
+    return { track, options, indices, times: indices.map((i) => times[i]), sampleFps, width: 56, height: 28, tokens: wanted, decisions: [] };
+  }
+
   // What they were asked, to show that it arrives.
   locate(text, pictures) {
     return [{ kind: "point", at: [pictures[0].resized.width, pictures.length], label: text, image: 0 }];
@@ -79,13 +89,48 @@ export class Engine {
   }
 }
 
+const pushed = new BroadcastChannel("pushed");
+
+export class VideoInput {
+  frames = [];
+
+  constructor(plan) {
+    this.plan = plan;
+  }
+
+  push(rgba, width, height, timestamp) {
+    if (rgba.length !== 4 * width * height) throw new Error("not the pixels of one frame");
+    const color = [...rgba.subarray(0, 3)];
+    this.frames.push({ number: numberOn(rgba, width, height), color, width, height, timestamp });
+    pushed.postMessage(this.frames.length);
+  }
+
+  pushEncoded(bytes, timestamp) {
+    this.frames.push({ ...measured(bytes).original, timestamp });
+  }
+
+  free() {}
+}
+
+/** Twelve bits, white or black, in three rows of four. */
+function numberOn(rgba, width, height) {
+  let number = 0;
+  for (let bit = 0; bit < 12; bit++) {
+    const [x, y] = [((bit % 4) + 0.5) * (width / 4), (Math.floor(bit / 4) + 0.5) * (height / 3)];
+    if (rgba[4 * (Math.floor(y) * width + Math.floor(x))] > 127) number |= 1 << bit;
+  }
+  return number;
+}
+
+export const imageSize = (bytes) => measured(bytes).original;
+
 class Session {
   #tokens = 0;
   #resized = { width: 616, height: 392 };
   /** Sizes of the conversation's pictures. */
   #pictures = [];
 
-  async prompt(json, images, options, onDelta, cancelled) {
+  async prompt(json, images, videos, options, onDelta, cancelled) {
     const messages = JSON.parse(json);
     const content = messages.at(-1).content;
     const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
@@ -93,6 +138,7 @@ class Session {
     this.#pictures.push(...seen.map(({ original }) => original));
     const cachedTokens = this.#tokens;
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
+    const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
     if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
     if (text.includes("trap")) queueMicrotask(() => unreachable());
     if (/trap|silent/.test(text)) await new Promise(() => {});
@@ -101,7 +147,7 @@ class Session {
       ? "```json\n" + JSON.stringify(located.map(({ at, label }) => ({ bbox_2d: at, label }))) + "\n```"
       : text.includes("Read")
         ? "Account settings\nYour name\nAda\nSave\nCancel\nDelete account"
-        : `Delete account (${images.length} pictures, <b>${messages.length}</b> messages)`;
+        : `Delete account (${images.length} pictures, ${videos.length} videos, <b>${messages.length}</b> messages)`;
     const pieces = text.includes("wait") ? Array(100_000).fill("word ") : (answer.match(/[\s\S]{1,4}/g) ?? []);
     const written = [];
     for (const piece of pieces) {
@@ -110,15 +156,17 @@ class Session {
       onDelta(piece);
       written.push(piece);
     }
-    this.#tokens += 30 + imageTokens + written.length;
+    this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
       text: written.join(""),
       located,
       tokenIds: written.map((_, index) => index),
       finishReason: cancelled() ? "abort" : "stop",
-      usage: { promptTokens: cachedTokens + 30 + imageTokens, imageTokens, completionTokens: written.length, cachedTokens },
+      usage: { promptTokens: cachedTokens + 30 + imageTokens + videoTokens, imageTokens, videoTokens, completionTokens: written.length, cachedTokens },
       timings: { imageMs: 200, prefillMs: 400, ttftMs: 620, decodeMs: 500, decodeTps: 41.7 },
       images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
+      seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
+      messages,
     };
   }
 

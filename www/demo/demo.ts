@@ -15,8 +15,9 @@ import {
   type Progress,
   type Result,
   type Session,
+  type VideoInfo,
 } from "../src/index.js";
-import { Overlay } from "./overlay.js";
+import { loaded, Overlay } from "./overlay.js";
 
 const OWN_MODEL = "models/screen-reader/";
 const SAMPLE = "public-sample/sample-screen.png";
@@ -47,6 +48,9 @@ const page = {
   tiny: block("tiny"),
   stage: block("stage"),
   empty: block("empty"),
+  moments: block("moments"),
+  momentsWhat: block("moments-what"),
+  momentsList: block("moments-list"),
   thumbs: block("thumbs"),
   choose: button("choose"),
   add: button("add"),
@@ -66,14 +70,16 @@ const page = {
   kept: block("kept"),
   keptList: block("kept-list"),
 };
-const overlay = new Overlay(block("frame"), part("image", HTMLImageElement), block("boxes"));
+const overlay = new Overlay(block("frame"), part("image", HTMLImageElement), part("film", HTMLVideoElement), block("boxes"));
 
+/** A picture or a video. */
 interface Picture {
+  kind: "image" | "video";
   blob: Blob;
   url: string;
   name: string;
   /** Known once the model has seen it. */
-  info?: ImageInfo;
+  info?: ImageInfo | VideoInfo;
 }
 
 let model: Model | undefined;
@@ -237,18 +243,16 @@ function take(blob: Blob | Promise<Blob>, name: string, keep: boolean): Promise<
 }
 
 async function takeBlob(blob: Blob, name: string, keep: boolean): Promise<void> {
-  const picture: Picture = { blob, url: URL.createObjectURL(blob), name };
+  const url = URL.createObjectURL(blob);
   page.pictureProblem.hidden = true;
-  try {
-    const trial = new Image();
-    trial.src = picture.url;
-    await trial.decode();
-  } catch {
-    URL.revokeObjectURL(picture.url);
-    page.pictureProblem.textContent = `${name} is not a picture this browser can show.`;
+  const kind = await kindOf(url);
+  if (!kind) {
+    URL.revokeObjectURL(url);
+    page.pictureProblem.textContent = `${name} is not a picture or a video this browser can show.`;
     page.pictureProblem.hidden = false;
     return;
   }
+  const picture: Picture = { kind, blob, url, name };
   if (!keep) {
     restart();
     for (const { url } of pictures) URL.revokeObjectURL(url);
@@ -258,16 +262,49 @@ async function takeBlob(blob: Blob, name: string, keep: boolean): Promise<void> 
   await show(picture);
 }
 
+async function kindOf(url: string): Promise<Picture["kind"] | undefined> {
+  const trial = new Image();
+  trial.src = url;
+  return trial.decode().then(
+    () => "image" as const,
+    () => loaded(document.createElement("video"), url).then(() => "video" as const, () => undefined),
+  );
+}
+
 async function show(picture: Picture): Promise<void> {
   shown = picture;
-  await overlay.show(picture.url, picture.name);
+  if (picture.kind === "image") await overlay.show(picture.url, picture.name);
+  else await overlay.play(picture.url, picture.name);
   draw();
   update();
 }
 
+/** Which frames of the video the model saw; each leads there. */
+function showMoments(): void {
+  const info = shown?.info;
+  page.moments.hidden = !info || !("timestamps" in info);
+  if (!info || !("timestamps" in info)) return;
+  const { frames, resized, timestamps, decisions } = info;
+  const size = `${resized.width}\u00d7${resized.height}`;
+  page.momentsWhat.textContent = [`The model saw ${frames} frames, each ${size} pixels:`, ...decisions.map(sentence)].join(" ");
+  page.momentsList.replaceChildren(
+    ...timestamps.map((time) => {
+      const item = document.createElement("li");
+      const go = item.appendChild(document.createElement("button"));
+      go.type = "button";
+      go.textContent = `${time.toFixed(2)}\u00a0s`;
+      go.onclick = () => overlay.seek(time);
+      return item;
+    }),
+  );
+}
+
+/** The pictures without the videos, as the engine counts them. */
+const stills = () => pictures.filter(({ kind }) => kind === "image");
+
 /** What the last answer located in the picture that is shown. */
 function draw(): void {
-  overlay.draw(located.filter(({ image }) => shown && pictures[image] === shown));
+  overlay.draw(located.filter(({ image }) => shown && stills()[image] === shown));
 }
 
 function showThumbs(): void {
@@ -278,9 +315,17 @@ function showThumbs(): void {
       const choose = item.appendChild(document.createElement("button"));
       choose.type = "button";
       choose.ariaPressed = String(picture === shown);
-      const image = choose.appendChild(document.createElement("img"));
-      image.src = picture.url;
-      image.alt = `Picture ${index + 1}: ${picture.name}`;
+      choose.ariaLabel = `${picture.kind === "image" ? "Picture" : "Video"} ${index + 1}: ${picture.name}`;
+      if (picture.kind === "image") {
+        const image = choose.appendChild(document.createElement("img"));
+        image.src = picture.url;
+        image.alt = "";
+      } else {
+        const still = choose.appendChild(document.createElement("video"));
+        still.preload = "metadata";
+        still.muted = true;
+        still.src = picture.url;
+      }
       choose.onclick = () => show(picture);
       return item;
     }),
@@ -338,8 +383,10 @@ async function ask(question: string): Promise<void> {
     const conversation = session ?? (await model.session());
     if (!signal.aborted) {
       session = conversation;
-      const images = unseen.map(({ blob }) => ({ type: "image" as const, image: blob }));
-      const content = [...images, { type: "text" as const, text: question }];
+      const seen = unseen.map(({ kind, blob }) =>
+        kind === "image" ? { type: kind, image: blob } : { type: kind, video: blob },
+      );
+      const content = [...seen, { type: "text" as const, text: question }];
       const answer = conversation.promptStreaming([{ role: "user", content }], { maxTokens: 512, signal });
       for await (const { text } of answer) {
         turn.answer.append(text);
@@ -362,17 +409,18 @@ async function ask(question: string): Promise<void> {
 
 function showResult(facts: HTMLElement, result: Result, sent: Picture[]): void {
   facts.textContent = answerFacts(result);
-  result.images.forEach((info, index) => {
-    const picture = sent[index];
-    if (picture) picture.info = info;
-  });
+  const infos = { image: [...result.images], video: [...result.videos] };
+  for (const picture of sent) {
+    const info = infos[picture.kind].shift();
+    if (info) picture.info = info;
+  }
 }
 
 /** Draws what an answer located; if none of it is in the picture on the page, the page shows the one that it is in. */
 function showLocated(found: Located[]): void {
   located = found;
-  const meant = found.map(({ image }) => pictures[image]).find((picture) => picture !== undefined);
-  if (meant && !found.some(({ image }) => pictures[image] === shown)) void show(meant);
+  const meant = found.map(({ image }) => stills()[image]).find((picture) => picture !== undefined);
+  if (meant && !found.some(({ image }) => stills()[image] === shown)) void show(meant);
   else draw();
 }
 
@@ -395,6 +443,7 @@ function answerFacts({ finishReason, usage, timings }: Result): string {
   const prefilled = usage.promptTokens - usage.cachedTokens;
   return [
     usage.imageTokens > 0 && `${usage.imageTokens} image tokens`,
+    usage.videoTokens > 0 && `${usage.videoTokens} video tokens`,
     timings.prefillMs > 0 && `prompt ${perSecond((1000 * prefilled) / timings.prefillMs)}`,
     timings.decodeTps > 0 && `answer ${perSecond(timings.decodeTps)}`,
     timings.ttftMs > 0 && `first word after ${seconds(timings.ttftMs)}`,
@@ -457,6 +506,7 @@ function update(): void {
   page.restart.hidden = Boolean(generating) || page.log.childElementCount === 0;
   page.empty.hidden = pictures.length > 0;
   page.add.hidden = pictures.length === 0;
+  showMoments();
   showThumbs();
 }
 

@@ -1,5 +1,5 @@
-// The picture, and over it what the model located. Everything is placed in percent of the picture, so it follows every
-// display size.
+// The picture, and over it what the model located; or the video. Everything is placed in percent of the picture, so it
+// follows every display size.
 
 import type { Located, Point } from "../src/index.js";
 
@@ -9,6 +9,7 @@ export class Overlay {
   constructor(
     private readonly frame: HTMLElement,
     private readonly image: HTMLImageElement,
+    private readonly film: HTMLVideoElement,
     private readonly marks: HTMLElement,
   ) {}
 
@@ -18,8 +19,30 @@ export class Overlay {
     this.image.src = url;
     this.image.alt = alt;
     await this.image.decode();
-    this.frame.style.setProperty("--width", String(this.image.naturalWidth));
-    this.frame.style.setProperty("--height", String(this.image.naturalHeight));
+    this.#fit(this.image, this.image.naturalWidth, this.image.naturalHeight);
+  }
+
+  /** Shows a video; rejects if the browser cannot. */
+  async play(url: string, name: string): Promise<void> {
+    this.clear();
+    const { film } = this;
+    film.setAttribute("aria-label", name);
+    await loaded(film, url);
+    this.#fit(film, film.videoWidth, film.videoHeight);
+  }
+
+  /** Moves the video to a time. */
+  seek(seconds: number): void {
+    this.film.pause();
+    this.film.currentTime = seconds;
+  }
+
+  #fit(shown: HTMLElement, width: number, height: number): void {
+    this.image.hidden = shown !== this.image;
+    this.film.hidden = shown !== this.film;
+    if (this.film.hidden) this.film.removeAttribute("src");
+    this.frame.style.setProperty("--width", String(width));
+    this.frame.style.setProperty("--height", String(height));
     this.frame.hidden = false;
   }
 
@@ -84,4 +107,14 @@ function cornersOf(located: Located): Point[] | undefined {
     case "box3d":
       return undefined;
   }
+}
+
+/** Loads a video so far that its first frame can be seen; rejects if it has none or cannot be played. */
+export function loaded(film: HTMLVideoElement, url: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    film.onerror = () => reject(new Error(film.error?.message ?? "it cannot be played"));
+    film.onloadeddata = () => (film.videoWidth > 0 ? resolve() : reject(new Error("there is nothing to see in it")));
+    film.preload = "auto";
+    film.src = url;
+  });
 }

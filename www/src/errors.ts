@@ -15,7 +15,7 @@ export type ErrorCode =
   | "not_found"
   | "bad_model"
   | "bad_image"
-  | "bad_video"
+  | "bad_video" // no video, one without frames, or in a format that this browser cannot decode
   | "no_program" // of native programs alone: ffmpeg is not there
   | "bad_request" // an option, a message or a picture that is not what it may be
   | "context_full"

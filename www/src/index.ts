@@ -3,7 +3,7 @@
 import { type ErrorFields, FanlightError } from "./errors.js";
 import { isRepoName, repoId } from "./hub.js";
 import { imageBytes } from "./media.js";
-import type { Call, Calls, FromWorker, ToWorker, WireMessage } from "./protocol.js";
+import type { Call, Calls, FromWorker, ToWorker, WireMessage, WireVideo } from "./protocol.js";
 import type { Place } from "./source.js";
 import type {
   Block,
@@ -14,11 +14,13 @@ import type {
   MemoryPlan,
   Message,
   ModelInfo,
+  Part,
   Result,
   SessionOptions,
   Sizes,
   VideoEvent,
 } from "./types.js";
+import { outgoing, type Outgoing, videoOptions } from "./video.js";
 
 export { type ErrorCode, FanlightError } from "./errors.js";
 export { models } from "./models.js";
@@ -237,29 +239,50 @@ export class Session {
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
     const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
     const result = this.#last.then(async () => {
-      const { messages, images } = await wire([...this.#before, ...turn]);
-      const args = { session: this.#id, messages, images, options: rest };
-      const result = await this.#worker.call("prompt", args, onDelta, signal);
-      this.#before = [];
-      return result;
+      const { transfer, release, ...wired } = await wire([...this.#before, ...turn]);
+      try {
+        const args = { session: this.#id, ...wired, options: rest };
+        const result = await this.#worker.call("prompt", args, onDelta, signal, transfer);
+        this.#before = [];
+        return result;
+      } finally {
+        release();
+      }
     });
     this.#last = result.catch(() => {});
     return result;
   }
 }
 
-/** Messages as they cross to the worker: pictures become encoded bytes beside them. */
-async function wire(messages: Message[]): Promise<{ messages: WireMessage[]; images: Uint8Array[] }> {
+/** Messages as they cross to the worker: pictures become encoded bytes beside them, videos what the worker can take. */
+async function wire(messages: Message[]) {
   const images: Promise<Uint8Array>[] = [];
-  const number = (bytes: Promise<Uint8Array>) => images.push(bytes) - 1;
+  const videos: Promise<Outgoing>[] = [];
   const wired = messages.map(({ role, content }): WireMessage => {
     if (typeof content === "string") return { role, content };
-    const parts = content.map((part) =>
-      part.type === "image" ? { ...part, image: number(imageBytes(part.image)) } : part,
-    );
+    const parts = content.map((part: Part) => {
+      if (part.type === "image") return { ...part, image: images.push(imageBytes(part.image)) - 1 };
+      if (part.type === "video") return { ...videoOptions(part), type: part.type, video: videos.push(outgoing(part)) - 1 };
+      return part;
+    });
     return { role, content: parts };
   });
-  return { messages: wired, images: await Promise.all(images) };
+  const release = async () => {
+    for (const video of await Promise.allSettled(videos)) if (video.status === "fulfilled") video.value.release();
+  };
+  try {
+    const [out, bytes] = await Promise.all([Promise.all(videos), Promise.all(images)]);
+    return {
+      messages: wired,
+      images: bytes,
+      videos: out.map(({ video }): WireVideo => video),
+      transfer: out.flatMap(({ transfer }) => transfer),
+      release,
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
 }
 
 /** Nothing but what can cross to the worker. */
@@ -297,13 +320,20 @@ class WorkerLink {
     args: Calls[C]["args"],
     onEvent: (event: Calls[C]["event"]) => void = () => {},
     signal?: AbortSignal,
+    transfer: Transferable[] = [],
   ): Promise<Calls[C]["result"]> {
     if (this.#reason) return Promise.reject(this.#reason);
     const id = ++this.#lastId;
     const abort = () => this.#worker.postMessage({ abort: id } satisfies ToWorker);
     const settled = new Promise<Calls[C]["result"]>((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onEvent });
-      this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false });
+      try {
+        this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false }, transfer);
+      } catch (error) {
+        this.#pending.delete(id);
+        const hint = "A VideoFrame can be given once, and not after close().";
+        return reject(new FanlightError("bad_request", `this cannot be sent to the worker: ${String(error)}`, hint));
+      }
       signal?.addEventListener("abort", abort);
     });
     return settled.finally(() => signal?.removeEventListener("abort", abort));

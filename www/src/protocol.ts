@@ -16,6 +16,7 @@ import type {
   Result,
   Sizes,
   VideoEvent,
+  VideoOptions,
 } from "./types.js";
 
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
@@ -32,7 +33,13 @@ export interface Calls {
   };
   session: { args: { addVisionId: boolean }; result: number; event: never };
   prompt: {
-    args: { session: number; messages: WireMessage[]; images: Uint8Array[]; options: Omit<GenerateOptions, "signal"> };
+    args: {
+      session: number;
+      messages: WireMessage[];
+      images: Uint8Array[];
+      videos: WireVideo[];
+      options: Omit<GenerateOptions, "signal">;
+    };
     result: Result;
     event: Delta;
   };
@@ -52,11 +59,40 @@ export interface EngineOptions extends PixelLimits {
   mmproj?: string | undefined;
 }
 
-/** A message whose pictures are numbers: indices into the `images` beside it. */
+/** A message whose pictures and videos are numbers: indices into the `images` and `videos` beside it. */
 export interface WireMessage {
   role: string;
-  content: string | ({ type: "text"; text: string } | ({ type: "image"; image: number } & object))[];
+  content:
+    | string
+    | (
+        | { type: "text"; text: string }
+        | ({ type: "image"; image: number } & object)
+        | ({ type: "video"; video: number } & VideoOptions)
+      )[];
 }
+
+/** A video on its way to the worker. A `port` leads to frames that only the page can get at: see `FrameRequest`. */
+export interface WireVideo {
+  options: VideoOptions;
+  source:
+    | { kind: "file"; file: Blob }
+    /** `port`: a `<video>` that plays it, for what the worker cannot read. */
+    | { kind: "url"; url: string; port?: MessagePort }
+    /** Pictures are encoded. */
+    | { kind: "list"; frames: (VideoFrame | Uint8Array)[]; timestamps?: number[]; fps?: number }
+    /** One frame after another, as they come; `live`: times count from the first of them. */
+    | { kind: "feed"; port: MessagePort; live: boolean };
+}
+
+/** What the worker asks over a video's port, one at a time; `end` has no reply. */
+export type FrameRequest = "size" | "next" | { at: number } | "end";
+
+export type FrameReply =
+  | { size: { width: number; height: number; duration: number } }
+  /** Seconds. */
+  | { frame: VideoFrame; timestamp: number }
+  | "end"
+  | { error: ErrorFields };
 
 export type Call = keyof Calls;
 

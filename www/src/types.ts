@@ -32,7 +32,66 @@ export interface ImagePart extends PixelLimits {
   resizedHeight?: number;
 }
 
-export type Part = TextPart | ImagePart;
+/** Pictures in order as a video. Without `timestamps` (seconds, ascending) they lie `1 / fps` apart; 2 a second if not given. */
+export interface VideoFrames {
+  /** `VideoFrame`s are moved to the worker and closed, as `postMessage` moves them: give a `clone()` of what is still needed. */
+  frames: (ImageSource | VideoFrame)[];
+  timestamps?: number[];
+  fps?: number;
+}
+
+/**
+ * Anything a video can come from.
+ *
+ * - A file (MP4, MOV, WebM, Matroska), its bytes, or its URL: its frames and their times are read exactly, and only
+ *   what the sampled frames need is decoded, in the worker. A string is a URL.
+ * - A `<video>`: the file behind it, if this page may read that; otherwise (Media Source Extensions) the element is moved to
+ *   the times that a video of 30 frames a second would be sampled at, and back afterwards. Its `srcObject` is watched as:
+ * - A `MediaStream`, for example a camera, whose video is watched for `seconds` from when the prompt is reached.
+ * - Pictures in order. Lists are not thinned, unless the model's context asks for it.
+ * - `VideoFrame`s as they come from somewhere else, for example a decoder; they are closed after use, and thinned to `fps`.
+ */
+export type VideoSource =
+  | Blob
+  | BufferSource
+  | URL
+  | string
+  | HTMLVideoElement
+  | MediaStream
+  | VideoFrames
+  | Iterable<VideoFrame>
+  | AsyncIterable<VideoFrame>;
+
+/**
+ * Which frames the model sees, and how large: the names, rules and defaults of qwen-vl-utils, so that a model sees what it
+ * was trained with. Sizes are in pixels after resizing.
+ */
+export interface VideoOptions extends PixelLimits {
+  /** Frames a second that are looked at: 2. */
+  fps?: number;
+  /** How many frames are looked at, in place of `fps`. */
+  nframes?: number;
+  /** Bounds on what `fps` makes of the length: 4 and 768. */
+  minFrames?: number;
+  maxFrames?: number;
+  /** Only what lies between these, in seconds. */
+  videoStart?: number;
+  videoEnd?: number;
+  /** Pixels of all frames together. `minPixels` and `maxPixels` are of one frame. */
+  totalPixels?: number;
+  /** An exact size in place of the limits; rounded to what the model can see. */
+  resizedWidth?: number;
+  resizedHeight?: number;
+}
+
+export interface VideoPart extends VideoOptions {
+  type: "video";
+  video: VideoSource;
+  /** How long a `MediaStream` is watched: 4 seconds. */
+  seconds?: number;
+}
+
+export type Part = TextPart | ImagePart | VideoPart;
 
 export interface Message {
   role: "system" | "user" | "assistant";
@@ -180,7 +239,10 @@ export interface GenerateOptions {
   seed?: number;
   /** Generation ends before the first of these; it is not part of the text. */
   stop?: string[];
-  /** Ends the answer early: it resolves with what was written so far and `finishReason: "abort"`. */
+  /**
+   * Ends the answer early: it resolves with what was written so far and `finishReason: "abort"`. While the videos of the
+   * prompt are still being read it rejects with code "aborted", and the conversation is as it was before.
+   */
   signal?: AbortSignal;
 }
 
@@ -204,6 +266,22 @@ export interface Sizes {
 /** One picture of a prompt, and the tokens it took. */
 export interface ImageInfo extends Sizes {
   tokens: number;
+}
+
+/** One video of a prompt: what was looked at, and when it is shown. */
+export interface VideoInfo {
+  /** Of its frames as they are displayed. */
+  original: Size;
+  resized: Size;
+  /** How many frames the model saw. */
+  frames: number;
+  /** When each of them is shown, in seconds: the video's own times. */
+  timestamps: number[];
+  /** Frames a second that this makes; what the model is told. */
+  sampleFps: number;
+  tokens: number;
+  /** What was changed to fit the model's context, one sentence each. */
+  decisions: string[];
 }
 
 /** A point in a picture's own pixels. */
@@ -251,10 +329,18 @@ export interface Result {
   located: Located[];
   tokenIds: number[];
   finishReason: "stop" | "length" | "abort";
-  usage: { promptTokens: number; imageTokens: number; completionTokens: number; cachedTokens: number };
+  usage: {
+    promptTokens: number;
+    imageTokens: number;
+    videoTokens: number;
+    completionTokens: number;
+    cachedTokens: number;
+  };
   timings: { imageMs: number; prefillMs: number; ttftMs: number; decodeMs: number; decodeTps: number };
   /** The pictures of this prompt, in order. */
   images: ImageInfo[];
+  /** The videos of this prompt, in order. */
+  videos: VideoInfo[];
 }
 
 export interface AdapterInfo {

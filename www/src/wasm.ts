@@ -2,7 +2,44 @@
 
 import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
-import type { Block, GenerateOptions, Located, MemoryPlan, ModelInfo, Progress, Result, Sizes, VideoEvent } from "./types.js";
+import type {
+  Block,
+  GenerateOptions,
+  Located,
+  MemoryPlan,
+  ModelInfo,
+  Progress,
+  Result,
+  Sizes,
+  VideoEvent,
+  VideoOptions,
+} from "./types.js";
+
+/** What is known of a video before its frames are decoded: upright pixels, and when each frame is shown, in seconds. */
+export type Track = { width: number; height: number } & ({ times: number[] } | { frames: number; fps: number });
+
+/** How to choose; `everyFrame`: somebody has chosen already, and only the context may ask for fewer. */
+export type PlanOptions = VideoOptions & { everyFrame?: boolean };
+
+/** Which frames the model sees, and how large. */
+export interface VideoPlan {
+  indices: number[];
+  /** Of the frames at `indices`, in seconds. */
+  times: number[];
+  sampleFps: number;
+  width: number;
+  height: number;
+  tokens: number;
+  decisions: string[];
+}
+
+/** Sampled frames, which are resized as they come. */
+export interface VideoInput {
+  push(rgba: Uint8Array, width: number, height: number, timestamp: number): void;
+  /** A frame that is an encoded picture. */
+  pushEncoded(bytes: Uint8Array, timestamp: number): void;
+  free(): void;
+}
 
 /** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
 export interface Reader {
@@ -23,6 +60,9 @@ export interface Reader {
 export interface WasmModule {
   default(options: { module_or_path: URL | string }): Promise<{ memory: WebAssembly.Memory } | undefined>;
   Sha256: new () => Hasher;
+  VideoInput: new (plan: VideoPlan) => VideoInput;
+  /** Of an encoded picture, upright. */
+  imageSize(bytes: Uint8Array): { width: number; height: number };
   estimate(reader: Reader, options: EngineOptions): Promise<MemoryPlan>;
   Engine: {
     load(
@@ -36,6 +76,8 @@ export interface WasmModule {
 export interface WasmEngine {
   info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
   session(options: { addVisionId: boolean }): WasmSession;
+  /** JSON of a `Track` and of `PlanOptions` with `mostTokens`, what the context leaves. */
+  planVideo(track: string, options: string): VideoPlan;
   locate(text: string, pictures: Sizes[]): Located[];
   document(html: string, picture: Sizes): Block[];
   events(text: string): VideoEvent[];
@@ -45,6 +87,7 @@ export interface WasmSession {
   prompt(
     messages: string,
     images: Uint8Array[],
+    videos: VideoInput[],
     options: Omit<GenerateOptions, "signal">,
     onDelta: (text: string, reasoning: string) => void,
     cancelled: () => boolean,

@@ -2,6 +2,7 @@
 // aborts are the only thing that overtakes.
 
 import { errorFields, FanlightError } from "./errors.js";
+import { takeVideos } from "./footage.js";
 import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
 import { findGguf, openSource, type Source } from "./source.js";
 import { support } from "./support.js";
@@ -9,13 +10,13 @@ import type { AdapterInfo, Progress } from "./types.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
 
 type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
-type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, aborted: () => boolean) => Promise<Calls[C]["result"]>;
+type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;
 
 let engine: WasmEngine | undefined;
 /** Wasm's; it only ever grows. */
 let memory: WebAssembly.Memory | undefined;
-const sessions = new Map<number, WasmSession>();
-const aborted = new Set<number>();
+/** Conversations, and the tokens that they hold. */
+const sessions = new Map<number, { live: WasmSession; tokens: number }>();
 let lastSession = 0;
 
 const handlers: { [C in Call]: Handler<C> } = {
@@ -52,14 +53,19 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 
   async session(options) {
-    sessions.set(++lastSession, loaded().session(options));
+    sessions.set(++lastSession, { live: loaded().session(options), tokens: 0 });
     return lastSession;
   },
 
-  async prompt({ session, messages, images, options }, emit, isAborted) {
-    const live = sessions.get(session);
-    if (!live) throw new FanlightError("aborted", "this session was destroyed");
-    return live.prompt(JSON.stringify(messages), images, options, (text, reasoning) => emit(reasoning ? { text, reasoning } : { text }), isAborted);
+  async prompt({ session, messages, images, videos, options }, emit, signal) {
+    const held = sessions.get(session);
+    if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
+    const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens, signal);
+    const onDelta = (text: string, reasoning: string) => emit(reasoning ? { text, reasoning } : { text });
+    const prompt = JSON.stringify(messages);
+    const result = await held.live.prompt(prompt, images, inputs, options, onDelta, () => signal.aborted);
+    held.tokens = result.usage.promptTokens + result.usage.completionTokens;
+    return { ...result, videos: infos };
   },
 
   async locate({ text, pictures }) {
@@ -75,7 +81,7 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 
   async release({ session }) {
-    sessions.get(session)?.free();
+    sessions.get(session)?.live.free();
     sessions.delete(session);
     return null;
   },
@@ -122,29 +128,27 @@ async function module(): Promise<WasmModule> {
 
 const send = (message: FromWorker): void => postMessage(message);
 
-async function answer<C extends Call>(id: number, call: C, args: Calls[C]["args"]): Promise<void> {
+async function answer<C extends Call>(id: number, call: C, args: Calls[C]["args"], signal: AbortSignal): Promise<void> {
   try {
     // The table pairs each name with its types; TypeScript cannot follow the pairing through a variable.
     const handler = handlers[call] as Handler<C>;
-    send({ id, result: await handler(args, (event) => send({ id, event }), () => aborted.has(id)) });
+    send({ id, result: await handler(args, (event) => send({ id, event }), signal) });
   } catch (error) {
     send({ id, error: errorFields(error) });
-  } finally {
-    aborted.delete(id);
   }
 }
 
 let queue = Promise.resolve();
-const waiting = new Set<number>();
+/** Calls that have not been answered. */
+const waiting = new Map<number, AbortController>();
 
 addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
-  if ("abort" in data) {
-    if (waiting.has(data.abort)) aborted.add(data.abort);
-    return;
-  }
-  waiting.add(data.id);
-  if (data.aborted) aborted.add(data.id);
-  queue = queue.then(() => answer(data.id, data.call, data.args)).finally(() => waiting.delete(data.id));
+  if ("abort" in data) return waiting.get(data.abort)?.abort();
+  const { id, call, args } = data;
+  const abort = new AbortController();
+  waiting.set(id, abort);
+  if (data.aborted) abort.abort();
+  queue = queue.then(() => answer(id, call, args, abort.signal)).finally(() => waiting.delete(id));
 });
 
 // A trap in wasm ends the engine for good, and the promise it happened in never settles by itself.

@@ -28,6 +28,10 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
             && !["node_modules", "dist", "package.json", "package-lock.json", "tsconfig.json"].contains(&name)
             && !["ts", "md"].contains(&extension)
     })?;
+    // One file as its authors bundle it, loaded when a video comes; `www/mediabunny/` has beside it what its licence asks for.
+    let mediabunny = www.join("node_modules/mediabunny");
+    copy(&mediabunny.join("dist/bundles/mediabunny.min.mjs"), &dist.join("mediabunny/mediabunny.js"), &|_| true)?;
+    copy(&mediabunny.join("LICENSE"), &dist.join("mediabunny/LICENSE"), &|_| true)?;
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
     Ok(dist)
 }
