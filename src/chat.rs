@@ -23,7 +23,7 @@ use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify,
 use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
-use crate::video::{Track, Video, VideoOptions, VideoPlan, patch_times, stamp};
+use crate::video::{Track, Video, VideoOptions, VideoPlan, frame_pixels, patch_times, stamp};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -286,13 +286,16 @@ impl Engine {
         compiling: &dyn Fn(),
     ) -> Result<Self> {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
-        registry::read_config(source).await?;
+        let (config, _) = registry::read_config(source).await?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
         let template = template(source).await?;
         let preprocessor = match optional(source, "preprocessor_config.json").await? {
             Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
             None => PreprocessorConfig::default(),
         };
+        if let Some((tower, _)) = &config.vision {
+            preprocessor.check_tower([tower.patch_size, tower.temporal_patch_size, tower.spatial_merge_size])?;
+        }
         let generation = match optional(source, "generation_config.json").await? {
             Some(bytes) => GenerationConfig::parse(&bytes)?,
             None => GenerationConfig::default(),
@@ -366,8 +369,13 @@ impl Engine {
         let left = left.min(self.model.max_positions);
         let most = left - (left / 8).min(WORDS);
         // What no picture may exceed, no frame may.
-        let max_pixels = options.max_pixels.unwrap_or(u64::MAX).min(self.preprocessor.max_pixels);
-        let options = &VideoOptions { max_pixels: Some(max_pixels), ..options.clone() };
+        let most_pixels = self.preprocessor.max_pixels;
+        let usual = frame_pixels(self.preprocessor.factor()?);
+        let max_pixels = match options.max_pixels {
+            None => Some(most_pixels).filter(|most| *most < usual),
+            Some(wished) => Some(wished.min(most_pixels)),
+        };
+        let options = &VideoOptions { max_pixels, ..options.clone() };
         let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
         let plan = planned(most)?;
         let stamps = match self.model.media.time {

@@ -83,20 +83,36 @@ fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
 /// The same checkpoints as llama.cpp's converter would write them: decoder and vision tower in two files.
 #[test]
 fn from_gguf() {
-    let engine = Engine::open_gguf("base", "base-mmproj.gguf");
+    let engine = Engine::open_gguf("base", Some("base-mmproj.gguf"));
     for case in ["text", "image", "image_tall", "windows", "two_images", "multi_turn", "resize"] {
         check_engine(&engine, "base", case, TOLERANCE);
     }
     // Early converters swapped the layers of Qwen2-VL's MLP.
     for mmproj in ["qwen2_vl-mmproj.gguf", "qwen2_vl-legacy-mmproj.gguf"] {
-        let engine = Engine::open_gguf("qwen2_vl", mmproj);
+        let engine = Engine::open_gguf("qwen2_vl", Some(mmproj));
         for case in ["image", "video_image"] {
             check_engine(&engine, "qwen2_vl", case, TOLERANCE);
         }
     }
-    let engine = Engine::open_gguf("qwen3_vl", "qwen3_vl-mmproj.gguf");
+    let engine = Engine::open_gguf("qwen3_vl", Some("qwen3_vl-mmproj.gguf"));
     for case in ["text", "image", "two_images", "video_image"] {
         check_engine(&engine, "qwen3_vl", case, TOLERANCE);
+    }
+}
+
+/// Without its tower a file is the text model that the decoder was made of.
+#[test]
+fn a_decoder_alone() {
+    for (model, family) in [("base", "qwen2"), ("qwen3_vl", "qwen3")] {
+        let engine = Engine::open_gguf(model, None);
+        assert_eq!(engine.model.family, family);
+        let case = Case::open(model, "text");
+        let prompt = Prompt { ids: case.u32("input_ids"), media: Vec::new() };
+        let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+        let logits = block_on(session.all_logits(&prompt)).unwrap();
+        let expected = case.logits();
+        let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+        assert!(error <= TOLERANCE, "{model}: logits differ by {error:e}");
     }
 }
 

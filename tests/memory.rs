@@ -177,6 +177,42 @@ fn the_embedded_model() {
     near("embedded: activations", activations.vision.max(activations.prefill), held.pooled.peak);
 }
 
+/// Frames pass through the vision tower a few thousand patches at a time: a video four times as long takes no more of it, only
+/// more embeddings.
+#[test]
+fn a_long_video_in_groups() {
+    use fanlight::chat::{AskOptions, Content, Hooks, Message, Part};
+    use fanlight::image::Picture;
+    use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
+    let source = Directory::new(folder("base"));
+    let peak = |frames: usize| {
+        let gpu = open(&GpuOptions::default());
+        let engine = block_on(Engine::load(&gpu, &source, &mut |_, _| {})).unwrap();
+        let track = Track { width: 112, height: 112, times: Times::Even { frames, fps: 2.0 } };
+        let wish = VideoOptions { min_pixels: Some(112 * 112), max_frames: Some(frames), ..VideoOptions::default() };
+        let plan = engine.plan_video(&track, &wish, 8192).unwrap();
+        assert_eq!((plan.indices.len(), plan.tokens, plan.decisions.len()), (frames, frames * 8, 0));
+        let mut video = VideoBuilder::new(plan.clone());
+        for (i, time) in plan.times.iter().enumerate() {
+            let pixels = (0..112 * 112 * 3).map(|at| (at * 7 + i * 31) as u8).collect();
+            video.push(&Picture::new(112, 112, pixels).unwrap(), *time).unwrap();
+        }
+        let parts = vec![Part::Video(Rc::new(video.finish().unwrap())), Part::Text("What happens?".into())];
+        let message = Message { role: "user".into(), content: Content::Parts(parts), reasoning: None };
+        let mut conversation = engine.conversation(8192).unwrap();
+        let options = AskOptions { max_tokens: Some(2), ..AskOptions::default() };
+        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        gpu.trim();
+        gpu.forget_peaks();
+        let answer = block_on(engine.ask(&mut conversation, &[message], &options, hooks)).unwrap();
+        assert_eq!((answer.videos[0].tokens, answer.usage.video_tokens), (frames * 8, frames * 8));
+        (gpu.memory().pooled.peak, frames * 8 * engine.model().decoder.config().hidden * 4)
+    };
+    let ((short, few), (long, many)) = (peak(128), peak(512));
+    println!("{short} for one group, {long} for four");
+    assert!(long - short <= ((many - few) * 5 / 4 + (64 << 10)) as u64, "{short} for one group, {long} for four");
+}
+
 /// A device that is full fails with what was asked and held, gives everything back, and hints with numbers.
 #[test]
 fn a_full_device_gives_everything_back() {
