@@ -141,7 +141,7 @@ impl Decoder {
             let x = rms_norm(rec, h, &layer.input_norm, eps, 0, n)?; // [n, hidden]
             let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
             linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
-            let o = cache.attention(rec, i, &qkv, table, ranges)?; // [n, q * dim]
+            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), table, ranges)?; // [n, q * dim]
             linear(rec, &o, &layer.o, None, h, rows, residual)?;
 
             let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]
