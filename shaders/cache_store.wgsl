@@ -1,10 +1,12 @@
 // parts: shared/grid, cache_store
 //
 // Quantizes the rows of keys and values and puts them at rows past .. of a segment of the q8 cache (cache/q8):
-//   k_to[h, past + i] = q | d     d[g] = max |k[h, i, 32 g ..]| / 127     q = round(k / d), 0 where d is 0     and v alike
+//   k_to[h, past + i] = q | d     d[g] = max |x[16 g ..]| / 127     q = round(x / d), 0 where d is 0
+// with x = k[h, i] - centre[h], and v alike without a centre. Taking the same from every key of a head changes no softmax over
+// them; near the middle of the keys it leaves less to round (SageAttention, Zhang et al. 2024: "smoothing").
 //
-// k, v: [kv_heads, n, 4 d4] f32    k_to, v_to: [kv_heads, capacity, d4 + ceil(d4 / 8)] u32
-// dispatch: linear, a thread per (k or v, h, i, group of 32 or what is left of the row). overrides: WG threads.
+// k, v: [kv_heads, n, 4 d4] f32    centre: f32, from word 4 * first4 on [kv_heads, 4 d4], or centred = 0 for none    k_to, v_to: [kv_heads, capacity, d4 + ceil(d4 / 4)] u32
+// dispatch: linear, a thread per (k or v, h, i, group of 16 or what is left of the row). overrides: WG threads.
 override WG: u32 = 64u;
 
 struct Params {
@@ -13,16 +15,17 @@ struct Params {
     d4: u32,
     past: u32,
     capacity: u32,
+    centred: u32,
+    first4: u32,
     pad0: u32,
-    pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> k_to: array<u32>;
-@group(0) @binding(4) var<storage, read_write> v_to: array<u32>;
+@group(0) @binding(3) var<storage, read> centre: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> k_to: array<u32>;
+@group(0) @binding(5) var<storage, read_write> v_to: array<u32>;
 
 @compute @workgroup_size(WG)
 fn store(
@@ -30,15 +33,15 @@ fn store(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let parts = (params.d4 + 7u) / 8u;
+    let parts = (params.d4 + 3u) / 4u;
     let rows = params.kv_heads * params.n;
     let index = linear_group(group, groups) * WG + lane;
     let g = index % parts;
     let row = (index / parts) % rows;
     let values = index / (parts * rows);
     if (values < 2u) {
-        let first = g * 8u;
-        let end = min(first + 8u, params.d4);
+        let first = g * 4u;
+        let end = min(first + 4u, params.d4);
         let start = row * params.d4;
         let to = ((row / params.n) * params.capacity + params.past + row % params.n) * (params.d4 + parts);
         var top = vec4<f32>();
@@ -58,10 +61,14 @@ fn store(
 }
 
 fn value4(values: u32, at: u32) -> vec4<f32> {
-    if (values == 0u) {
+    if (values == 1u) {
+        return v[at];
+    }
+    if (params.centred == 0u) {
         return k[at];
     }
-    return v[at];
+    let head = at / (params.d4 * params.n);
+    return k[at] - centre[params.first4 + head * params.d4 + at % params.d4];
 }
 
 fn put(values: u32, at: u32, word: u32) {

@@ -361,7 +361,7 @@ pub enum CacheFormat {
     /// As they are computed.
     #[default]
     F32,
-    /// 8 bits, and an f32 scale for 32 numbers of a row (fewer at its end): `shaders/cache/q8.wgsl`.
+    /// 8 bits, and an f32 scale for 16 numbers of a row (fewer at its end): `shaders/cache/q8.wgsl`.
     Q8,
 }
 
@@ -381,7 +381,7 @@ impl CacheFormat {
     pub fn row_words(self, dim: usize) -> usize {
         match self {
             CacheFormat::F32 => dim,
-            CacheFormat::Q8 => dim / 4 + dim.div_ceil(32),
+            CacheFormat::Q8 => dim / 4 + dim.div_ceil(16),
         }
     }
 }

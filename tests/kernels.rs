@@ -374,7 +374,7 @@ fn wrong_shapes_are_refused() {
     over("segments of two formats", &[piece(20, 8, CacheFormat::F32), piece(20, 3, CacheFormat::Q8)]);
     let mut store = |what, k: Tensor, v: Tensor, kv, rows, past| {
         let to = piece(rows, 3, CacheFormat::Q8);
-        note(what, ops::cache_store::cache_store(&mut rec, &k, &v, kv, &to, past));
+        note(what, ops::cache_store::cache_store(&mut rec, &k, &v, kv, None, &to, past));
     };
     store("values that are not as many", t(6, 8), t(4, 8), 2, 20, 0);
     store("rows that heads do not divide", t(5, 8), t(5, 8), 2, 20, 0);
@@ -383,7 +383,13 @@ fn wrong_shapes_are_refused() {
     store("rows beyond the segment", t(6, 8), t(6, 8), 2, 20, 8);
     store("a segment that is too small", t(6, 8), t(6, 8), 2, 19, 0);
     let to = piece(20, 8, CacheFormat::F32);
-    note("a segment of f32", ops::cache_store::cache_store(&mut rec, &t(6, 8), &t(6, 8), 2, &to, 0));
+    note("a segment of f32", ops::cache_store::cache_store(&mut rec, &t(6, 8), &t(6, 8), 2, None, &to, 0));
+    let to = piece(20, 3, CacheFormat::Q8);
+    for first in [2, 8] {
+        let centre = t(1, 20);
+        let centred = ops::cache_store::cache_store(&mut rec, &t(6, 8), &t(6, 8), 2, Some((&centre, first)), &to, 0);
+        note("a centre that is not there", centred);
+    }
 
     for (what, result) in &refused {
         assert!(matches!(result, Err(Error::Shape { .. })), "{what}: {result:?}");

@@ -471,7 +471,7 @@ fn auto_says_why() {
     for (gib, expected) in [
         (16, "vision=keep,text=keep,embeddings=keep"),
         (10, "vision=keep,text=q8,embeddings=keep"),
-        (8, "vision=keep,text=q8,embeddings=keep"),
+        (9, "vision=keep,text=q8,embeddings=keep"),
         (4, "vision=keep,text=q4,embeddings=q4"),
     ] {
         let e = auto(&tables, 2 * GIB, 32768, Some(gib * GIB));

@@ -182,8 +182,9 @@ impl KvCache {
 
     /// Attention of layer `layer`: rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by the rows of `table` `[n, dim]`, puts keys and
     /// values behind those that there are, at most [`KvCache::room`], and lets each query see all up to its own; `ranges` `[n, 2]`,
-    /// which are `0 .. len + i + 1`, are needed where `n` is more than 1. Returns `[n, q * dim]`. The caller advances the cache
-    /// when all layers are done.
+    /// which are `0 .. len + i + 1`, are needed where `n` is more than 1. `bias` is what was added to `qkv`: some of Qwen2's keys
+    /// are little else, which 8 bits would not be enough for, so a q8 cache keeps the difference. Returns `[n, q * dim]`. The
+    /// caller advances the cache when all layers are done.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::DeviceTooSmall`].
@@ -192,6 +193,7 @@ impl KvCache {
         rec: &mut Recorder,
         layer: usize,
         qkv: &Tensor,
+        bias: Option<&Tensor>,
         table: &Tensor,
         ranges: Option<&Tensor>,
     ) -> Result<Tensor> {
@@ -210,7 +212,9 @@ impl KvCache {
             let k = rec.scratch("k", heads.kv * n, heads.dim)?;
             let v = rec.scratch("v", heads.kv * n, heads.dim)?;
             rope(rec, qkv, table, heads, to(&k, &v, n, 0))?;
-            cache_store(rec, &k, &v, heads.kv, segment, past)?;
+            // As it is at position 0: the outliers are in the slow frequencies, where it stays nearly that.
+            let centre = bias.map(|bias| (bias, heads.q * heads.dim));
+            cache_store(rec, &k, &v, heads.kv, centre, segment, past)?;
         }
         attend(rec, &q, segments, &Mask::Causal { past: self.len, ranges }, heads)
     }

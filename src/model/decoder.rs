@@ -183,7 +183,7 @@ impl Decoder {
             if let Some((q_gain, k_gain)) = &layer.qk_norm {
                 head_norm(rec, &qkv, q_gain, k_gain, self.config.heads, eps)?;
             }
-            let o = cache.attention(rec, i, &qkv, table, ranges)?; // [n, q * dim]
+            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), table, ranges)?; // [n, q * dim]
             linear(rec, &o, &layer.o, None, h, rows, residual)?;
 
             let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]

@@ -14,7 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     shared: &[include_str!("../../shaders/shared/grid.wgsl")],
     entry: "store",
     weight: false,
-    storage: &[Read, Read, Write, Write],
+    storage: &[Read, Read, Read, Write, Write],
     params_bytes: size_of::<Params>(),
     variants: &[&[("WG", 64.0)]],
 };
@@ -27,10 +27,13 @@ struct Params {
     d4: u32,
     past: u32,
     capacity: u32,
-    pad: [u32; 3],
+    centred: u32,
+    first4: u32,
+    pad: u32,
 }
 
-/// Quantizes the rows of k, v `[kv_heads * n, dim]` into rows `past ..` of a q8 segment.
+/// Quantizes the rows of k, v `[kv_heads * n, dim]` into rows `past ..` of a q8 segment. What is taken from every key before,
+/// which changes no attention, begins at a word of `centre`, a multiple of 4: `[kv_heads * dim]` f32.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] if the shapes do not meet.
@@ -39,6 +42,7 @@ pub fn cache_store(
     k: &Tensor,
     v: &Tensor,
     kv_heads: usize,
+    centre: Option<(&Tensor, usize)>,
     to: &Segment,
     past: usize,
 ) -> Result<()> {
@@ -52,15 +56,27 @@ pub fn cache_store(
     let words = to.words(kv_heads, dim);
     let room = to.k.len() >= words && to.v.len() >= words;
     check("cache_store k, v", &[words, words], &[to.k.len(), to.v.len()], room)?;
+    if let Some((centre, first)) = centre {
+        let end = first.next_multiple_of(4) + kv_heads * dim;
+        check("cache_store centre", &[end], &[centre.len()], first.is_multiple_of(4) && end <= centre.len())?;
+    }
     let params = Params {
         n: n as u32,
         kv_heads: kv_heads as u32,
         d4: dim as u32 / 4,
         past: past as u32,
         capacity: to.capacity as u32,
-        pad: [0; 3],
+        centred: centre.is_some().into(),
+        first4: centre.map_or(0, |(_, first)| first as u32 / 4),
+        pad: 0,
     };
-    let groups = rec.grid((2 * k.rows * dim.div_ceil(32)).div_ceil(64));
-    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[k, v, &to.k, &to.v], groups);
+    let groups = rec.grid((2 * k.rows * dim.div_ceil(16)).div_ceil(64));
+    rec.dispatch(
+        &KERNEL,
+        Variant::with(&[("WG", 64.0)]),
+        &params,
+        &[k, v, centre.map_or(k, |(centre, _)| centre), &to.k, &to.v],
+        groups,
+    );
     Ok(())
 }

@@ -275,7 +275,7 @@ fn stored(rec: &mut Recorder, format: CacheFormat, values: &[f32], dim: usize) -
     let (mut words, mut worth) = (Vec::new(), Vec::new());
     for row in values.chunks(dim) {
         let start = words.len();
-        words.extend(quantize(&wide(row)).words());
+        words.extend(quantize(&wide(row), None).words());
         if row[0].is_nan() {
             words[start + dim / 4..].fill(f32::NAN.to_bits());
         }

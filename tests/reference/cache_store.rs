@@ -2,15 +2,20 @@
 
 /// A key or value as it is stored.
 pub struct Row {
-    /// One for 32 numbers, the last for what is left.
+    /// One for 16 numbers, the last for what is left.
     pub scales: Vec<f64>,
     /// What is rounded to the codes.
     pub ratios: Vec<f64>,
 }
 
-pub fn quantize(row: &[f64]) -> Row {
+/// `centre`: what is taken from the row before.
+pub fn quantize(row: &[f64], centre: Option<&[f64]>) -> Row {
+    let row: Vec<f64> = match centre {
+        Some(centre) => row.iter().zip(centre).map(|(x, c)| x - c).collect(),
+        None => row.to_vec(),
+    };
     let mut stored = Row { scales: Vec::new(), ratios: Vec::new() };
-    for group in row.chunks(32) {
+    for group in row.chunks(16) {
         let scale = group.iter().fold(0.0, |top: f64, x| top.max(x.abs())) / 127.0;
         stored.ratios.extend(group.iter().map(|x| if scale == 0.0 { 0.0 } else { x / scale }));
         stored.scales.push(scale);
@@ -31,7 +36,7 @@ impl Row {
 pub fn decode(words: &[u32], dim: usize) -> Vec<f64> {
     let number = |i: usize| {
         let code = (words[i / 4] >> (8 * (i % 4))) as u8 as i8;
-        f64::from(code) * f64::from(f32::from_bits(words[dim / 4 + i / 32]))
+        f64::from(code) * f64::from(f32::from_bits(words[dim / 4 + i / 16]))
     };
     (0..dim).map(number).collect()
 }

@@ -119,7 +119,7 @@ export interface LoadOptions extends PixelLimits {
   weights?: "auto" | WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
   /**
    * How a session keeps the keys and values of its tokens: "f32" as they are computed, or "q8" in 8 bits with a scale for
-   * every 32, in 28 % of the memory. Not given: "f32", unless `weights: "auto"` finds that it has to be "q8".
+   * every 16, in 31 % of the memory. Not given: "f32", unless `weights: "auto"` finds that it has to be "q8".
    */
   kvCache?: KvCacheFormat;
   /**
