@@ -1,12 +1,17 @@
-// parts: attention
+// parts: cache/*, attention
 //
 // o[i, h, :] = sum_j softmax_j(scale * q[h, i] . k[h / group, j]) v[h / group, j]     j in ranges[i].x .. ranges[i].y
 //
 // One kernel for every mask that is a range of keys per query: causal text (0 .. past + i + 1), windows and whole images
 // of the vision tower (their first and last patch). Online softmax in f32 (Milakov and Gimelshein 2018; FlashAttention).
 //
-// q: [q_heads, n, D] f32    k, v: [kv_heads, capacity, D] f32    ranges: [n] (first, end) u32, never empty
-// o: [n, q_heads, D] f32
+// Keys in several segments take a launch each: this one sees the `keys` keys from `start` on, and what it has so far of a
+// query goes to the next by way of o. With carry & 1 it begins with what o holds; with carry & 2 it leaves sums that are not
+// divided yet in o, and behind its n rows each query's maximum and total.
+//
+// q: [q_heads, n, D] f32    k, v: [kv_heads, capacity] rows of the cache's format
+// ranges: [n] (first, end) u32 counted over all segments, each with a key in one of them
+// o: [n, q_heads, D] f32, then with carry [q_heads, ceil(n / 4), 2, 4] f32 (maxima, totals of 4 queries)
 // dispatch: x = ceil(n / BQ), y = q_heads. 64 threads, which take turns in three roles:
 //   scores   4 queries x 4 keys each, over one of PARTS parts of D
 //   softmax  one key and 4 queries each
@@ -31,12 +36,14 @@ struct Params {
     group: u32,
     capacity: u32,
     scale: f32,
+    start: u32,
+    keys: u32,
+    carry: u32,
+    pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> ranges: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 
@@ -62,7 +69,7 @@ fn attention(
     var first = 0xffffffffu;
     var end = 0u;
     for (var r = 0u; r < BQ; r += 1u) {
-        let range = ranges[min(i0 + r, last)];
+        let range = here(ranges[min(i0 + r, last)]);
         first = min(first, range.x);
         end = max(end, range.y);
     }
@@ -74,22 +81,35 @@ fn attention(
     let mine = lane % QG;
     let column = lane / QG;
     let i = i0 + mine * 4u;
-    let r0 = ranges[min(i, last)];
-    let r1 = ranges[min(i + 1u, last)];
-    let r2 = ranges[min(i + 2u, last)];
-    let r3 = ranges[min(i + 3u, last)];
+    let r0 = here(ranges[min(i, last)]);
+    let r1 = here(ranges[min(i + 1u, last)]);
+    let r2 = here(ranges[min(i + 2u, last)]);
+    let r3 = here(ranges[min(i + 3u, last)]);
     let from4 = vec4<u32>(r0.x, r1.x, r2.x, r3.x);
     let end4 = vec4<u32>(r0.y, r1.y, r2.y, r3.y);
 
-    let base = (head / params.group) * params.capacity * D4;
+    let base = (head / params.group) * params.capacity;
     var top = vec4<f32>(-1e30);
     var total = vec4<f32>();
     var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
     var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
+    let state = (params.n * heads * D4) + (head * ((params.n + 3u) / 4u) + i / 4u) * 2u;
+    if ((params.carry & 1u) != 0u) {
+        if (i < params.n) {
+            top = o[state];
+            total = o[state + 1u];
+            a0 = held(i, heads, head, column); b0 = held(i, heads, head, column + LANES);
+            a1 = held(i + 1u, heads, head, column); b1 = held(i + 1u, heads, head, column + LANES);
+            a2 = held(i + 2u, heads, head, column); b2 = held(i + 2u, heads, head, column + LANES);
+            a3 = held(i + 3u, heads, head, column); b3 = held(i + 3u, heads, head, column + LANES);
+        }
+        // All have read the maxima and totals before one writes them.
+        storageBarrier();
+    }
     for (var j0 = first; j0 < end; j0 += BK) {
         workgroupBarrier();
         for (var w = lane; w < KV_WORDS; w += 64u) {
-            kv[w] = k[base + min(j0 + w / D4, end - 1u) * D4 + w % D4];
+            kv[w] = cached_key(base + min(j0 + w / D4, end - 1u), w % D4);
         }
         workgroupBarrier();
         var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
@@ -116,7 +136,7 @@ fn attention(
         scores[to + 3u * QG] = s3;
         workgroupBarrier();
         for (var w = lane; w < KV_WORDS; w += 64u) {
-            kv[w] = v[base + min(j0 + w / D4, end - 1u) * D4 + w % D4];
+            kv[w] = cached_value(base + min(j0 + w / D4, end - 1u), w % D4);
         }
         if (lane < SCORES) {
             var s = scores[lane];
@@ -153,8 +173,27 @@ fn attention(
             }
         }
     }
+    if ((params.carry & 2u) != 0u) {
+        if (column == 0u && i < params.n) {
+            o[state] = top;
+            o[state + 1u] = total;
+        }
+        total = vec4<f32>(1.0);
+    }
     store(i, heads, head, column, a0 / total.x, a1 / total.y, a2 / total.z, a3 / total.w);
     store(i, heads, head, column + LANES, b0 / total.x, b1 / total.y, b2 / total.z, b3 / total.w);
+}
+
+// The part of a range that lies in this segment, counted from its first key.
+fn here(range: vec2<u32>) -> vec2<u32> {
+    return min(max(range, vec2<u32>(params.start)) - vec2<u32>(params.start), vec2<u32>(params.keys));
+}
+
+fn held(i: u32, heads: u32, head: u32, c: u32) -> vec4<f32> {
+    if (i < params.n && c < D4) {
+        return o[(i * heads + head) * D4 + c];
+    }
+    return vec4<f32>();
 }
 
 fn store(i: u32, heads: u32, head: u32, c: u32, a: vec4<f32>, b: vec4<f32>, d: vec4<f32>, e: vec4<f32>) {

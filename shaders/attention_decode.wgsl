@@ -1,13 +1,14 @@
-// parts: attention_decode
+// parts: cache/*, attention_decode
 //
-// Attention of ONE query over a long cache, in two launches. `split`: workgroup (s, h) takes keys s*CHUNK .. of head h and
-// writes its unnormalised sum, maximum and total; `merge`: workgroup h combines them (Flash-Decoding, Dao et al. 2023).
+// Attention of ONE query over a long cache. `split`, launched per segment of the cache: workgroup (s, h) takes keys s*CHUNK ..
+// of the segment and head h and writes its unnormalised sum, maximum and total as part first + s; `merge`: workgroup h combines
+// all parts (Flash-Decoding, Dao et al. 2023).
 //
 //   o[h, :] = sum_j softmax_j(scale * q[h] . k[h / group, j]) v[h / group, j]     j < keys
 //
-// q: [q_heads, D] f32    k, v: [kv_heads, capacity, D] f32    part: [q_heads, splits, D + 4] f32 (sum, max, total, -, -)
-// o: [q_heads, D] f32
-// dispatch: split: x = splits = ceil(keys / CHUNK), y = q_heads. merge: x = q_heads.
+// q: [q_heads, D] f32    k, v: [kv_heads, capacity] rows of the cache's format, `keys` of them in use
+// part: [q_heads, splits, D + 4] f32 (sum, max, total, -, -)    o: [q_heads, D] f32
+// dispatch: split: x = ceil(keys / CHUNK), y = q_heads. merge: x = q_heads.
 // overrides: D head dimension (a multiple of 4, at most 4 * WG), WG threads (a power of two), CHUNK keys of a workgroup.
 override D: u32 = 64u;
 override WG: u32 = 64u;
@@ -23,15 +24,13 @@ struct Params {
     group: u32,
     capacity: u32,
     scale: f32,
+    first: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> part: array<vec4<f32>>;
 
 var<workgroup> scores: array<f32, CHUNK>;
@@ -51,7 +50,7 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
         var s = vec2<f32>();
         for (var c = 0u; c < D4; c += 1u) {
             let q4 = q[head * D4 + c];
-            s += vec2<f32>(dot(q4, k[(base + t) * D4 + c]), dot(q4, k[(base + u) * D4 + c]));
+            s += vec2<f32>(dot(q4, cached_key(base + t, c)), dot(q4, cached_key(base + u, c)));
         }
         s *= params.scale;
         scores[t] = s.x;
@@ -86,12 +85,12 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     var sum = vec4<f32>();
     if (lane < SHARES * D4) {
         for (var t = lane / D4; t < count; t += SHARES) {
-            sum += scores[t] * v[(base + t) * D4 + lane % D4];
+            sum += scores[t] * cached_value(base + t, lane % D4);
         }
     }
     sums[lane] = sum;
     workgroupBarrier();
-    let to = (head * params.splits + group.x) * (D4 + 1u);
+    let to = (head * params.splits + params.first + group.x) * (D4 + 1u);
     if (lane < D4) {
         for (var share = 1u; share < SHARES; share += 1u) {
             sum += sums[share * D4 + lane];

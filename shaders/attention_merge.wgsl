@@ -1,6 +1,6 @@
 // parts: attention_merge
 //
-// Second launch of attention_decode: o[h, :] = sum_s exp(max_s - max) sum_s[:] / sum_s exp(max_s - max) total_s.
+// Last launch of attention_decode: o[h, :] = sum_s exp(max_s - max) sum_s[:] / sum_s exp(max_s - max) total_s.
 //
 // part: [q_heads, splits, D + 4] f32 (sum, max, total, -, -)    o: [q_heads, D] f32
 // dispatch: x = q_heads. overrides: D head dimension, WG threads.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::chat::grounding::{Convention, Located};
 use crate::chat::thinking::{Pieces, ThinkingSplitter};
+use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
@@ -22,7 +23,7 @@ use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify,
 use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
-use crate::video::{Track, Video, VideoOptions, VideoPlan, patch_times, stamp};
+use crate::video::{Track, Video, VideoOptions, VideoPlan, frame_pixels, patch_times, stamp};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
 
@@ -239,6 +240,7 @@ pub struct Engine {
     template: ChatTemplate,
     preprocessor: PreprocessorConfig,
     generation: GenerationConfig,
+    cache: CacheFormat,
 }
 
 /// A conversation: its session on the device and the pictures it has encoded. Frames of videos are encoded when the session
@@ -267,10 +269,11 @@ impl Engine {
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        Self::load_with(gpu, source, formats, progress, &|| {}).await
+        Self::load_with(gpu, source, formats, CacheFormat::F32, progress, &|| {}).await
     }
 
-    /// The same, and `compiling` is called when pipelines are about to be compiled, while weights are on their way.
+    /// The same, for conversations whose keys and values are kept in `cache`; `compiling` is called when pipelines are about to be
+    /// compiled, while weights are on their way.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -278,27 +281,32 @@ impl Engine {
         gpu: &Gpu,
         source: &dyn Source,
         formats: &Formats,
+        cache: CacheFormat,
         progress: &mut dyn FnMut(u64, u64),
         compiling: &dyn Fn(),
     ) -> Result<Self> {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
-        registry::read_config(source).await?;
+        let (config, _) = registry::read_config(source).await?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
         let template = template(source).await?;
         let preprocessor = match optional(source, "preprocessor_config.json").await? {
             Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
             None => PreprocessorConfig::default(),
         };
+        if let Some((tower, _)) = &config.vision {
+            preprocessor.check_tower([tower.patch_size, tower.temporal_patch_size, tower.spatial_merge_size])?;
+        }
         let generation = match optional(source, "generation_config.json").await? {
             Some(bytes) => GenerationConfig::parse(&bytes)?,
             None => GenerationConfig::default(),
         };
         let begin = |model: &Rc<Model>| {
             compiling();
-            prepare(gpu, model)
+            prepare(gpu, model, cache)
         };
         let model = registry::load(gpu, source, formats, progress, &begin).await?;
-        Ok(Engine { gpu: gpu.clone(), model, tokenizer: Rc::new(tokenizer), template, preprocessor, generation })
+        let tokenizer = Rc::new(tokenizer);
+        Ok(Engine { gpu: gpu.clone(), model, tokenizer, template, preprocessor, generation, cache })
     }
 
     /// The device.
@@ -314,6 +322,11 @@ impl Engine {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// How conversations keep keys and values.
+    pub fn cache_format(&self) -> CacheFormat {
+        self.cache
     }
 
     /// The checkpoint's own sampling defaults and stop ids.
@@ -356,8 +369,13 @@ impl Engine {
         let left = left.min(self.model.max_positions);
         let most = left - (left / 8).min(WORDS);
         // What no picture may exceed, no frame may.
-        let max_pixels = options.max_pixels.unwrap_or(u64::MAX).min(self.preprocessor.max_pixels);
-        let options = &VideoOptions { max_pixels: Some(max_pixels), ..options.clone() };
+        let most_pixels = self.preprocessor.max_pixels;
+        let usual = frame_pixels(self.preprocessor.factor()?);
+        let max_pixels = match options.max_pixels {
+            None => Some(most_pixels).filter(|most| *most < usual),
+            Some(wished) => Some(wished.min(most_pixels)),
+        };
+        let options = &VideoOptions { max_pixels, ..options.clone() };
         let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
         let plan = planned(most)?;
         let stamps = match self.model.media.time {
@@ -372,7 +390,8 @@ impl Engine {
     /// # Errors
     /// Any error of the device.
     pub fn conversation(&self, context: usize) -> Result<Conversation> {
-        Ok(Conversation { session: Session::new(&self.gpu, &self.model, context)?, encoded: HashMap::new() })
+        let session = Session::with_cache(&self.gpu, &self.model, context, self.cache)?;
+        Ok(Conversation { session, encoded: HashMap::new() })
     }
 
     /// Answers the last of `messages`. What the conversation's cache already holds of them is not computed again, and

@@ -1,6 +1,7 @@
 //! Element types: what a checkpoint stores, how many bytes it takes, how it lies on the device.
 
 use std::fmt;
+use std::str::FromStr;
 
 use half::{bf16, f16};
 
@@ -351,6 +352,52 @@ impl Layout {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// How keys and values lie in a KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheFormat {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// 8 bits, and an f32 scale for 16 numbers of a row (fewer at its end): `shaders/cache/q8.wgsl`.
+    Q8,
+}
+
+impl CacheFormat {
+    /// All of them, from the heaviest to the lightest.
+    pub const ALL: [CacheFormat; 2] = [CacheFormat::F32, CacheFormat::Q8];
+
+    /// The name: `f32` or `q8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheFormat::F32 => "f32",
+            CacheFormat::Q8 => "q8",
+        }
+    }
+
+    /// 4-byte words of one head's key (or value) of `dim` numbers, a multiple of 4.
+    pub fn row_words(self, dim: usize) -> usize {
+        match self {
+            CacheFormat::F32 => dim,
+            CacheFormat::Q8 => dim / 4 + dim.div_ceil(16),
+        }
+    }
+}
+
+impl fmt::Display for CacheFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for CacheFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = CacheFormat::ALL.into_iter().find(|format| format.name() == text);
+        known.ok_or_else(|| Error::invalid("KV cache format", "f32 or q8", text))
     }
 }
 

@@ -5,7 +5,7 @@
 //! and [`video`] stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`], and so
 //! is `ffmpeg`, beside [`video`].
 //!
-//! What it does not do yet: loading from the Hub in the browser, families other than Qwen2.5-VL and Qwen2's text models, video.
+//! What it does not do yet: mixtures of experts, Qwen-VL's first generation, Qwen3.5, constrained output.
 //!
 //! ```no_run
 //! use fanlight::chat::{AskOptions, Engine, Hooks, Message};

@@ -188,10 +188,11 @@ async fn gguf<'a>(source: &'a JsSource, options: &Value) -> Result<Option<GgufMo
     }
 }
 
-/// `weights` (`auto` or [`Formats`]), `contextLength`, `maxPixels` and `memory` of the options.
+/// `weights` (`auto` or [`Formats`]), `kvCache` (`f32` or `q8`), `contextLength`, `maxPixels` and `memory` of the options.
 fn wish(options: &Value) -> Result<Wish> {
     Ok(Wish {
         weights: text(options, "weights")?.map_or(Ok(Weights::Fixed(Formats::default())), str::parse)?,
+        cache: text(options, "kvCache")?.map(str::parse).transpose()?,
         context: natural(options, "contextLength")?.map_or(DEFAULT_CONTEXT, |n| n as usize),
         max_pixels: natural(options, "maxPixels")?,
         memory: natural(options, "memory")?,
@@ -214,12 +215,12 @@ impl Engine {
             let gpu = Gpu::open(&GpuOptions::default()).await?;
             let gguf = gguf(&source, &options).await?;
             let source: &dyn Source = gguf.as_ref().map_or(&source, |gguf| gguf as &dyn Source);
-            let (formats, chosen) = match wish.weights {
-                Weights::Fixed(formats) => (formats, None),
+            let (formats, cache, chosen) = match wish.weights {
+                Weights::Fixed(formats) => (formats, wish.cache.unwrap_or_default(), None),
                 Weights::Auto => {
                     let chosen = estimate::of(source, gpu.caps().limits(), &wish).await?;
                     chosen.check()?;
-                    (chosen.formats, Some(chosen))
+                    (chosen.formats, chosen.cache, Some(chosen))
                 }
             };
             let quantizes = formats != Formats::default() && source.prepared().is_none();
@@ -231,7 +232,7 @@ impl Engine {
             };
             let mut progress = |done, total| tell(phase, done, total);
             let compiling = || tell("compile", 0, 0);
-            let mut engine = chat::Engine::load_with(&gpu, source, &formats, &mut progress, &compiling).await?;
+            let mut engine = chat::Engine::load_with(&gpu, source, &formats, cache, &mut progress, &compiling).await?;
             let mut context = wish.context;
             if let Some(chosen) = &chosen {
                 context = chosen.context_length;
@@ -247,7 +248,7 @@ impl Engine {
         loading.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
     }
 
-    /// What was loaded: `{modelType, parameters, weightBytes, contextLength, weights, decisions}`.
+    /// What was loaded: `{modelType, parameters, weightBytes, contextLength, weights, kvCache, decisions}`.
     pub fn info(&self) -> JsValue {
         let model = self.engine.model();
         to_js(&json!({
@@ -256,6 +257,7 @@ impl Engine {
             "weightBytes": model.weight_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>(),
             "contextLength": self.context.min(model.max_positions),
             "weights": self.formats.to_string(),
+            "kvCache": self.engine.cache_format().name(),
             "decisions": self.decisions,
         }))
     }

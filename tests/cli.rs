@@ -208,6 +208,11 @@ fn ask_answers_in_json_and_as_text() {
     let text = fanlight(&args);
     assert!(text.status.success());
     assert_eq!(String::from_utf8(text.stdout).unwrap(), format!("{}\n", answer["text"].as_str().unwrap()));
+    let light = fanlight(&[&args[..], &["--json", "--kv-cache", "q8"]].concat());
+    let light: Value = serde_json::from_slice(&light.stdout).unwrap();
+    assert_eq!(light["token_ids"][0], answer["token_ids"][0]);
+    let wrong = fanlight(&[&args[..], &["--kv-cache", "q5"]].concat());
+    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("f32 or q8"));
     // The same seed draws the same answer, another one another.
     let draw = |seed: &str| {
         fanlight(&["ask", "--model", &model, "Hi", "--max-tokens", "24", "--temperature", "1.5", "--seed", seed]).stdout
@@ -288,6 +293,10 @@ fn inspect_estimates_and_auto_chooses() {
     let json = |more: &[&str]| -> Value { serde_json::from_str(&inspect(&[&["--json"], more].concat()).1).unwrap() };
     let kept = json(&[]);
     assert_eq!((&kept["contextLength"], &kept["maxPixels"], &kept["fits"]), (&300.into(), &50176.into(), &true.into()));
+    let light = json(&["--kv-cache", "q8"]);
+    assert_eq!((&kept["kvCache"], &light["kvCache"]), (&"f32".into(), &"q8".into()));
+    // A head has 16 numbers: as many bytes and a scale.
+    assert_eq!(64 * light["kvBytes"].as_u64().unwrap(), 20 * kept["kvBytes"].as_u64().unwrap());
     let total = kept["totalBytes"].as_u64().unwrap();
     let memory = (total - 1).to_string();
     let chosen = json(&["--quantize", "auto", "--memory", &memory]);

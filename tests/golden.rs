@@ -4,6 +4,7 @@
 mod golden_fixture;
 mod greedy;
 
+use fanlight::dtype::CacheFormat;
 use fanlight::generate::session::{Choose, Media, Next, Prompt, Session};
 use fanlight::gpu::Tensor;
 use fanlight::image::Patches;
@@ -82,20 +83,36 @@ fn check_engine(engine: &Engine, model: &str, case: &str, tolerance: f64) {
 /// The same checkpoints as llama.cpp's converter would write them: decoder and vision tower in two files.
 #[test]
 fn from_gguf() {
-    let engine = Engine::open_gguf("base", "base-mmproj.gguf");
+    let engine = Engine::open_gguf("base", Some("base-mmproj.gguf"));
     for case in ["text", "image", "image_tall", "windows", "two_images", "multi_turn", "resize"] {
         check_engine(&engine, "base", case, TOLERANCE);
     }
     // Early converters swapped the layers of Qwen2-VL's MLP.
     for mmproj in ["qwen2_vl-mmproj.gguf", "qwen2_vl-legacy-mmproj.gguf"] {
-        let engine = Engine::open_gguf("qwen2_vl", mmproj);
+        let engine = Engine::open_gguf("qwen2_vl", Some(mmproj));
         for case in ["image", "video_image"] {
             check_engine(&engine, "qwen2_vl", case, TOLERANCE);
         }
     }
-    let engine = Engine::open_gguf("qwen3_vl", "qwen3_vl-mmproj.gguf");
+    let engine = Engine::open_gguf("qwen3_vl", Some("qwen3_vl-mmproj.gguf"));
     for case in ["text", "image", "two_images", "video_image"] {
         check_engine(&engine, "qwen3_vl", case, TOLERANCE);
+    }
+}
+
+/// Without its tower a file is the text model that the decoder was made of.
+#[test]
+fn a_decoder_alone() {
+    for (model, family) in [("base", "qwen2"), ("qwen3_vl", "qwen3")] {
+        let engine = Engine::open_gguf(model, None);
+        assert_eq!(engine.model.family, family);
+        let case = Case::open(model, "text");
+        let prompt = Prompt { ids: case.u32("input_ids"), media: Vec::new() };
+        let mut session = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
+        let logits = block_on(session.all_logits(&prompt)).unwrap();
+        let expected = case.logits();
+        let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+        assert!(error <= TOLERANCE, "{model}: logits differ by {error:e}");
     }
 }
 
@@ -132,6 +149,34 @@ fn a_second_turn_continues_the_cache() {
         other.media[0].key = 99;
         let at = whole.ids.iter().position(|id| *id == engine.model.media.image).unwrap();
         assert_eq!(session.reusable(&other), at);
+    }
+}
+
+/// Keys and values in 8 bits: what that costs these models, which are random and narrow and make the most of every error.
+#[test]
+fn a_cache_in_8_bits_stays_near() {
+    for (model, names) in [
+        ("base", &["text", "image", "two_images", "multi_turn"][..]),
+        ("flat", &["text", "image", "multi_turn"]),
+        ("head80", &["text", "image", "two_images"]),
+    ] {
+        let engine = Engine::open(model);
+        for name in names {
+            let case = Case::open(model, name);
+            let prompt = prompt(&engine, &case);
+            let session = || Session::with_cache(&engine.gpu, &engine.model, 4096, CacheFormat::Q8).unwrap();
+            let expected = case.logits();
+            let mut all = session();
+            all.set_chunk(33);
+            let logits = block_on(all.all_logits(&prompt)).unwrap();
+            let error = relative_error(&logits[logits.len() - expected.len()..], &expected);
+            let expected = case.u32(&case.exact("greedy_ids"));
+            let found = greedy(&mut session(), &prompt, engine.tokenizer_ids, expected.len());
+            let same = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+            println!("{model}/{name}: logits {error:e}, {same} of {} ids", expected.len());
+            assert!(TOLERANCE < error && error < 6e-2, "{model}/{name}: logits differ by {error:e}");
+            assert!(same >= 1, "{model}/{name}: not even the first id is the same");
+        }
     }
 }
 

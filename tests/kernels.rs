@@ -4,9 +4,9 @@
 #![expect(clippy::disallowed_methods, reason = "a test harness blocks and takes the time")]
 
 use fanlight as engine;
-use fanlight::dtype::Layout;
+use fanlight::dtype::{CacheFormat, Layout};
 use fanlight::gpu::{Element, Gpu, GpuOptions, Recorder, Tensor, Variant, WeightFormat};
-use fanlight::ops::attention::Mask;
+use fanlight::ops::attention::{Mask, Segment};
 use fanlight::ops::rope::{Heads, RopeTarget};
 use fanlight::ops::{LinearOptions, Rows, Weight, WeightShard};
 use fanlight::{Error, Result, ops};
@@ -363,6 +363,33 @@ fn wrong_shapes_are_refused() {
     let causal = Mask::Causal { past: 10, ranges: None };
     let beyond = ops::attention::attention(&mut rec, &t(4, 8), &t(20, 8), &t(20, 8), &causal, heads, 10);
     note("more keys than the cache holds", beyond.map(|_| ()));
+
+    let piece = |rows, cols, format| Segment { k: t(rows, cols), v: t(rows, cols), capacity: 10, format };
+    let mut over = |what, segments: &[Segment]| {
+        let mask = Mask::Ranges(&t(3, 2));
+        note(what, ops::attention::attend(&mut rec, &t(12, 8), segments, &mask, heads).map(|_| ()));
+    };
+    over("no segment", &[]);
+    over("a second segment too small", &[piece(20, 8, CacheFormat::F32), piece(19, 8, CacheFormat::F32)]);
+    over("segments of two formats", &[piece(20, 8, CacheFormat::F32), piece(20, 3, CacheFormat::Q8)]);
+    let mut store = |what, k: Tensor, v: Tensor, kv, rows, past| {
+        let to = piece(rows, 3, CacheFormat::Q8);
+        note(what, ops::cache_store::cache_store(&mut rec, &k, &v, kv, None, &to, past));
+    };
+    store("values that are not as many", t(6, 8), t(4, 8), 2, 20, 0);
+    store("rows that heads do not divide", t(5, 8), t(5, 8), 2, 20, 0);
+    store("rows of no heads", t(6, 8), t(6, 8), 0, 20, 0);
+    store("rows of odd width", t(6, 6), t(6, 6), 2, 20, 0);
+    store("rows beyond the segment", t(6, 8), t(6, 8), 2, 20, 8);
+    store("a segment that is too small", t(6, 8), t(6, 8), 2, 19, 0);
+    let to = piece(20, 8, CacheFormat::F32);
+    note("a segment of f32", ops::cache_store::cache_store(&mut rec, &t(6, 8), &t(6, 8), 2, None, &to, 0));
+    let to = piece(20, 3, CacheFormat::Q8);
+    for first in [2, 8] {
+        let centre = t(1, 20);
+        let centred = ops::cache_store::cache_store(&mut rec, &t(6, 8), &t(6, 8), 2, Some((&centre, first)), &to, 0);
+        note("a centre that is not there", centred);
+    }
 
     for (what, result) in &refused {
         assert!(matches!(result, Err(Error::Shape { .. })), "{what}: {result:?}");

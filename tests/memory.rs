@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use fanlight::Error;
 use fanlight::chat::Engine;
-use fanlight::dtype::{Dtype, Element};
+use fanlight::dtype::{CacheFormat, Dtype, Element};
 use fanlight::generate::estimate::{Estimate, Weights, Wish, estimate, of, parse_bytes};
 use fanlight::generate::session::{Choose, Media, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
@@ -28,7 +28,8 @@ fn open(options: &GpuOptions) -> Gpu {
 }
 
 fn wish(context: usize, max_pixels: u64) -> Wish {
-    Wish { weights: Weights::Fixed(Formats::default()), context, max_pixels: Some(max_pixels), memory: None }
+    let weights = Weights::Fixed(Formats::default());
+    Wish { weights, cache: None, context, max_pixels: Some(max_pixels), memory: None }
 }
 
 /// At least what there is, and at most a quarter more.
@@ -45,8 +46,12 @@ fn pixels_of(tables: &Tables, tokens: usize) -> u64 {
     (area * tokens as u64 * tokens.min(200) as u64).div_ceil(200)
 }
 
-/// A picture of `h` × `w` patches, then `words` other tokens, then decoding up to `context`.
-fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, decoded: usize) {
+/// A picture of `h` × `w` patches, then `words` other tokens, then decoding up to `context`, with a cache of either format.
+fn measure(model: &str, options: &GpuOptions, size: (u32, u32), words: usize, decoded: usize) {
+    CacheFormat::ALL.into_iter().for_each(|cache| measure_as(cache, model, options, size, words, decoded));
+}
+
+fn measure_as(cache: CacheFormat, model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, decoded: usize) {
     let gpu = open(options);
     let source = Directory::new(folder(model));
     let tables = block_on(Tables::read(&source)).unwrap();
@@ -54,8 +59,9 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     let sizes = tables.vision.as_ref().unwrap();
     let (patches, tokens) = ((h * w) as usize, (h * w) as usize / (sizes.merge() * sizes.merge()));
     let context = tokens + words + decoded;
-    let e = estimate(&tables, gpu.caps().limits(), &wish(context, pixels_of(&tables, tokens))).unwrap();
-    let name = format!("{model} {h}×{w}, {words} words, {decoded} decoded");
+    let wish = Wish { cache: Some(cache), ..wish(context, pixels_of(&tables, tokens)) };
+    let e = estimate(&tables, gpu.caps().limits(), &wish).unwrap();
+    let name = format!("{model} {h}×{w}, {words} words, {decoded} decoded, {cache} cache");
     let weights: u64 = e.weight_bytes.iter().map(|(_, bytes)| bytes).sum();
     assert_eq!(weights, gpu.memory().persistent.current, "{name}: weights");
 
@@ -74,7 +80,7 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     ids.extend((0..words as u32).map(|i| 3 + i % 50));
     let media = Media { key: 1, grid, second_per_grid: None, embeds: vec![embeds] };
     let prompt = Prompt { ids, media: vec![media] };
-    let mut session = Session::new(&gpu, &model, context).unwrap();
+    let mut session = Session::with_cache(&gpu, &model, context, cache).unwrap();
     let choose = || Choose::Greedy { vocab: 100, penalty: None };
     block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
     for i in 0..decoded as u32 {
@@ -82,9 +88,12 @@ fn measure(model: &str, options: &GpuOptions, (h, w): (u32, u32), words: usize, 
     }
     let held = gpu.memory();
     near(&format!("{name}: prefill"), e.activation_bytes.prefill, held.pooled.peak);
-    // While a cache grows, one layer of it is there twice.
-    let twice = if decoded > 256 { e.kv_bytes / tables.decoder.layers as u64 } else { 0 };
-    near(&format!("{name}: weights and cache"), weights + e.kv_bytes + twice + 32, held.persistent.peak);
+    // Weights, the chosen id, the word that is read to wait, and segments that end where the context does.
+    let rooms: Vec<usize> = session.cache().segments().collect();
+    assert_eq!(rooms.iter().sum::<usize>(), context.next_multiple_of(4), "{name}: {rooms:?}");
+    assert_eq!(decoded > 256, rooms.len() > 1, "{name}: {rooms:?}");
+    let others = held.persistent.peak - weights - e.kv_bytes;
+    assert!([16, 32].contains(&others), "{name}: {others} bytes beside weights and cache");
     assert!(held.passing.peak <= e.staging_bytes, "{name}: {} pass", held.passing.peak);
     assert!(held.total.peak <= e.total_bytes, "{name}: {} in all, {} estimated", held.total.peak, e.total_bytes);
     // Everything goes back.
@@ -166,6 +175,42 @@ fn the_embedded_model() {
     // Passes of as many rows as the prompts had.
     let activations = of(longest + 1).activation_bytes;
     near("embedded: activations", activations.vision.max(activations.prefill), held.pooled.peak);
+}
+
+/// Frames pass through the vision tower a few thousand patches at a time: a video four times as long takes no more of it, only
+/// more embeddings.
+#[test]
+fn a_long_video_in_groups() {
+    use fanlight::chat::{AskOptions, Content, Hooks, Message, Part};
+    use fanlight::image::Picture;
+    use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
+    let source = Directory::new(folder("base"));
+    let peak = |frames: usize| {
+        let gpu = open(&GpuOptions::default());
+        let engine = block_on(Engine::load(&gpu, &source, &mut |_, _| {})).unwrap();
+        let track = Track { width: 112, height: 112, times: Times::Even { frames, fps: 2.0 } };
+        let wish = VideoOptions { min_pixels: Some(112 * 112), max_frames: Some(frames), ..VideoOptions::default() };
+        let plan = engine.plan_video(&track, &wish, 8192).unwrap();
+        assert_eq!((plan.indices.len(), plan.tokens, plan.decisions.len()), (frames, frames * 8, 0));
+        let mut video = VideoBuilder::new(plan.clone());
+        for (i, time) in plan.times.iter().enumerate() {
+            let pixels = (0..112 * 112 * 3).map(|at| (at * 7 + i * 31) as u8).collect();
+            video.push(&Picture::new(112, 112, pixels).unwrap(), *time).unwrap();
+        }
+        let parts = vec![Part::Video(Rc::new(video.finish().unwrap())), Part::Text("What happens?".into())];
+        let message = Message { role: "user".into(), content: Content::Parts(parts), reasoning: None };
+        let mut conversation = engine.conversation(8192).unwrap();
+        let options = AskOptions { max_tokens: Some(2), ..AskOptions::default() };
+        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        gpu.trim();
+        gpu.forget_peaks();
+        let answer = block_on(engine.ask(&mut conversation, &[message], &options, hooks)).unwrap();
+        assert_eq!((answer.videos[0].tokens, answer.usage.video_tokens), (frames * 8, frames * 8));
+        (gpu.memory().pooled.peak, frames * 8 * engine.model().decoder.config().hidden * 4)
+    };
+    let ((short, few), (long, many)) = (peak(128), peak(512));
+    println!("{short} for one group, {long} for four");
+    assert!(long - short <= ((many - few) * 5 / 4 + (64 << 10)) as u64, "{short} for one group, {long} for four");
 }
 
 /// A device that is full fails with what was asked and held, gives everything back, and hints with numbers.
@@ -358,7 +403,7 @@ fn the_7b_by_hand() {
 }
 
 fn auto(tables: &Tables, binding: u64, context: usize, memory: Option<u64>) -> Estimate {
-    let wish = Wish { weights: Weights::Auto, context, max_pixels: Some(12_845_056), memory };
+    let wish = Wish { weights: Weights::Auto, cache: None, context, max_pixels: Some(12_845_056), memory };
     estimate(tables, limits(binding), &wish).unwrap()
 }
 
@@ -395,8 +440,9 @@ fn less_memory_never_chooses_more() {
                 assert!(e.context_length >= 2048 && e.max_pixels.unwrap() >= 512 * 784);
                 if let Some(b) = &before {
                     assert!(
-                        rung(&e) >= rung(b) && e.context_length <= b.context_length && e.max_pixels <= b.max_pixels
+                        rung(&e) >= rung(b) && e.max_pixels <= b.max_pixels && e.context_length <= b.context_length
                     );
+                    assert!(e.cache == CacheFormat::Q8 || b.cache == CacheFormat::F32);
                     assert!(b.fits || !e.fits);
                 }
                 before = Some(e);
@@ -425,12 +471,15 @@ fn auto_says_why() {
     for (gib, expected) in [
         (16, "vision=keep,text=keep,embeddings=keep"),
         (10, "vision=keep,text=q8,embeddings=keep"),
+        (9, "vision=keep,text=q8,embeddings=keep"),
         (4, "vision=keep,text=q4,embeddings=q4"),
     ] {
         let e = auto(&tables, 2 * GIB, 32768, Some(gib * GIB));
         println!("{gib} GiB: {} in all, {:#?}", e.total_bytes, e.decisions);
         assert!(e.fits, "{}", e.reason);
         assert_eq!(e.formats.to_string(), expected);
+        let said = |e: &Estimate| e.decisions.iter().any(|why| why.starts_with("KV cache: q8 because "));
+        assert_eq!((e.cache == CacheFormat::Q8, said(&e)), (gib < 10, gib < 10), "{gib} GiB: {:?}", e.decisions);
     }
     let json = auto(&tables, GIB, 32768, Some(4 * GIB)).to_json();
     println!("{json:#}");
@@ -438,7 +487,7 @@ fn auto_says_why() {
     for key in ["modelType", "downloadBytes", "kvBytes", "totalBytes", "reason", "contextLength", "decisions"] {
         assert!(keys.contains(&key), "{key} in {keys:?}");
     }
-    assert_eq!(json["weights"]["text"], "q4");
+    assert_eq!((&json["weights"]["text"], &json["kvCache"]), (&"q4".into(), &"q8".into()));
     assert!(json["largestBuffer"]["limit"] == GIB && json["activationBytes"]["vision"].is_u64());
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use fanlight::dtype::CacheFormat;
 use fanlight::gpu::shader::assemble;
 use fanlight::gpu::{Access, Kernel, WeightFormat};
 use fanlight::ops::KERNELS;
@@ -163,11 +164,12 @@ fn the_first_comment_lists_the_parts() {
             parts.push("weight/*".to_owned());
         }
         for part in kernel.shared {
-            let (name, _) = wgsl_files("shaders/shared")
-                .into_iter()
-                .find(|(_, text)| text == part)
-                .unwrap_or_else(|| panic!("{}: a shared part that is no file", kernel.name));
-            parts.push(format!("shared/{name}"));
+            let file = |folder| wgsl_files(folder).into_iter().find(|(_, text)| text == part);
+            parts.push(match file("shaders/shared") {
+                Some((name, _)) => format!("shared/{name}"),
+                None if file("shaders/cache").is_some() => "cache/*".to_owned(),
+                None => panic!("{}: a shared part that is no file", kernel.name),
+            });
         }
         parts.push(base(kernel).to_owned());
         let listed = kernel.source.lines().next().and_then(|line| line.strip_prefix("// parts: "));
@@ -208,6 +210,7 @@ fn every_kernel_has_an_op_and_a_twin() {
     assert_eq!(but(names("tests/reference", "rs"), &["mod", "weights"]), kernels);
     // Formats and fragments are the same set too.
     assert_eq!(names("shaders/weight", "wgsl").len(), WeightFormat::all().count());
+    assert_eq!(names("shaders/cache", "wgsl"), CacheFormat::ALL.map(|format| format.name().to_owned()).into());
 }
 
 /// Twins define what is right, so they know nothing of the crate.
@@ -225,7 +228,7 @@ fn twins_import_nothing_from_the_crate() {
 #[test]
 fn no_identifier_is_a_reserved_word() {
     let reserved: BTreeSet<&str> = RESERVED.split_whitespace().collect();
-    for folder in ["shaders", "shaders/shared", "shaders/weight"] {
+    for folder in ["shaders", "shaders/shared", "shaders/weight", "shaders/cache"] {
         for (name, source) in wgsl_files(folder) {
             for (number, line) in source.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();

@@ -193,7 +193,10 @@ fn qwen3s_templates_are_transformers() {
         };
         let template = if row["thinking"] == true { &thinking } else { &instruct };
         let prompt = template.render(&messages(&row["messages"]), &options).unwrap();
-        assert_eq!(prompt.to_string_lossy(), row["text"].as_str().unwrap(), "{} {}", row["name"], row["thinking"]);
+        // The template that thinks takes a user's `<tool_response>` for a tool's; here it is what it is, a user's words.
+        let forged = row["thinking"] == true && row["name"] == "tool response as a user's text";
+        let text = row["text"].as_str().unwrap();
+        assert_eq!(prompt.to_string_lossy() == text, !forged, "{} {}: {text}", row["name"], row["thinking"]);
         // What somebody wrote stays text here; transformers makes control tokens of it.
         let written = row["messages"].to_string();
         if !tokenizer.control_tokens().iter().any(|token| written.contains(token.as_str())) {

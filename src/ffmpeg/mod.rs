@@ -96,7 +96,12 @@ impl VideoFile {
         let what = "format=format_name:stream=codec_name,width,height,time_base,avg_frame_rate,r_frame_rate\
                     :stream_side_data=rotation";
         let json = list(path, tools, &["-show_entries", what, "-of", "json"], cancelled)?;
-        let stream = probe::stream(&json)?;
+        let stream = probe::stream(&json).map_err(|e| match e {
+            Error::Video { expected, found } => {
+                Error::Video { expected, found: format!("{}: {found}", path.display()) }
+            }
+            other => other,
+        })?;
         let track = Track { width: stream.width, height: stream.height, times: Times::Each(vec![]) };
         let mut file = VideoFile { path: path.to_owned(), tools: tools.clone(), stream, list: List::Decoded, track };
         let packets = match file.stream.listed {
@@ -329,7 +334,10 @@ fn list(path: &Path, tools: &Tools, what: &[&str], cancelled: &dyn Fn() -> bool)
     }
     match program.end() {
         (true, _) => Ok(answer),
-        (false, words) => Err(broken("a file that ffmpeg can read", said(&words))),
+        // Its last words are the reason, those before them what it met on the way.
+        (false, words) => {
+            Err(broken("a file that ffmpeg can read", said(words.trim_end().lines().last().unwrap_or(""))))
+        }
     }
 }
 

@@ -10,11 +10,11 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::session::{CHUNK, rehearse};
-use crate::dtype::Layout;
+use crate::dtype::{CacheFormat, Layout};
 use crate::error::{Error, Result, in_words};
 use crate::gpu::Rehearsal;
 use crate::image::PreprocessorConfig;
-use crate::model::cache::KvCache;
+use crate::model::cache::CacheShape;
 use crate::model::load::FLUSH_BYTES;
 use crate::model::registry::Tables;
 use crate::ops::attention_decode;
@@ -54,11 +54,14 @@ impl fmt::Display for Weights {
     }
 }
 
-/// What is wanted. With [`Weights::Auto`] context and max_pixels are the most that is wanted.
+/// What is wanted. With [`Weights::Auto`] context and max_pixels are the most that is wanted, and a cache that is left open
+/// is chosen too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
     /// Formats of the weights.
     pub weights: Weights,
+    /// Format of keys and values; `None` for f32, which `auto` may lower.
+    pub cache: Option<CacheFormat>,
     /// Tokens of the longest conversation.
     pub context: usize,
     /// Pixels of the largest picture; `None` for what the checkpoint's preprocessor says.
@@ -99,12 +102,11 @@ pub struct Estimate {
     pub download_bytes: u64,
     /// Weights on the device by part: `vision` (absent for a text model), `text`, `embeddings` (with the `lm_head`).
     pub weight_bytes: Vec<(&'static str, u64)>,
-    /// Keys and values of the whole context.
+    /// Keys and values of the whole context, in segments of whatever sizes.
     pub kv_bytes: u64,
     /// Intermediates.
     pub activation_bytes: ActivationBytes,
-    /// What passes: writes of the load on their way; later parameter blocks, uploads, readback and the one layer of the
-    /// cache that is there twice when it grows.
+    /// What passes: writes of the load on their way; later parameter blocks, uploads and readback.
     pub staging_bytes: u64,
     /// Weights, cache, the larger of the activations, and what passes.
     pub total_bytes: u64,
@@ -122,6 +124,8 @@ pub struct Estimate {
     pub memory: Option<u64>,
     /// Formats of the weights.
     pub formats: Formats,
+    /// Format of keys and values.
+    pub cache: CacheFormat,
     /// What `auto` changed and why, one sentence each.
     pub decisions: Vec<String>,
 }
@@ -170,6 +174,7 @@ impl Estimate {
                 "text": format(self.formats.text),
                 "embeddings": format(self.formats.embeddings),
             },
+            "kvCache": self.cache.name(),
             "decisions": self.decisions,
         })
     }
@@ -218,10 +223,11 @@ pub async fn of(source: &dyn Source, limits: Limits, wish: &Wish) -> Result<Esti
 
 /// What the wish takes under the limits, or with [`Weights::Auto`] what should be taken instead.
 ///
-/// `auto` first lowers max_pixels and the context until every buffer keeps to the limits and a picture takes at most three
-/// quarters of the context. Then, where a memory is given, it goes down [`Formats::LADDER`] until the total fits, then with
-/// the context to [`MIN_CONTEXT`], then with max_pixels to [`MIN_PICTURE_TOKENS`]. What does not fit even then comes back
-/// with `fits` false. Less memory never makes any of the four larger.
+/// `auto` first lowers max_pixels until every buffer keeps to the limits and a picture takes at most three quarters of the
+/// context. Then, where a memory is given, it goes down [`Formats::LADDER`] until the total fits, with the cache's format before
+/// the text's would get 4 bits, since the cache in 8 loses far less; then with the context to [`MIN_CONTEXT`], then with
+/// max_pixels to [`MIN_PICTURE_TOKENS`]. What does not fit even then comes back with `fits` false. Less memory never makes
+/// any of the five larger.
 ///
 /// # Errors
 /// As [`Tables::plan`]: tensors that are not there or not as they should be, rows that no binding holds.
@@ -229,13 +235,14 @@ pub fn estimate(tables: &Tables, limits: Limits, wish: &Wish) -> Result<Estimate
     let context = wish.context.min(tables.max_positions).max(1);
     let max_pixels =
         tables.vision.as_ref().map(|_| wish.max_pixels.unwrap_or(PreprocessorConfig::default().max_pixels));
-    let case = |weights| Case { tables, limits, memory: wish.memory, weights };
+    let cache = wish.cache.unwrap_or_default();
+    let case = |weights| Case { tables, limits, memory: wish.memory, weights, cache };
     match wish.weights {
         Weights::Fixed(formats) => Ok(case(Loadable::new(tables, limits, formats)?).estimate(context, max_pixels)),
         Weights::Auto => {
             let mut ladder = Formats::LADDER.into_iter().map(|formats| Loadable::new(tables, limits, formats));
             let Some(kept) = ladder.next() else { return Err(Error::missing("a format", "the ladder")) };
-            choose(case(kept?), ladder, context, max_pixels)
+            choose(case(kept?), ladder, wish.cache.is_none(), context, max_pixels)
         }
     }
 }
@@ -243,19 +250,12 @@ pub fn estimate(tables: &Tables, limits: Limits, wish: &Wish) -> Result<Estimate
 fn choose(
     mut case: Case<'_>,
     ladder: impl Iterator<Item = Result<Loadable>>,
-    wanted: usize,
+    any_cache: bool,
+    context: usize,
     wanted_pixels: Option<u64>,
 ) -> Result<Estimate> {
     let mut decisions = Vec::new();
     // Single buffers, which no format changes.
-    let context = steps(wanted, MIN_CONTEXT.min(wanted), 256).find(|&n| case.cache_buffer(n) <= case.limit());
-    let context = context.unwrap_or(MIN_CONTEXT.min(wanted));
-    if context < wanted {
-        let (needed, limit) = (in_words(case.cache_buffer(wanted)), in_words(case.limit()));
-        decisions.push(format!(
-            "context: {context} instead of {wanted} because the keys of a layer would take {needed} and a buffer holds {limit}"
-        ));
-    }
     let pixels = wanted_pixels.map(|wanted| {
         let small = |pixels: &u64| case.vision(context, *pixels).largest().1 <= case.limit();
         let pixels = case.pixel_steps(wanted).find(small).unwrap_or_else(|| case.least_pixels(wanted));
@@ -276,11 +276,20 @@ fn choose(
 
     let memory = in_words(case.memory.unwrap_or(u64::MAX));
     let mut tried = Vec::new();
+    let mut cached = None;
     for lighter in ladder {
         if case.affords(&best) {
             break;
         }
         let lighter = lighter?;
+        if any_cache && cached.is_none() && lighter.formats.text == Some(Layout::Q4) {
+            cached = Some(best.total_bytes);
+            case.cache = CacheFormat::Q8;
+            best = case.estimate(context, room(&case, context));
+            if case.affords(&best) {
+                break;
+            }
+        }
         // What is quantized already stays as it is.
         if lighter.bytes() < case.weights.bytes() {
             tried.push((best.formats, best.total_bytes));
@@ -301,6 +310,9 @@ fn choose(
         decisions.push(format!("{part}: {layout} because {} in all exceed {memory}", totals.join(" and ")));
     }
     let exceed = |total: u64| format!("because {} in all exceed {memory}", in_words(total));
+    if let Some(before) = cached {
+        decisions.push(format!("KV cache: q8 {}", exceed(before)));
+    }
     let floor = MIN_CONTEXT.min(context);
     let before = best.total_bytes;
     for shorter in steps(context, floor, 256).skip(1) {
@@ -397,6 +409,7 @@ struct Case<'a> {
     limits: Limits,
     memory: Option<u64>,
     weights: Loadable,
+    cache: CacheFormat,
 }
 
 impl Case<'_> {
@@ -408,9 +421,8 @@ impl Case<'_> {
         self.memory.is_none_or(|memory| estimate.total_bytes <= memory)
     }
 
-    /// Bytes of one layer's keys.
-    fn cache_buffer(&self, context: usize) -> u64 {
-        KvCache::bytes(1, self.tables.decoder.heads, context) / 2
+    fn shape(&self) -> CacheShape {
+        self.tables.decoder.cache(self.cache)
     }
 
     /// Side in pixels of what one merged token sees, and patches in it.
@@ -463,16 +475,15 @@ impl Case<'_> {
         // Decoding takes buffers of ever more classes as the keys and the ids seen become more.
         let decode = empty();
         let held = embeds(&decode);
-        drop(decode.upload("cache rows", decoder.heads.kv * context, 1));
         for keys in (1..=context.div_ceil(attention_decode::CHUNK)).map(|n| n * attention_decode::CHUNK) {
-            rehearse(&decode, decoder, 1, 0, keys, &[keys - attention_decode::CHUNK / 2, keys]);
+            rehearse(&decode, decoder, 1, 0, keys, self.cache, &[keys - attention_decode::CHUNK / 2, keys]);
         }
         drop(held);
         let (mut bytes, mut launches, mut largest) = (0, 0, decode.largest());
         for n in 1..=CHUNK.min(context) {
             let pass = empty();
             let _held = embeds(&pass);
-            rehearse(&pass, decoder, n, images, context, &[context]);
+            rehearse(&pass, decoder, n, images, context, self.cache, &[context]);
             pass.launch(images * (parts - 1));
             bytes = bytes.max(pass.bytes_with(&decode));
             launches = launches.max(pass.launches());
@@ -489,7 +500,7 @@ impl Case<'_> {
         let vision = max_pixels.map(|max_pixels| self.vision(context, max_pixels));
         let (prefill, launches, widest) = self.prefill(context, max_pixels);
         let activation_bytes = ActivationBytes { vision: vision.as_ref().map_or(0, Rehearsal::bytes), prefill };
-        let kv_bytes = KvCache::bytes(decoder.layers, decoder.heads, context);
+        let kv_bytes = self.shape().bytes(context);
 
         // Writes that wait; columns of a packed layer wait twice, and for a kernel that has parameters.
         let most = FLUSH_BYTES as u64 + 2 * CHUNK_BYTES;
@@ -502,13 +513,13 @@ impl Case<'_> {
         let params = Rehearsal::params(launches.saturating_mul(weights.shards as u64));
         let uploads = vision.as_ref().map_or(0, Rehearsal::uploaded);
         // Two words of 16 bytes: the chosen id, and what is read to wait for the device.
-        let running = params + uploads + 4 * decoder.vocab as u64 + 2 * self.cache_buffer(context) + 32;
+        let running = params + uploads + 4 * decoder.vocab as u64 + 32;
         let staging_bytes = loading.max(running);
         let total_bytes = [weights.bytes(), kv_bytes, activation_bytes.vision.max(prefill), staging_bytes]
             .into_iter()
             .fold(0, u64::saturating_add);
 
-        let keys = ("keys of a layer", self.cache_buffer(context));
+        let keys = ("keys of a layer", self.shape().largest_buffer(context, self.limit()));
         let seen = vision.as_ref().map_or(("", 0), Rehearsal::largest);
         let buffers = [
             (weights.largest.0.clone(), weights.largest.1, "quantize it"),
@@ -536,6 +547,7 @@ impl Case<'_> {
             max_pixels,
             memory: *memory,
             formats: weights.formats,
+            cache: self.cache,
             decisions: Vec::new(),
         };
         (estimate.fits, estimate.reason) = self.verdict(&estimate, remedy);

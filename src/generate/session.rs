@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
 use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::cache::KvCache;
@@ -92,16 +93,17 @@ pub struct Session {
     chosen: Tensor,
 }
 
-/// Compiles every pipeline that a picture, a prompt and an answer need. Runs nothing, so the weights need not be there.
+/// Compiles every pipeline that a picture, a prompt and an answer need with such a cache. Runs nothing, so the weights need
+/// not be there.
 ///
 /// # Errors
 /// Any error of the device.
-pub fn prepare(gpu: &Gpu, model: &Rc<Model>) -> Result<()> {
+pub fn prepare(gpu: &Gpu, model: &Rc<Model>, cache: CacheFormat) -> Result<()> {
     // More rows than the matrix-vector kernel takes, then one.
     const PROMPT: usize = 16;
     gpu.compile_only(|| {
         let embeds = model.vision.as_ref().map(|vision| vision.prepare(gpu)).transpose()?;
-        let mut session = Session::new(gpu, model, PROMPT + 1)?;
+        let mut session = Session::with_cache(gpu, model, PROMPT + 1, cache)?;
         session.reserve(PROMPT + 1)?;
         for n in [PROMPT, 1] {
             let ids = vec![0; n];
@@ -113,7 +115,7 @@ pub fn prepare(gpu: &Gpu, model: &Rc<Model>) -> Result<()> {
             let h = session.record(&mut rec, &ids, &vec![[0; 3]; n], &splices)?;
             let logits = model.decoder.logits(&mut rec, &h, n - 1, 1)?;
             session.choose(rec, &logits, Choose::Greedy { vocab: 1, penalty: Some((1.0, &[0])) })?;
-            session.cache.len = PROMPT;
+            session.cache.advance(n);
         }
         Ok(())
     })?;
@@ -127,10 +129,17 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceTooSmall`].
     pub fn new(gpu: &Gpu, model: &Rc<Model>, limit: usize) -> Result<Self> {
-        let config = model.decoder.config();
+        Session::with_cache(gpu, model, limit, CacheFormat::F32)
+    }
+
+    /// The same with keys and values in another format.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_cache(gpu: &Gpu, model: &Rc<Model>, limit: usize, cache: CacheFormat) -> Result<Self> {
         Ok(Session {
             gpu: gpu.clone(),
-            cache: KvCache::new(config.layers, config.heads),
+            cache: KvCache::new(model.decoder.config().cache(cache)),
             model: model.clone(),
             ids: Vec::new(),
             media: Vec::new(),
@@ -155,6 +164,11 @@ impl Session {
     /// Tokens that the conversation may have.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Keys and values of what it holds.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
     }
 
     /// Sets how many tokens a prefill pass takes, at least 1.
@@ -253,7 +267,7 @@ impl Session {
         let index = media_rows(&prompt.ids, &self.model.media);
         let mut at = reuse;
         loop {
-            let end = prompt.ids.len().min(at + self.chunk);
+            let end = prompt.ids.len().min(at + self.chunk.min(self.cache.room()));
             let last = end == prompt.ids.len();
             if self.pass != end - at {
                 // Buffers of another pass's sizes would stay beside those of this one.
@@ -303,7 +317,7 @@ impl Session {
         let h = self.record(&mut rec, &[id], &[[position; 3]], &[])?;
         let logits = self.model.decoder.logits(&mut rec, &h, 0, 1)?;
         let next = self.choose(rec, &logits, choose);
-        self.cache.len += 1;
+        self.cache.advance(1);
         self.ids.push(id);
         self.next_position += 1;
         next?.read(self).await
@@ -321,7 +335,7 @@ impl Session {
         let mut all = Vec::new();
         let mut at = 0;
         while at < prompt.ids.len() {
-            let end = prompt.ids.len().min(at + self.chunk);
+            let end = prompt.ids.len().min(at + self.chunk.min(self.cache.room()));
             let mut rec = Recorder::new(&self.gpu);
             let splices = self.splices(&mut rec, prompt, &index[at..end])?;
             let h = self.record(&mut rec, &prompt.ids[at..end], &positions[at..end], &splices)?;
@@ -366,8 +380,7 @@ impl Session {
     }
 
     fn reserve(&mut self, needed: usize) -> Result<()> {
-        let layers = self.model.decoder.config().layers;
-        self.cache.reserve(&self.gpu, layers, needed, self.limit).inspect_err(|_| {
+        self.cache.reserve(&self.gpu, needed, self.limit).inspect_err(|_| {
             // The cache is empty now.
             self.ids.clear();
             self.media.clear();
@@ -379,13 +392,12 @@ impl Session {
         if !matches!(error, Error::OutOfMemory { .. }) {
             return error;
         }
-        let &DecoderConfig { layers, heads, .. } = self.model.decoder.config();
-        self.cache = KvCache::new(layers, heads);
+        self.cache.clear(&self.gpu);
         self.ids.clear();
         self.media.clear();
         self.gpu.trim();
         error.advise(|| {
-            let bytes = in_words(KvCache::bytes(layers, heads, 1024));
+            let bytes = in_words(self.cache.shape().bytes(1024));
             format!("1024 tokens of context take {bytes}: lower the context length, now {}.", self.limit)
         })
     }
@@ -426,7 +438,7 @@ impl Session {
         splices: &[Splice<'_>],
     ) -> Result<Tensor> {
         let n = ids.len();
-        let past = self.cache.len;
+        let past = self.cache.len();
         let ids = rec.upload_u32("token ids", n, ids)?;
         let h = self.model.decoder.embed(rec, &ids)?;
         let (cos, sin) = mrope_table(positions, &self.model.rope)?;
@@ -443,7 +455,7 @@ impl Session {
     }
 
     fn advance(&mut self, prompt: &Prompt, range: Range<usize>) {
-        self.cache.len = range.end;
+        self.cache.advance(range.len());
         self.ids.extend_from_slice(&prompt.ids[range.clone()]);
         let known = self.media.len();
         let new = self.spans(prompt).into_iter().zip(&prompt.media).skip(known);
@@ -473,13 +485,14 @@ impl Session {
 }
 
 /// A pass of [`Session::prefill`] or [`Session::step`] on paper: `n` tokens, `images` pictures among them, `keys` keys in
-/// sight of the last, `seen` ids for the repetition penalty.
+/// sight of the last in such a cache, `seen` ids for the repetition penalty.
 pub(super) fn rehearse(
     pool: &Rehearsal,
     decoder: &DecoderConfig,
     n: usize,
     images: usize,
     keys: usize,
+    cache: CacheFormat,
     seen: &[usize],
 ) {
     let mut uploads: Vec<Lease> = (0..images).map(|_| pool.upload("media rows", n, 1)).collect();
@@ -489,7 +502,7 @@ pub(super) fn rehearse(
     if n > 1 {
         uploads.push(pool.upload("causal ranges", n, 2));
     }
-    decoder.rehearse_forward(pool, n, keys);
+    decoder.rehearse_forward(pool, n, keys, cache);
     let _logits = decoder.rehearse_logits(pool, 1);
     for count in seen {
         drop(pool.upload("seen ids", *count, 1)); // held by the recording, but nothing comes after it

@@ -164,6 +164,11 @@ impl Rehearsal {
         Lease(class, self.0.clone())
     }
 
+    /// Bytes of the largest binding.
+    pub fn max_binding(&self) -> u64 {
+        self.0.borrow().max_binding
+    }
+
     /// Counts launches of kernels.
     pub fn launch(&self, count: usize) {
         self.0.borrow_mut().launches += count as u64;

@@ -72,7 +72,7 @@ impl WeightFormat {
 /// A kernel: its text, what it binds, and which variants exist. Declared as a `static` beside its op.
 #[derive(Debug, PartialEq)]
 pub struct Kernel {
-    /// Unique name: the file, and `/entry` where a file has several entry points.
+    /// Unique name: the file, and `/what` where a file gives several kernels.
     pub name: &'static str,
     /// The kernel file's text.
     pub source: &'static str,

@@ -119,6 +119,19 @@ impl PreprocessorConfig {
         Ok(cfg)
     }
 
+    /// Refuses sizes `[patch, frames of a patch, merge]` of a vision tower other than those here.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]. A checkpoint without the file has the defaults of Qwen2-VL, which Qwen3-VL's tower does not fit.
+    pub fn check_tower(&self, tower: [usize; 3]) -> Result<()> {
+        let ours = [self.patch_size, self.temporal_patch_size, self.merge_size];
+        if ours == tower {
+            return Ok(());
+        }
+        let expected = format!("patch_size, temporal_patch_size, merge_size {tower:?}, as the vision tower has them");
+        Err(Error::malformed("preprocessor_config.json", expected, format!("{ours:?}")))
+    }
+
     /// The side in pixels of the square that one language-model token sees: patch size · merge size. [`Error::Invalid`]
     /// if that is 0 or does not fit (fields set by hand).
     pub fn factor(&self) -> Result<u32> {

@@ -1,95 +1,221 @@
-//! The KV cache: keys and values of every decoder layer, by head, with room to grow.
+//! The KV cache: keys and values of every decoder layer, by head, in segments, so that it grows without a copy.
 
-use crate::error::Result;
-use crate::gpu::{Element, Gpu, Recorder, Tensor};
-use crate::ops::gather_rows::{KEEP, gather_rows};
-use crate::ops::rope::Heads;
+use crate::dtype::CacheFormat;
+use crate::error::{Error, Result};
+use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
+use crate::ops::attention::{self, Mask, Segment, attend};
+use crate::ops::cache_store::cache_store;
+use crate::ops::rope::{Heads, RopeTarget, rope};
 
-/// Keys and values of one layer, each `[kv_heads * capacity, head_dim]` f32.
-#[derive(Clone)]
-pub struct LayerCache {
-    /// Rotated keys.
-    pub k: Tensor,
-    /// Values.
-    pub v: Tensor,
+/// What a cache is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheShape {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Heads of a layer.
+    pub heads: Heads,
+    /// How a key or value lies in it.
+    pub format: CacheFormat,
 }
 
-/// The cache of one conversation.
+/// The cache of one conversation. The positions of a segment are consecutive, and the segments of all layers are alike.
 pub struct KvCache {
-    /// Layers in order.
-    pub layers: Vec<LayerCache>,
-    /// Positions that each head has room for.
-    pub capacity: usize,
+    shape: CacheShape,
+    /// By layer, then in the order of positions.
+    layers: Vec<Vec<Segment>>,
     /// Positions filled.
-    pub len: usize,
-    heads: Heads,
+    len: usize,
 }
 
-/// Capacities are multiples of this, so that a growing conversation reallocates rarely.
+/// Rooms of segments are multiples of this, but for that of the last, so that a growing conversation seldom needs one.
 const STEP: usize = 256;
+const _: () = assert!(STEP.is_multiple_of(crate::ops::attention_decode::CHUNK));
+
+impl CacheShape {
+    /// Bytes of the keys (or values) of one layer in a segment of so many positions.
+    fn buffer(&self, positions: usize) -> u64 {
+        4 * self.heads.kv as u64 * positions as u64 * self.format.row_words(self.heads.dim) as u64
+    }
+
+    /// Bytes of the whole cache when it has grown to `context` positions, in whichever segments.
+    pub fn bytes(&self, context: usize) -> u64 {
+        2 * self.layers as u64 * self.buffer(whole(context))
+    }
+
+    /// Positions that a segment has room for at most, where a buffer holds so many bytes.
+    fn most(&self, max_binding: u64) -> usize {
+        let positions = max_binding / self.buffer(1).max(1);
+        (usize::try_from(positions).unwrap_or(usize::MAX) / STEP * STEP).max(STEP)
+    }
+
+    /// Bytes of the largest buffer of a cache of `context` positions.
+    pub fn largest_buffer(&self, context: usize, max_binding: u64) -> u64 {
+        self.buffer(whole(context).min(self.most(max_binding)))
+    }
+
+    /// Segments that a cache of `context` positions has at most: each doubles it, is the largest possible, or the last.
+    fn segments(&self, context: usize, max_binding: u64) -> usize {
+        (context / STEP).max(1).ilog2() as usize + context.div_ceil(self.most(max_binding)) + 1
+    }
+
+    /// [`KvCache::attention`] on paper, for `n` tokens of which the last sees `keys` keys.
+    pub fn rehearse(&self, pool: &Rehearsal, n: usize, keys: usize) -> Lease {
+        let Heads { q, kv, dim } = self.heads;
+        let _q = pool.scratch("q", q * n, dim);
+        if self.format != CacheFormat::F32 {
+            let _rotated = ["k", "v"].map(|what| pool.scratch(what, kv * n, dim));
+        }
+        attention::rehearse(pool, n, self.heads, keys)
+    }
+
+    /// Launches of [`KvCache::attention`] at most: rope, the quantizer, attention over each segment, its merge.
+    pub fn launches(&self, keys: usize, max_binding: u64) -> usize {
+        3 + self.segments(keys, max_binding)
+    }
+}
+
+/// Buffers are multiples of 16 bytes.
+fn whole(positions: usize) -> usize {
+    positions.next_multiple_of(4)
+}
 
 impl KvCache {
-    /// An empty cache for `layers` layers without any memory yet.
-    pub fn new(layers: usize, heads: Heads) -> Self {
-        KvCache { layers: Vec::with_capacity(layers), capacity: 0, len: 0, heads }
+    /// An empty cache without any memory yet.
+    pub fn new(shape: CacheShape) -> Self {
+        KvCache { shape, layers: vec![Vec::new(); shape.layers], len: 0 }
     }
 
-    /// Bytes that a cache of this capacity takes.
-    pub fn bytes(layers: usize, heads: Heads, capacity: usize) -> u64 {
-        2 * 4 * layers as u64 * heads.kv as u64 * capacity as u64 * heads.dim as u64
+    /// What it is made of.
+    pub fn shape(&self) -> &CacheShape {
+        &self.shape
     }
 
-    /// Makes room for `needed` positions, at most `limit`: half again as many as before, so that the copies of a long
-    /// conversation stay proportional to its length. Layer by layer, so that one layer at a time is there twice.
+    /// Positions filled.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no position is filled.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Room of each segment in order.
+    pub fn segments(&self) -> impl Iterator<Item = usize> {
+        self.layers.first().into_iter().flatten().map(|segment| segment.capacity)
+    }
+
+    /// Makes room for `needed` positions of the `limit` that there will ever be, by segments that each at least double the
+    /// cache, as far as a binding reaches. What is filled stays where it is.
     ///
     /// # Errors
-    /// [`crate::Error::DeviceTooSmall`] if a layer's keys do not fit one binding, [`crate::Error::OutOfMemory`]. The cache has
-    /// then no layers and no positions.
-    pub fn reserve(&mut self, gpu: &Gpu, layers: usize, needed: usize, limit: usize) -> Result<()> {
-        if needed <= self.capacity {
-            return Ok(());
+    /// [`Error::DeviceTooSmall`], [`Error::OutOfMemory`]. The cache has then no memory and no positions.
+    pub fn reserve(&mut self, gpu: &Gpu, needed: usize, limit: usize) -> Result<()> {
+        let mut room: usize = self.segments().sum();
+        if needed > room && self.len == 0 {
+            // One segment is quicker than several.
+            self.clear(gpu);
+            room = 0;
         }
-        let capacity = needed.max(self.capacity * 3 / 2).next_multiple_of(STEP).min(limit.max(needed));
-        let grown = self.grow(gpu, layers, capacity);
-        self.capacity = capacity;
-        if grown.is_err() {
-            *self = KvCache::new(layers, self.heads);
-        }
-        // Cached bind groups name the old buffers, and the index is of no further use.
-        gpu.trim();
-        grown
-    }
-
-    fn grow(&mut self, gpu: &Gpu, layers: usize, capacity: usize) -> Result<()> {
-        let make = |what| gpu.persistent(what, self.heads.kv * capacity, self.heads.dim, Element::F32);
-        if self.len == 0 {
-            self.layers.clear();
-            for _ in 0..layers {
-                self.layers.push(LayerCache { k: make("keys")?, v: make("values")? });
+        while needed > room {
+            let more = (needed - room).max(room).next_multiple_of(STEP);
+            let more = more.min(self.shape.most(gpu.caps().max_binding));
+            // A limit is kept to, so that what all take is known.
+            let more = more.min(whole(limit.max(needed)) - room);
+            if let Err(error) = self.grow(gpu, more) {
+                self.clear(gpu);
+                return Err(error);
             }
-            return Ok(());
-        }
-        let mut index = vec![KEEP; self.heads.kv * capacity];
-        for head in 0..self.heads.kv {
-            for i in 0..self.len {
-                index[head * capacity + i] = (head * self.capacity + i) as u32;
-            }
-        }
-        for layer in &mut self.layers {
-            let fresh = LayerCache { k: make("keys")?, v: make("values")? };
-            let mut rec = Recorder::new(gpu);
-            let index = rec.upload_u32("cache rows", index.len(), &index)?;
-            gather_rows(&mut rec, &layer.k, &index, &fresh.k)?;
-            gather_rows(&mut rec, &layer.v, &index, &fresh.v)?;
-            gpu.execute(rec.finish())?;
-            *layer = fresh;
-            gpu.flush()?;
+            room += more;
         }
         Ok(())
+    }
+
+    /// Appends a segment to every layer.
+    fn grow(&mut self, gpu: &Gpu, capacity: usize) -> Result<()> {
+        let CacheShape { heads, format, .. } = self.shape;
+        let make = |what| gpu.persistent(what, heads.kv * capacity, format.row_words(heads.dim), Element::F32);
+        for layer in &mut self.layers {
+            layer.push(Segment { k: make("keys")?, v: make("values")?, capacity, format });
+        }
+        Ok(())
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub fn clear(&mut self, gpu: &Gpu) {
+        let before = self.segments().count();
+        *self = KvCache::new(self.shape);
+        if before > 0 {
+            // Cached bind groups name the buffers.
+            gpu.trim();
+        }
     }
 
     /// Forgets everything after the first `len` positions.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// Notes that the `n` positions after the last are filled.
+    pub fn advance(&mut self, n: usize) {
+        self.len += n;
+    }
+
+    /// The segment that the next position goes to, and the place there.
+    fn place(&self) -> (usize, usize) {
+        let (mut segment, mut past) = (0, self.len);
+        for room in self.segments() {
+            if past < room {
+                break;
+            }
+            past -= room;
+            segment += 1;
+        }
+        (segment, past)
+    }
+
+    /// Positions that can be appended at once: those left in the segment of the next one.
+    pub fn room(&self) -> usize {
+        let (segment, past) = self.place();
+        self.segments().nth(segment).map_or(0, |room| room - past)
+    }
+
+    /// Attention of layer `layer`: rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by the rows of `table` `[n, dim]`, puts keys and
+    /// values behind those that there are, at most [`KvCache::room`], and lets each query see all up to its own; `ranges` `[n, 2]`,
+    /// which are `0 .. len + i + 1`, are needed where `n` is more than 1. `bias` is what was added to `qkv`: some of Qwen2's keys
+    /// are little else, which 8 bits would not be enough for, so a q8 cache keeps the difference. Returns `[n, q * dim]`. The
+    /// caller advances the cache when all layers are done.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or [`Error::DeviceTooSmall`].
+    pub fn attention(
+        &self,
+        rec: &mut Recorder,
+        layer: usize,
+        qkv: &Tensor,
+        bias: Option<&Tensor>,
+        table: &Tensor,
+        ranges: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let CacheShape { heads, format, .. } = self.shape;
+        let n = qkv.rows;
+        let (at, past) = self.place();
+        let segments = self.layers.get(layer).map_or(&[][..], Vec::as_slice);
+        let Some(segment) = segments.get(at) else {
+            return Err(Error::Shape { what: "cache".into(), expected: vec![self.len + n], found: vec![self.len] });
+        };
+        let q = rec.scratch("q", heads.q * n, heads.dim)?;
+        let to = |k, v, capacity, past| RopeTarget { q: &q, q_capacity: n, row: 0, k, v, capacity, past };
+        if format == CacheFormat::F32 {
+            rope(rec, qkv, table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
+        } else {
+            let k = rec.scratch("k", heads.kv * n, heads.dim)?;
+            let v = rec.scratch("v", heads.kv * n, heads.dim)?;
+            rope(rec, qkv, table, heads, to(&k, &v, n, 0))?;
+            // As it is at position 0: the outliers are in the slow frequencies, where it stays nearly that.
+            let centre = bias.map(|bias| (bias, heads.q * heads.dim));
+            cache_store(rec, &k, &v, heads.kv, centre, segment, past)?;
+        }
+        attend(rec, &q, segments, &Mask::Causal { past: self.len, ranges }, heads)
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! transformers: `Qwen2_5_VLTextModel` in `modeling_qwen2_5_vl.py`, `Qwen3VLTextModel` in `modeling_qwen3_vl.py`.
 
+use crate::dtype::CacheFormat;
 use crate::error::Result;
 use crate::gpu::{Lease, Recorder, Rehearsal, Tensor};
 use crate::model::Embeds;
-use crate::model::cache::KvCache;
+use crate::model::cache::{CacheShape, KvCache};
 use crate::model::config::Config;
 use crate::model::load::Loaded;
-use crate::ops::attention::{self, Mask, attention};
 use crate::ops::embed::embed;
 use crate::ops::gather_rows::{add_rows, gather_rows};
 use crate::ops::head_norm::head_norm;
 use crate::ops::rms_norm::rms_norm;
-use crate::ops::rope::{Heads, RopeTarget, rope};
+use crate::ops::rope::Heads;
 use crate::ops::swiglu::swiglu;
 use crate::ops::{LinearOptions, Rows, Weight, linear};
 
@@ -51,20 +51,25 @@ impl DecoderConfig {
         }
     }
 
+    /// What a conversation's cache is made of.
+    pub fn cache(&self, format: CacheFormat) -> CacheShape {
+        CacheShape { layers: self.layers, heads: self.heads, format }
+    }
+
     /// [`Decoder::forward`] on paper, for `n` rows of which the last sees `keys` keys.
-    pub fn rehearse_forward(&self, pool: &Rehearsal, n: usize, keys: usize) {
+    pub fn rehearse_forward(&self, pool: &Rehearsal, n: usize, keys: usize, cache: CacheFormat) {
         let Heads { q, kv, dim } = self.heads;
+        let cache = self.cache(cache);
         // A third layer would find what the second has given back.
         for _ in 0..self.layers.min(2) {
             let _x = pool.scratch("rms_norm", n, self.hidden);
             let _qkv = pool.scratch("qkv", n, (q + 2 * kv) * dim);
-            let _q = pool.scratch("q", q * n, dim);
-            let _o = attention::rehearse(pool, n, self.heads, keys);
+            let _o = cache.rehearse(pool, n, keys);
             let _x = pool.scratch("rms_norm", n, self.hidden);
             let _gate_up = pool.scratch("gate_up", n, self.gate_up);
             let _x = pool.scratch("swiglu", n, self.gate_up / 2);
         }
-        pool.launch((10 + usize::from(self.qk_norm)) * self.layers);
+        pool.launch((7 + usize::from(self.qk_norm) + cache.launches(keys, pool.max_binding())) * self.layers);
     }
 
     /// [`Decoder::logits`] on paper, for `n` rows.
@@ -147,10 +152,10 @@ impl Decoder {
     }
 
     /// All layers over `h` `[n, hidden]`, in place, once pictures have taken the place of their pads; keys and values are
-    /// appended to the cache at `cache.len ..`.
+    /// appended to the cache, at most [`KvCache::room`].
     ///
     /// `table` `[n, head_dim]` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
-    /// (`0 .. cache.len + i + 1`). The caller advances `cache.len`.
+    /// (`0 .. cache.len() + i + 1`). The caller advances the cache.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] or [`crate::Error::DeviceTooSmall`].
@@ -163,7 +168,7 @@ impl Decoder {
         splices: &[Splice<'_>],
         cache: &KvCache,
     ) -> Result<()> {
-        let DecoderConfig { heads, eps, .. } = self.config;
+        let eps = self.config.eps;
         let n = h.rows;
         let rows = Rows::first(n);
         let plain = LinearOptions::default();
@@ -171,26 +176,14 @@ impl Decoder {
         for Splice { index, embeds } in splices {
             gather_rows(rec, &embeds.main, index, h)?;
         }
-        for (number, (layer, kv)) in self.layers.iter().zip(&cache.layers).enumerate() {
+        for (i, layer) in self.layers.iter().enumerate() {
             let x = rms_norm(rec, h, &layer.input_norm, eps, 0, n)?; // [n, hidden]
             let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
             linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
             if let Some((q_gain, k_gain)) = &layer.qk_norm {
-                head_norm(rec, &qkv, q_gain, k_gain, heads, eps)?;
+                head_norm(rec, &qkv, q_gain, k_gain, self.config.heads, eps)?;
             }
-            let q = rec.scratch("q", heads.q * n, heads.dim)?; // [q heads, n, dim]
-            let to = RopeTarget {
-                q: &q,
-                q_capacity: n,
-                row: 0,
-                k: &kv.k,
-                v: &kv.v,
-                capacity: cache.capacity,
-                past: cache.len,
-            };
-            rope(rec, &qkv, table, heads, to)?;
-            let mask = Mask::Causal { past: cache.len, ranges };
-            let o = attention(rec, &q, &kv.k, &kv.v, &mask, heads, cache.capacity)?; // [n, q * dim]
+            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), table, ranges)?; // [n, q * dim]
             linear(rec, &o, &layer.o, None, h, rows, residual)?;
 
             let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]
@@ -199,7 +192,7 @@ impl Decoder {
             let x = swiglu(rec, &gate_up)?; // [n, intermediate]
             linear(rec, &x, &layer.down, None, h, rows, residual)?;
             for Splice { index, embeds } in splices {
-                if let Some(deep) = embeds.deep.get(number) {
+                if let Some(deep) = embeds.deep.get(i) {
                     add_rows(rec, deep, index, h)?;
                 }
             }

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
 use crate::gpu::Gpu;
-use crate::model::cache::KvCache;
 use crate::model::config::{Config, Family, quantization};
 use crate::model::decoder::{Decoder, DecoderConfig};
 use crate::model::load::Loaded;
@@ -127,8 +127,8 @@ pub struct Description {
 
 impl Description {
     /// Bytes of KV cache for a context of `tokens`.
-    pub fn cache_bytes(&self, tokens: usize) -> u64 {
-        KvCache::bytes(self.decoder.layers, self.decoder.heads, tokens)
+    pub fn cache_bytes(&self, tokens: usize, format: CacheFormat) -> u64 {
+        self.decoder.cache(format).bytes(tokens)
     }
 
     /// Most patches of one picture whose widest intermediate `[patches, vision width]` in f32 fits one binding.

@@ -8,6 +8,7 @@ pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
 pub mod blend_rows;
+pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
@@ -24,12 +25,15 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
 /// Every kernel of the crate, for tests and for compiling ahead.
-pub static KERNELS: [&Kernel; 16] = [
+pub static KERNELS: [&Kernel; 19] = [
     &argmax::KERNEL,
     &attention::KERNEL,
+    &attention::KERNEL_Q8,
     &attention_decode::KERNEL,
+    &attention_decode::KERNEL_Q8,
     &attention_merge::KERNEL,
     &blend_rows::KERNEL,
+    &cache_store::KERNEL,
     &columns::KERNEL,
     &embed::KERNEL,
     &gather_rows::KERNEL,

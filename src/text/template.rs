@@ -388,6 +388,13 @@ impl Guard {
         out
     }
 
+    /// The key of an object. A template finds `name` under that name only, though `<|repo_name|>` has it in it; a plain word that no
+    /// token begins in can at most complete one that the template itself has begun.
+    fn key(&self, key: &str) -> String {
+        let plain = |c: char| (c.is_ascii_alphanumeric() || c == '_') && !self.firsts.contains(&c);
+        if key.chars().all(plain) { key.to_owned() } else { self.protect(key) }
+    }
+
     /// Whether `text` begins with a later part of a token, up to the token's end or to the text's.
     fn completes(&self, text: &str) -> bool {
         let text: String = text.chars().take(self.longest + 1).flat_map(char::to_lowercase).collect();
@@ -433,7 +440,7 @@ fn guarded_json(json: &Json, guard: &Guard) -> Value {
         },
         Json::String(text) => guard.protect(text).into(),
         Json::Array(list) => list.iter().map(|item| guarded_json(item, guard)).collect(),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(k, v)| (guard.protect(k), guarded_json(v, guard)))),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(k, v)| (guard.key(k), guarded_json(v, guard)))),
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::{Picture, resize_bicubic};
 
-pub use plan::{MOST_FRAMES, plan};
+pub use plan::{MOST_FRAMES, frame_pixels, plan};
 
 /// What a caller may say of one video: qwen-vl-utils' names, and its constants where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq)]

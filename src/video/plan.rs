@@ -26,6 +26,11 @@ const MOST_BYTES: usize = 1 << 30;
 /// Frames, a range of the track: first and last.
 type Span = (usize, usize);
 
+/// Most pixels of a frame unless something else is said, for tokens of `factor`² pixels.
+pub fn frame_pixels(factor: u32) -> u64 {
+    (FRAME_TOKENS.1 * f64::from(factor).powi(2)) as u64
+}
+
 /// Which frames of `track` the model sees, and how large.
 ///
 /// Sampling and sizes are qwen-vl-utils' to the last frame and pixel where times are even: `smart_nframes`, the range of

@@ -46,11 +46,11 @@ impl Engine {
         Engine { gpu, model, tokenizer_ids }
     }
 
-    /// A model from its two GGUF files.
-    pub fn open_gguf(model: &str, mmproj: &str) -> Engine {
+    /// A model from its GGUF files, or its decoder from one alone.
+    pub fn open_gguf(model: &str, mmproj: Option<&str>) -> Engine {
         let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
         let files = Directory::new(folder("../gguf"));
-        let source = block_on(GgufModel::open(&files, &format!("{model}.gguf"), Some(mmproj))).unwrap();
+        let source = block_on(GgufModel::open(&files, &format!("{model}.gguf"), mmproj)).unwrap();
         let loaded = block_on(registry::load(&gpu, &source, &Formats::default(), &mut |_, _| {}, &|_| Ok(()))).unwrap();
         Engine { gpu, model: loaded, ..Engine::open(model) }
     }

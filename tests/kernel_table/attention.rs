@@ -2,14 +2,16 @@
 
 use super::bench::{Bench, Data, Tolerance, absolute, constant, wide};
 use super::engine::Result;
-use super::engine::gpu::{Element, Recorder, Variant};
-use super::engine::ops::attention::{Mask, attention as attention_op};
-use super::engine::ops::attention_decode::KERNEL as DECODE;
+use super::engine::dtype::CacheFormat;
+use super::engine::gpu::{Element, Kernel, Recorder, Tensor, Variant};
+use super::engine::ops::attention::{Mask, Segment, attend, attention as attention_op};
+use super::engine::ops::attention_decode::{KERNEL as DECODE, KERNEL_Q8 as DECODE_Q8};
 use super::engine::ops::attention_merge::KERNEL as MERGE;
 use super::engine::ops::rope::Heads;
-use super::reference::attention::{Attention, attention};
+use super::reference::attention::{Attention, Piece, attention};
 use super::reference::attention_decode::{Split, split};
 use super::reference::attention_merge::merge as merge_twin;
+use super::reference::cache_store::{decode as worth_of, quantize};
 
 /// exp of f32 scores, and their sums: relative to the probabilities' sum of |v|.
 const PLAIN: Tolerance = Tolerance { abs: 1e-6, rel: 1e-5 };
@@ -57,29 +59,60 @@ impl Problem {
         1.0 / (self.dim as f64).sqrt()
     }
 
-    /// q, k, v.
-    fn inputs(&self, bench: &mut Bench) -> [Vec<f32>; 3] {
-        let words = self.kv_heads * self.capacity() * self.dim;
-        let large = (4000.0 / self.scale() / self.dim as f64).sqrt() as f32;
+    fn query(&self, bench: &mut Bench) -> Vec<f32> {
         let mut q = bench.values(self.q_heads * self.n * self.dim, Data::Plain);
-        let mut k = bench.values(words, Data::Plain);
         match self.scores {
             Scores::Plain => q.iter_mut().for_each(|v| *v *= 3.0),
-            Scores::Large => q.iter_mut().chain(&mut k).for_each(|v| *v = large.copysign(*v)),
-            Scores::Deep => {
-                q.fill(large);
-                k.fill(-large);
-            }
+            Scores::Large => q.iter_mut().for_each(|v| *v = self.large().copysign(*v)),
+            Scores::Deep => q.fill(self.large()),
+        }
+        q
+    }
+
+    fn large(&self) -> f32 {
+        (4000.0 / self.scale() / self.dim as f64).sqrt() as f32
+    }
+
+    /// k and v with room for `capacity` keys and `keys` of them in use.
+    fn cache(&self, bench: &mut Bench, keys: usize, capacity: usize) -> [Vec<f32>; 2] {
+        let words = self.kv_heads * capacity * self.dim;
+        let mut k = bench.values(words, Data::Plain);
+        match self.scores {
+            Scores::Plain => {}
+            Scores::Large => k.iter_mut().for_each(|v| *v = self.large().copysign(*v)),
+            Scores::Deep => k.fill(-self.large()),
         }
         let mut v = bench.values(words, self.values);
         for head in 0..self.kv_heads {
-            let unused = (head * self.capacity() + self.keys) * self.dim..(head + 1) * self.capacity() * self.dim;
-            for (row, poison) in k[unused.clone()].chunks_mut(self.dim).zip([1e6, -1e6, f32::NAN]) {
+            let unused = (head * capacity + keys) * self.dim..(head + 1) * capacity * self.dim;
+            let poison = [1e6, -1e6].into_iter().chain(std::iter::repeat(f32::NAN));
+            for (row, poison) in k[unused.clone()].chunks_mut(self.dim).zip(poison) {
                 row.fill(poison);
             }
             v[unused].fill(f32::NAN);
         }
+        [k, v]
+    }
+
+    /// q, k, v.
+    fn inputs(&self, bench: &mut Bench) -> [Vec<f32>; 3] {
+        let q = self.query(bench);
+        let [k, v] = self.cache(bench, self.keys, self.capacity());
         [q, k, v]
+    }
+
+    /// The twin's result over k and v in one piece or several, and the size of its sums.
+    fn expected(&self, q: &[f32], pieces: Vec<Piece>, ranges: &[(usize, usize)]) -> (Vec<f64>, Vec<f64>) {
+        let group = self.q_heads / self.kv_heads;
+        let twin = Attention { n: self.n, q_heads: self.q_heads, group, dim: self.dim, scale: self.scale() };
+        let q = wide(q);
+        let want = attention(&q, &pieces, ranges, &twin);
+        let sizes: Vec<Piece> = pieces.into_iter().map(|piece| Piece { v: absolute(&piece.v), ..piece }).collect();
+        (want, attention(&q, &sizes, ranges, &twin))
+    }
+
+    fn whole(&self, k: &[f32], v: &[f32]) -> Vec<Piece> {
+        vec![Piece { k: wide(k), v: wide(v), capacity: self.capacity(), keys: self.keys }]
     }
 }
 
@@ -98,17 +131,7 @@ async fn check(bench: &mut Bench, p: Problem, ranges: &[(usize, usize)]) -> Resu
     let o = attention_op(&mut rec, &q_gpu, &k_gpu, &v_gpu, &mask, p.heads(), p.capacity())?;
     bench.run(rec)?;
 
-    let twin = Attention {
-        n: p.n,
-        q_heads: p.q_heads,
-        group: p.q_heads / p.kv_heads,
-        capacity: p.capacity(),
-        dim: p.dim,
-        scale: p.scale(),
-    };
-    let [q, k, v] = [q, k, v].map(|values| wide(&values));
-    let want = attention(&q, &k, &v, ranges, &twin);
-    let size = attention(&q, &k, &absolute(&v), ranges, &twin);
+    let (want, size) = p.expected(&q, p.whole(&k, &v), ranges);
     bench.compare_sums(&(p, &ranges[..ranges.len().min(3)]), &o, &want, &size, p.tolerance()).await
 }
 
@@ -176,44 +199,176 @@ pub async fn hard(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// `split` alone, every declared variant.
+/// `split` alone, every declared variant over either cache, as one of several launches.
 pub async fn decode_parts(bench: &mut Bench) -> Result<()> {
-    for &overrides in DECODE.variants {
-        let chunk = constant(overrides, "CHUNK");
-        let dim = constant(overrides, "D");
-        for (turn, keys) in [1, 2, chunk - 1, chunk, chunk + 1, 2 * chunk, 3 * chunk + 5].into_iter().enumerate() {
-            let (q_heads, kv_heads) = GROUPS[turn % GROUPS.len()];
-            let scores = if turn % 3 == 2 { Scores::Large } else { Scores::Plain };
-            let p = Problem { n: 1, q_heads, kv_heads, dim, keys, scores, values: Data::Plain };
-            let [q, k, v] = p.inputs(bench);
-            let splits = keys.div_ceil(chunk);
-            let group = q_heads / kv_heads;
-            let mut rec = Recorder::new(&bench.gpu);
-            let q_gpu = rec.upload_f32("q", q_heads, &q)?;
-            let k_gpu = rec.upload_f32("k", kv_heads * p.capacity(), &k)?;
-            let v_gpu = rec.upload_f32("v", kv_heads * p.capacity(), &v)?;
-            let part = rec.upload_f32("parts", q_heads * splits, &vec![f32::NAN; q_heads * splits * (dim + 4)])?;
-            let sizes = [keys, splits, group, p.capacity()].map(|size| size as u32);
-            let [keys_, splits_, group_, capacity_] = sizes;
-            let params = [keys_, splits_, group_, capacity_, (p.scale() as f32).to_bits(), 0, 0, 0];
-            let groups = [splits_, q_heads as u32, 1];
-            let variant = Variant::with(overrides);
-            rec.dispatch(&DECODE, variant, &params, &[&q_gpu, &k_gpu, &v_gpu, &part], groups);
-            bench.run(rec)?;
+    for (kernel, format) in [(&DECODE, CacheFormat::F32), (&DECODE_Q8, CacheFormat::Q8)] {
+        for &overrides in kernel.variants {
+            let chunk = constant(overrides, "CHUNK");
+            for (turn, keys) in [1, 2, chunk - 1, chunk, chunk + 1, 2 * chunk, 3 * chunk + 5].into_iter().enumerate() {
+                let (q_heads, kv_heads) = GROUPS[turn % GROUPS.len()];
+                let dim = constant(overrides, "D");
+                let scores = if turn % 3 == 2 { Scores::Large } else { Scores::Plain };
+                let p = Problem { n: 1, q_heads, kv_heads, dim, keys, scores, values: Data::Plain };
+                parts_of(bench, p, kernel, overrides, format, [turn % 3, turn % 2]).await?;
+            }
+        }
+    }
+    Ok(())
+}
 
-            let scale = p.scale();
-            let twin = Split { keys, splits, q_heads, group, capacity: p.capacity(), dim, chunk, scale };
-            let [q, k, v] = [q, k, v].map(|values| wide(&values));
-            let want = split(&q, &k, &v, &twin);
-            let sums = split(&q, &k, &absolute(&v), &twin);
-            // Of 4000, cancelling to anything.
-            let max_size = if scores == Scores::Large { 4000.0 } else { 10.0 };
-            let got = bench.gpu.read_f32(&part, 0, part.len()).await?;
-            for (got, (want, sizes)) in got.chunks(dim + 4).zip(want.iter().zip(&sums)) {
-                bench.compare_values(&("sum", p), &got[..dim], &want.sum, &sizes.sum, p.tolerance());
-                let max = Tolerance { abs: 0.0, rel: 1e-6 };
-                bench.compare_values(&("max", p), &got[dim..][..1], &[want.max], &[max_size], max);
-                bench.compare_values(&("total", p), &got[dim + 1..][..1], &[want.total], &[want.total], p.tolerance());
+/// Parts of so many launches lie before and behind this one's.
+async fn parts_of(
+    bench: &mut Bench,
+    p: Problem,
+    kernel: &'static Kernel,
+    overrides: &[(&'static str, f64)],
+    format: CacheFormat,
+    [first, behind]: [usize; 2],
+) -> Result<()> {
+    let Problem { q_heads, kv_heads, dim, keys, .. } = p;
+    let chunk = constant(overrides, "CHUNK");
+    let [q, k, v] = p.inputs(bench);
+    let here = keys.div_ceil(chunk);
+    let splits = first + here + behind;
+    let group = q_heads / kv_heads;
+    let mut rec = Recorder::new(&bench.gpu);
+    let q_gpu = rec.upload_f32("q", q_heads, &q)?;
+    let (k_gpu, k) = stored(&mut rec, format, &k, dim)?;
+    let (v_gpu, v) = stored(&mut rec, format, &v, dim)?;
+    let part = rec.upload_f32("parts", q_heads * splits, &vec![f32::NAN; q_heads * splits * (dim + 4)])?;
+    let [keys_, splits_, group_, capacity_, first_] =
+        [keys, splits, group, p.capacity(), first].map(|size| size as u32);
+    let params = [keys_, splits_, group_, capacity_, (p.scale() as f32).to_bits(), first_, 0, 0];
+    let groups = [here as u32, q_heads as u32, 1];
+    rec.dispatch(kernel, Variant::with(overrides), &params, &[&q_gpu, &k_gpu, &v_gpu, &part], groups);
+    bench.run(rec)?;
+
+    let (capacity, scale) = (p.capacity(), p.scale());
+    let twin = Split { keys, splits, first, q_heads, group, capacity, dim, chunk, scale };
+    let q = wide(&q);
+    let want = split(&q, &k, &v, &twin);
+    let sums = split(&q, &k, &absolute(&v), &twin);
+    // Of 4000, cancelling to anything.
+    let max_size = if p.scores == Scores::Large { 4000.0 } else { 10.0 };
+    let got = bench.gpu.read_f32(&part, 0, part.len()).await?;
+    for (got, parts) in got.chunks(dim + 4).zip(want.iter().zip(&sums)) {
+        let name = (format, p);
+        let (Some(want), Some(sizes)) = parts else {
+            let touched = got.iter().filter(|value| !value.is_nan()).count();
+            bench.compare_ids(&("another launch's", name), &[touched as u32], &[0]);
+            continue;
+        };
+        bench.compare_values(&("sum", name), &got[..dim], &want.sum, &sizes.sum, p.tolerance());
+        let max = Tolerance { abs: 0.0, rel: 1e-6 };
+        bench.compare_values(&("max", name), &got[dim..][..1], &[want.max], &[max_size], max);
+        bench.compare_values(&("total", name), &got[dim + 1..][..1], &[want.total], &[want.total], p.tolerance());
+    }
+    Ok(())
+}
+
+/// Rows of a cache on the device, and what they are worth.
+fn stored(rec: &mut Recorder, format: CacheFormat, values: &[f32], dim: usize) -> Result<(Tensor, Vec<f64>)> {
+    let rows = values.len() / dim;
+    if format == CacheFormat::F32 {
+        return Ok((rec.upload_f32("cache", rows, values)?, wide(values)));
+    }
+    let (mut words, mut worth) = (Vec::new(), Vec::new());
+    for row in values.chunks(dim) {
+        let start = words.len();
+        words.extend(quantize(&wide(row), None).words());
+        if row[0].is_nan() {
+            words[start + dim / 4..].fill(f32::NAN.to_bits());
+        }
+        worth.extend(worth_of(&words[start..], dim));
+    }
+    Ok((rec.upload_u32("cache", rows, &words)?, worth))
+}
+
+/// Through the op over segments with room for so many keys, of which the first `p.keys` are in use.
+async fn check_segments(
+    bench: &mut Bench,
+    p: Problem,
+    format: CacheFormat,
+    rooms: &[usize],
+    ranges: &[(usize, usize)],
+) -> Result<()> {
+    let q = p.query(bench);
+    let mut rec = Recorder::new(&bench.gpu);
+    let words: Vec<u32> = ranges.iter().flat_map(|&(first, end)| [first as u32, end as u32]).collect();
+    let ranges_gpu = rec.upload_u32("ranges", p.n, &words)?;
+    let q_gpu = rec.upload_f32("q", p.q_heads * p.n, &q)?;
+    let (mut segments, mut pieces, mut left) = (Vec::new(), Vec::new(), p.keys);
+    for &capacity in rooms {
+        let keys = left.min(capacity);
+        left -= keys;
+        let [k, v] = p.cache(bench, keys, capacity);
+        let (k_gpu, k) = stored(&mut rec, format, &k, p.dim)?;
+        let (v_gpu, v) = stored(&mut rec, format, &v, p.dim)?;
+        segments.push(Segment { k: k_gpu, v: v_gpu, capacity, format });
+        pieces.push(Piece { k, v, capacity, keys });
+    }
+    let causal = ranges.iter().enumerate().all(|(i, &range)| range == (0, p.keys - p.n + i + 1));
+    let mask =
+        if causal { Mask::Causal { past: p.keys - p.n, ranges: Some(&ranges_gpu) } } else { Mask::Ranges(&ranges_gpu) };
+    let o = attend(&mut rec, &q_gpu, &segments, &mask, p.heads())?;
+    bench.run(rec)?;
+    let (want, size) = p.expected(&q, pieces, ranges);
+    let name = (format, rooms, p, &ranges[..ranges.len().min(3)]);
+    bench.compare_sums(&name, &o, &want, &size, p.tolerance()).await
+}
+
+/// Room of each segment: one alone, small ones, one that no key is in yet, sizes about those of a tile.
+const ROOMS: [&[usize]; 6] =
+    [&[150], &[1, 1, 170], &[40, 5, 130, 16], &[16, 16, 160], &[17, 31, 64, 128], &[3, 160, 20]];
+
+pub async fn segments(bench: &mut Bench) -> Result<()> {
+    let mut turn = 0;
+    for format in CacheFormat::ALL {
+        for dim in DIMS {
+            for n in [2, 7, 16, 37] {
+                let (q_heads, kv_heads) = GROUPS[turn % GROUPS.len()];
+                let scores = [Scores::Plain, Scores::Large, Scores::Plain, Scores::Deep][turn % 4];
+                let values = if turn % 5 == 4 { Data::Outliers } else { Data::Plain };
+                let keys = n + [0, 3, 60, 101][(turn + n) % 4];
+                let p = Problem { n, q_heads, kv_heads, dim, keys, scores, values };
+                let causal: Vec<_> = (0..n).map(|i| (0, keys - n + i + 1)).collect();
+                check_segments(bench, p, format, ROOMS[turn % ROOMS.len()], &causal).await?;
+                // Ranges that miss whole segments.
+                let any: Vec<_> = (0..n)
+                    .map(|_| {
+                        let first = bench.below(keys);
+                        (first, first + 1 + bench.below((keys - first).min(20)))
+                    })
+                    .collect();
+                check_segments(bench, p, format, ROOMS[(turn + 3) % ROOMS.len()], &any).await?;
+                turn += 1;
+            }
+        }
+        // More than one row of tiles over the keys of each query.
+        let p = Problem { n: 130, q_heads: 6, kv_heads: 2, dim: 64, keys: 140, ..BASE };
+        let causal: Vec<_> = (0..p.n).map(|i| (0, 11 + i)).collect();
+        check_segments(bench, p, format, &[8, 4, 150], &causal).await?;
+    }
+    Ok(())
+}
+
+pub async fn decode_segments(bench: &mut Bench) -> Result<()> {
+    let mut turn = 0;
+    for format in CacheFormat::ALL {
+        for dim in DIMS {
+            for (keys, rooms) in [
+                (1, &[4][..]),
+                (129, &[1, 200]),
+                (300, &[128, 256]),
+                (300, &[256, 44, 300]),
+                (700, &[256, 256, 512]),
+                (1000, &[3, 130, 127, 999]),
+            ] {
+                let (q_heads, kv_heads) = GROUPS[turn % GROUPS.len()];
+                let scores = [Scores::Plain, Scores::Deep, Scores::Plain, Scores::Large][turn % 4];
+                let p = Problem { n: 1, q_heads, kv_heads, dim, keys, scores, values: Data::Plain };
+                check_segments(bench, p, format, rooms, &[(0, keys)]).await?;
+                turn += 1;
             }
         }
     }
@@ -246,11 +401,7 @@ async fn one_query(bench: &mut Bench, p: Problem) -> Result<()> {
     let mask = Mask::Causal { past: p.keys - 1, ranges: None };
     let o = attention_op(&mut rec, &q_gpu, &k_gpu, &v_gpu, &mask, p.heads(), p.capacity())?;
     bench.run(rec)?;
-    let group = p.q_heads / p.kv_heads;
-    let twin = Attention { n: 1, q_heads: p.q_heads, group, capacity: p.capacity(), dim: p.dim, scale: p.scale() };
-    let [q, k, v] = [q, k, v].map(|values| wide(&values));
-    let want = attention(&q, &k, &v, &[(0, p.keys)], &twin);
-    let size = attention(&q, &k, &absolute(&v), &[(0, p.keys)], &twin);
+    let (want, size) = p.expected(&q, p.whole(&k, &v), &[(0, p.keys)]);
     bench.compare_sums(&p, &o, &want, &size, p.tolerance()).await
 }
 

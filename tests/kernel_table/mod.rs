@@ -11,6 +11,7 @@ use super::engine;
 
 mod attention;
 mod bench;
+mod cache;
 mod linear;
 mod logits;
 #[path = "../reference/mod.rs"]
@@ -54,6 +55,9 @@ pub static TABLE: &[Case] = cases![
     "attention_decode: with merge, long caches" => attention::decode,
     "attention_merge: parts of any size" => attention::merge,
     "blend_rows: sizes, many rows" => rows::blend_rows,
+    "attention: several segments, f32 and q8" => attention::segments,
+    "attention_decode: several segments, f32 and q8" => attention::decode_segments,
+    "cache_store: heads, offsets, scales" => cache::store,
     "columns: sizes, shards, kept words" => rows::columns,
     "embed: formats and shards" => rows::embed,
     "embed: only the shard's rows, many rows" => rows::embed_partial,

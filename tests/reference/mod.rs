@@ -8,6 +8,7 @@ pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
 pub mod blend_rows;
+pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;

@@ -59,7 +59,7 @@ export class Engine {
 
   info() {
     const { model_type: modelType = "qwen2_5_vl", digest } = this.config;
-    return { digest, weights: "keep", decisions: [], modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
+    return { digest, weights: "keep", kvCache: "f32", decisions: [], modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
   }
 
   session() {

@@ -41,6 +41,19 @@ test("a GGUF file with its mmproj answers as transformers", async (t) => {
   assert.deepEqual(value.tokenIds, expected.slice(0, value.tokenIds.length));
 });
 
+test("keys and values in 8 bits answer nearly as transformers", async (t) => {
+  const page = await open(t);
+  const messages = JSON.parse(await readFile(new URL("models/base/text.messages.json", golden), "utf8"));
+  const expected = await integers("models/base/text.safetensors", "greedy_ids");
+  const options = { mmproj: "base-mmproj.gguf", kvCache: "q8" };
+  const { value, info } = await answer(page, "/golden/gguf/base.gguf", options, messages, 24);
+  assert.equal(info.kvCache, "q8");
+  assert.equal(value.tokenIds[0], expected[0]);
+  const { code, message } = await answer(page, "/golden/gguf/base.gguf", { ...options, kvCache: "q5" }, messages, 4);
+  assert.equal(code, "bad_request");
+  assert.match(message, /f32 or q8/);
+});
+
 test("every element type of GGUF in one model answers as transformers", async (t) => {
   const page = await open(t);
   const messages = JSON.parse(await readFile(new URL("gguf/every_type.messages.json", golden), "utf8"));
@@ -76,6 +89,9 @@ test("what loading takes is known before, and auto keeps to a given memory", asy
   assert.ok(less.fits && less.totalBytes <= memory && less.decisions.length > 0, less.reason);
   const { value: nothing } = await plan({ weights: "auto", memory: 1_000_000 });
   assert.equal(nothing.fits, false);
+  const { value: light } = await plan({ kvCache: "q8" });
+  assert.deepEqual([kept.kvCache, light.kvCache], ["f32", "q8"]);
+  assert.ok(light.kvBytes < 0.4 * kept.kvBytes && light.fits, light.reason);
 
   const load = (options) =>
     withPackage(page, async ({ load }, options, caught) => {

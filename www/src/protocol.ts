@@ -7,6 +7,7 @@ import type {
   Delta,
   GenerateOptions,
   Keeping,
+  KvCacheFormat,
   Located,
   MemoryPlan,
   ModelInfo,
@@ -53,6 +54,7 @@ export interface EngineOptions extends PixelLimits {
   contextLength?: number;
   memory?: number | undefined;
   weights?: string | undefined;
+  kvCache?: KvCacheFormat | undefined;
   gguf?: string | undefined;
   mmproj?: string | undefined;
 }

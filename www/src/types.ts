@@ -101,6 +101,8 @@ export interface Message {
 /** What floats become on the device: themselves, or blocks of 32 in 8.5 or 5 bits each. */
 export type WeightFormat = "keep" | "q8" | "q4";
 
+export type KvCacheFormat = "f32" | "q8";
+
 export type Keeping = "opfs" | "quantized" | "none";
 
 export interface LoadOptions extends PixelLimits {
@@ -116,8 +118,13 @@ export interface LoadOptions extends PixelLimits {
    */
   weights?: "auto" | WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
   /**
-   * Bytes that the model may take, for `weights: "auto"`, which then lowers formats, context and max_pixels, in this order,
-   * until all fits. WebGPU does not say how much there is: not given, it is half of `navigator.deviceMemory`, or 4 GiB.
+   * How a session keeps the keys and values of its tokens: "f32" as they are computed, or "q8" in 8 bits with a scale for
+   * every 16, in 31 % of the memory. Not given: "f32", unless `weights: "auto"` finds that it has to be "q8".
+   */
+  kvCache?: KvCacheFormat;
+  /**
+   * Bytes that the model may take, for `weights: "auto"`, which then lowers formats (those of the weights to 8 bits, the
+   * cache's, those of the weights to 4), context and max_pixels, in this order, until all fits. WebGPU does not say how much there is: not given, it is half of `navigator.deviceMemory`, or 4 GiB.
    */
   memory?: number;
   /** The `.gguf` file of a repository or folder that has several. */
@@ -183,6 +190,7 @@ export interface MemoryPlan {
   /** What it was held against, if that is known. */
   memoryBytes: number | null;
   weights: { vision: string; text: string; embeddings: string };
+  kvCache: KvCacheFormat;
   /** What "auto" changed and why, one sentence each. */
   decisions: string[];
 }
@@ -353,6 +361,8 @@ export interface ModelInfo {
   contextLength: number;
   /** Formats of floats: "keep", "q8", "q4" or by part. */
   weights: string;
+  /** How sessions keep keys and values. */
+  kvCache: KvCacheFormat;
   /** What "auto" changed and why, one sentence each. */
   decisions: string[];
   adapter: AdapterInfo;

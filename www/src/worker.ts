@@ -105,8 +105,8 @@ async function open(
   onProgress: (progress: Progress) => void,
 ): Promise<Source> {
   const { place, cache, timeoutMs, options } = args;
-  const { weights = "keep", memory: most, contextLength, maxPixels } = options;
-  const wish = JSON.stringify([weights, ...(weights === "auto" ? [most, contextLength, maxPixels] : [])]);
+  const { weights = "keep", memory: most, contextLength, maxPixels, kvCache } = options;
+  const wish = JSON.stringify([weights, ...(weights === "auto" ? [most, contextLength, maxPixels, kvCache] : [])]);
   // What is kept as it is needs nothing prepared.
   const keeping = cache === "quantized" && weights === "keep" ? "opfs" : cache;
   const sha256 = () => new wasm.Sha256();

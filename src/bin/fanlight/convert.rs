@@ -40,8 +40,14 @@ pub async fn run(args: Convert) -> Result<()> {
             let source: &dyn Source = gguf.as_ref().map_or(source, |gguf| gguf as &dyn Source);
             // For whatever device it will be: only the memory counts.
             let limits = Limits { max_binding: u64::MAX, max_buffer: u64::MAX };
-            let wish =
-                Wish { weights: Weights::Auto, context: DEFAULT_CONTEXT, max_pixels: None, memory: args.model.memory };
+            let wish = Wish {
+                weights: Weights::Auto,
+                // A file does not say how its keys and values are to be kept.
+                cache: Some(args.model.kv_cache.unwrap_or_default()),
+                context: DEFAULT_CONTEXT,
+                max_pixels: None,
+                memory: args.model.memory,
+            };
             let chosen = estimate::of(source, limits, &wish).await?;
             chosen.decisions.iter().for_each(|decision| println!("{decision}"));
             chosen.check()?;

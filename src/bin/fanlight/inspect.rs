@@ -39,8 +39,8 @@ pub async fn run(args: Inspect) -> Result<()> {
     let limits = Limits { max_binding, max_buffer };
     let gguf = place.open().await?;
     let source: &dyn Source = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Source);
-    let Inspect { model: ModelArgs { quantize: weights, memory, .. }, context, max_pixels, .. } = args;
-    let e = estimate::of(source, limits, &Wish { weights, context, max_pixels, memory }).await?;
+    let Inspect { model: ModelArgs { quantize: weights, kv_cache: cache, memory, .. }, context, max_pixels, .. } = args;
+    let e = estimate::of(source, limits, &Wish { weights, cache, context, max_pixels, memory }).await?;
     if args.json {
         println!("{}", e.to_json());
         return Ok(());
@@ -89,7 +89,8 @@ pub async fn run(args: Inspect) -> Result<()> {
     for (part, bytes) in &e.weight_bytes {
         println!("    {part:<10} {}", in_words(*bytes));
     }
-    println!("  KV cache     {}: {} per 1024 tokens", in_words(e.kv_bytes), in_words(d.cache_bytes(1024)));
+    let per = in_words(d.cache_bytes(1024, e.cache));
+    println!("  KV cache     {}: {}, {per} per 1024 tokens", in_words(e.kv_bytes), e.cache);
     println!(
         "  activations  {} for a picture, {} for a prompt, one at a time",
         in_words(e.activation_bytes.vision),

@@ -193,12 +193,12 @@ impl Class {
     fn flat(self, numbers: &[f64]) -> Vec<Shape> {
         match (self, numbers) {
             (Class::Box3d, _) => numbers.try_into().map(Shape::Box3d).into_iter().collect(),
-            (Class::Points, _) if numbers.len() % 2 == 0 => {
+            (Class::Points, _) if numbers.len().is_multiple_of(2) => {
                 numbers.chunks_exact(2).map(|at| Shape::Point([at[0], at[1]])).collect()
             }
             (Class::Any, &[x, y]) => vec![Shape::Point([x, y])],
             (_, &[x1, y1, x2, y2]) => vec![Shape::Box([x1, y1, x2, y2])],
-            _ if numbers.len() >= 6 && numbers.len() % 2 == 0 => {
+            _ if numbers.len() >= 6 && numbers.len().is_multiple_of(2) => {
                 vec![Shape::Polygon(numbers.chunks_exact(2).map(|at| [at[0], at[1]]).collect())]
             }
             _ => Vec::new(),

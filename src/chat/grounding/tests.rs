@@ -142,7 +142,7 @@ fn points_and_polygons() {
     assert_eq!(thousand(r#"{"points": [1, 2, 3, 4], "label": "nut"}"#), many);
     assert_eq!(thousand(r#"{"points": [{"x": 1, "y": 2}, {"x": 3, "y": 4}], "label": "nut"}"#), many);
     assert_eq!(thousand(r#"{"label": "nut", "points": [[1, 2], [3, 4], [5"#), many);
-    let quad = at(Shape::Polygon(vec![[2.0, 2.0], [6.0, 2.0], [6.0, 4.0], [2.0, 4.0]]), "sign");
+    let quad = [at(Shape::Polygon(vec![[2.0, 2.0], [6.0, 2.0], [6.0, 4.0], [2.0, 4.0]]), "sign")];
     for written in [
         r#"{"polygon": [[1, 2], [3, 2], [3, 4], [1, 4]], "text": "sign"}"#,
         r#"{"quad": [1, 2, 3, 2, 3, 4, 1, 4], "text": "sign"}"#,
@@ -150,7 +150,7 @@ fn points_and_polygons() {
         r#"{"coordinates": [(1, 2), (3, 2), (3, 4), (1, 4)], "text": "sign"}"#,
         r#"{"x1": 1, "y1": 2, "x2": 3, "y2": 2, "x3": 3, "y3": 4, "x4": 1, "y4": 4, "text": "sign"}"#,
     ] {
-        assert_eq!(thousand(written), [quad.clone()], "{written}");
+        assert_eq!(thousand(written), quad, "{written}");
     }
     assert_eq!(thousand(r#"{"text": "sign", "polygon": [[1, 2], [3, 2], [3, 4], [1"#), [], "half a polygon");
     // A click of the computer-use tool.
@@ -171,9 +171,9 @@ fn points_in_tags() {
 #[test]
 fn boxes_in_space_pass_as_they_are() {
     let answer = "```json\n[\n\t{\"bbox_3d\": [-0.4, -0.26, 2.71, 0.76, 0.96, 0.78, 0.16, 0.13, 0.08], \"label\": \"black chair\"}\n]\n```";
-    let chair = at(Shape::Box3d([-0.4, -0.26, 2.71, 0.76, 0.96, 0.78, 0.16, 0.13, 0.08]), "black chair");
-    assert_eq!(thousand(answer), [chair.clone()]);
-    assert_eq!(locate(answer, Convention::ThousandJson, &[]), [chair]);
+    let chair = [at(Shape::Box3d([-0.4, -0.26, 2.71, 0.76, 0.96, 0.78, 0.16, 0.13, 0.08]), "black chair")];
+    assert_eq!(thousand(answer), chair);
+    assert_eq!(locate(answer, Convention::ThousandJson, &[]), chair);
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn control_tokens() {
     ] {
         assert_eq!(tokens(answer), cats, "{answer}");
     }
-    let quad = at(Shape::Polygon(vec![[2.0, 2.0], [6.0, 2.0], [6.0, 4.0], [2.0, 4.0]]), "EXIT");
-    assert_eq!(tokens("<ref>EXIT</ref><quad>(1,2),(3,2),(3,4),(1,4)</quad>"), [quad.clone()]);
+    let quad = [at(Shape::Polygon(vec![[2.0, 2.0], [6.0, 2.0], [6.0, 4.0], [2.0, 4.0]]), "EXIT")];
+    assert_eq!(tokens("<ref>EXIT</ref><quad>(1,2),(3,2),(3,4),(1,4)</quad>"), quad);
     assert_eq!(
         tokens("<|object_ref_start|>EXIT<|object_ref_end|><|quad_start|>(1,2),(3,2),(3,4),(1,4)<|quad_end|>"),
-        [quad.clone()]
+        quad
     );
-    assert_eq!(tokens("EXIT(1,2),(3,2),(3,4),(1,4)"), [quad]);
+    assert_eq!(tokens("EXIT(1,2),(3,2),(3,4),(1,4)"), quad);
     assert_eq!(tokens("<|box_start|>(1,2)<|box_end|>"), [point(2.0, 2.0, "")]);
     let second = tokens("<ref>a</ref><box>(1,2),(3,4)</box> and <ref>b</ref><box>(5,6),(7,8)</box>");
     assert_eq!(second[1], a_box([10.0, 6.0, 14.0, 8.0], "b"));

@@ -60,7 +60,9 @@ fn shapes(mark: Mark, inner: &str) -> Vec<Shape> {
     let Some(numbers) = super::numbers_in(inner) else { return Vec::new() };
     let size = if mark == Mark::Quad { 8 } else { 4 };
     match numbers.len() {
-        n if n > size && n % size == 0 => numbers.chunks_exact(size).flat_map(|part| Class::Any.flat(part)).collect(),
+        n if n > size && n.is_multiple_of(size) => {
+            numbers.chunks_exact(size).flat_map(|part| Class::Any.flat(part)).collect()
+        }
         _ => Class::Any.flat(&numbers),
     }
 }
