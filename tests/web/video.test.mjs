@@ -1,7 +1,8 @@
-// Videos from everything they can come from, through the page and the worker in a real browser, with a fake engine that
-// reads off the frames which they are. Times are held against ffprobe's.
+// Videos from everything they can come from, through the page and the worker in a real browser: with a fake engine that reads
+// off the frames which they are, and with the real one. Times are held against ffprobe's, samples against qwen-vl-utils'.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import * as runner from "node:test";
 import { test } from "node:test";
 
@@ -505,12 +506,90 @@ test("on the page a video is shown, asked about, and led through frame by frame;
   await choose("Add another", "turned.mp4", turned.bytes);
   await p.getByRole("button", { name: "Video 3: turned.mp4" }).waitFor();
   assert.match(await ask("Locate them."), /bbox_2d/);
-  assert.equal(await p.locator("#boxes > div").count(), 0, "boxes belong to pictures");
+  await p.locator('#image[alt="picture.png"]').waitFor();
+  assert.equal(await p.locator("#boxes > div").count(), 2, "in the only picture between two videos");
   await p.getByRole("button", { name: "Video 1: clip.mp4" }).click();
+  await moments.nth(3).waitFor();
   assert.equal(await moments.count(), 4);
+  assert.equal(await p.locator("#boxes > div").count(), 0, "boxes belong to pictures");
   await p.setViewportSize({ width: 390, height: 844 });
   assert.ok(await p.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing is wider than a phone");
 
   await choose("Add another", "notes.mp4", Buffer.from("these are notes"));
   await p.getByText("notes.mp4 is not a picture or a video").waitFor();
+});
+
+/** What qwen-vl-utils itself takes of a video: `[frames, fps, height, width, patch, options, [indices, sampleFps, …]]`. */
+const SAMPLES = JSON.parse(await readFile(new URL("../golden/video.json", import.meta.url), "utf8"));
+/** The clip to take them of, by frames and rate. */
+const SAMPLED = {
+  "300 30.0": ["long.mp4", { ...KINDS["b-frames.mp4"], frames: 300 }],
+  "300 29.97002997002997": ["long-ntsc.webm", { ...KINDS["ntsc.webm"], frames: 300 }],
+  "240 23.976023976023978": ["film.mp4", { ...KINDS["h264.mp4"], rate: "24000/1001", frames: 240 }],
+  "250 25.0": ["long-25.mp4", { ...KINDS["b-frames.mp4"], rate: "25", frames: 250 }],
+};
+
+test("with the real engine: qwen-vl-utils' samples, a conversation about them, and what fits the context", async (t) => {
+  const made = {};
+  for (const [of, [name, options]] of Object.entries(SAMPLED)) made[of] = await make(name, options);
+  // One case for each set of options that does not ask for more frames than are quickly looked at.
+  const cases = SAMPLES.filter(([frames, fps, , , patch, options, taken]) => {
+    const sampling = Object.keys(options).every((name) => /fps|frames|video_/.test(name));
+    return made[`${frames} ${fps}`] && patch === 14 && sampling && taken !== null && taken[0].length <= 20;
+  }).map(([frames, fps, , , , options, [indices, sampleFps]]) => ({ of: `${frames} ${fps}`, options, indices, sampleFps: Number(sampleFps) }));
+  assert.ok(cases.length >= 10, `${cases.length} cases`);
+  const p = await open(t);
+  p.setDefaultTimeout(0);
+  const camel = (options) =>
+    Object.fromEntries(Object.entries(options).map(([name, value]) => [name.replace(/_./g, ([, c]) => c.toUpperCase()), value]));
+  const files = Object.fromEntries(Object.entries(made).map(([of, { bytes }]) => [of, bytes.toString("base64")]));
+  const seen = await withPackage(
+    p,
+    async ({ load }, { files, cases }, caught) => {
+      const file = (of) => new Blob([Uint8Array.from(atob(files[of]), (c) => c.charCodeAt(0))]);
+      const model = await load("/models/screen-reader/", { contextLength: 512 });
+      const about = (...parts) => [{ role: "user", content: [...parts, { type: "text", text: "What is it?" }] }];
+      const small = { minPixels: 784, maxPixels: 4 * 784 };
+      const sampled = [];
+      for (const { of, options } of cases) {
+        const session = await model.session();
+        const { videos, usage } = await session.prompt(about({ type: "video", video: file(of), ...options, ...small }), { maxTokens: 1 });
+        sampled.push({ ...videos[0], usage });
+        session.destroy();
+      }
+      const session = await model.session();
+      const canvas = Object.assign(document.createElement("canvas"), { width: 60, height: 40 });
+      canvas.getContext("2d").fillRect(0, 0, 9, 9);
+      const pictures = { frames: [canvas, canvas, canvas], timestamps: [0, 1, 4] };
+      const image = { type: "image", image: canvas, ...small };
+      const video = { type: "video", video: file("300 30.0"), nframes: 4, ...small };
+      const three = await session.prompt(about(video, image, { type: "video", video: pictures, ...small }), { maxTokens: 2 });
+      const broken = await caught(session.prompt(about({ type: "video", video: new Blob(["notes"]) })));
+      const contradiction = await caught(session.prompt(about({ ...video, fps: 2 })));
+      const then = await session.prompt("And then?", { maxTokens: 1 });
+      const tight = await (await model.session()).prompt(about({ type: "video", video: file("300 30.0") }), { maxTokens: 1 });
+      return { sampled, three, broken, contradiction, then, tight };
+    },
+    { files, cases: cases.map((one) => ({ ...one, options: camel(one.options) })) },
+  );
+  for (const [i, { of, options, indices, sampleFps }] of cases.entries()) {
+    const { timestamps, sampleFps: told, tokens, resized, usage } = seen.sampled[i];
+    const expected = indices.map((index) => made[of].times[index]);
+    const what = `${of} ${JSON.stringify(options)}`;
+    assert.equal(timestamps.length, expected.length, what);
+    assert.ok(timestamps.every((time, j) => Math.abs(time - expected[j]) < 1e-6), what);
+    assert.equal(told, sampleFps, what);
+    assert.equal(tokens, (indices.length / 2) * (resized.width / 28) * (resized.height / 28), what);
+    assert.equal(usage.videoTokens, tokens, what);
+  }
+  const { three, then, tight } = seen;
+  assert.deepEqual([three.videos.length, three.images.length], [2, 1]);
+  assert.deepEqual(three.videos[1].timestamps, [0, 1, 4]);
+  assert.deepEqual(three.videos[1].original, { width: 60, height: 40 });
+  assert.equal(three.usage.videoTokens, three.videos[0].tokens + three.videos[1].tokens);
+  assert.deepEqual([seen.broken.code, seen.contradiction.code], ["bad_video", "bad_request"]);
+  assert.equal(then.videos.length, 0);
+  assert.ok(then.usage.cachedTokens >= three.usage.promptTokens, "the videos are part of the conversation and not looked at again");
+  assert.ok(tight.usage.promptTokens < 512 && tight.videos[0].decisions.length > 0);
+  assert.match(tight.videos[0].decisions[0], /instead of/);
 });

@@ -13,22 +13,27 @@ export class Overlay {
     private readonly marks: HTMLElement,
   ) {}
 
+  /** Counts what was shown: what is overtaken while it loads is not shown any more. */
+  #latest = 0;
+
   /** Shows a picture; rejects if the browser cannot. */
   async show(url: string, alt: string): Promise<void> {
+    const mine = ++this.#latest;
     this.clear();
     this.image.src = url;
     this.image.alt = alt;
     await this.image.decode();
-    this.#fit(this.image, this.image.naturalWidth, this.image.naturalHeight);
+    if (mine === this.#latest) this.#fit(this.image, this.image.naturalWidth, this.image.naturalHeight);
   }
 
   /** Shows a video; rejects if the browser cannot. */
   async play(url: string, name: string): Promise<void> {
+    const mine = ++this.#latest;
     this.clear();
     const { film } = this;
     film.setAttribute("aria-label", name);
     await loaded(film, url);
-    this.#fit(film, film.videoWidth, film.videoHeight);
+    if (mine === this.#latest) this.#fit(film, film.videoWidth, film.videoHeight);
   }
 
   /** Moves the video to a time. */
