@@ -9,8 +9,14 @@ use fanlight::weights::quantize::Formats;
 use fanlight_fuzz::{Beginnings, finish, within};
 use libfuzzer_sys::fuzz_target;
 
-const MODEL: &[u8] = include_bytes!("../../tests/golden/gguf/base.gguf");
-const TOWER: &[u8] = include_bytes!("../../tests/golden/gguf/base-mmproj.gguf");
+/// Decoders and towers that belong together.
+const PAIRS: [(&[u8], &[u8]); 2] = [
+    (include_bytes!("../../tests/golden/gguf/base.gguf"), include_bytes!("../../tests/golden/gguf/base-mmproj.gguf")),
+    (
+        include_bytes!("../../tests/golden/gguf/qwen3_vl.gguf"),
+        include_bytes!("../../tests/golden/gguf/qwen3_vl-mmproj.gguf"),
+    ),
+];
 const LIMITS: Limits = Limits { max_binding: 128 << 20, max_buffer: 256 << 20 };
 
 fuzz_target!(|input: &[u8]| {
@@ -31,8 +37,9 @@ fuzz_target!(|input: &[u8]| {
         });
     };
     open(&alone, "input.gguf", None);
-    if let Some((source, _)) = named() {
-        let source = source.whole("model.gguf", MODEL).whole("mmproj.gguf", TOWER);
+    for (model, tower) in PAIRS {
+        let Some((source, _)) = named() else { return };
+        let source = source.whole("model.gguf", model).whole("mmproj.gguf", tower);
         if input[3] & 1 == 0 {
             open(&source, "input.gguf", Some("mmproj.gguf"));
         } else {

@@ -113,6 +113,9 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
         "gguf" => vec![
             beginning(&read("gguf/base.gguf")?, 24 << 10, 0),
             beginning(&read("gguf/base-mmproj.gguf")?, 8 << 10, 1),
+            beginning(&read("gguf/qwen3_vl.gguf")?, 24 << 10, 0),
+            beginning(&read("gguf/qwen3_vl-mmproj.gguf")?, 8 << 10, 1),
+            beginning(&read("gguf/qwen2_vl-legacy-mmproj.gguf")?, 8 << 10, 1),
         ],
         // With the pattern once as it is and once with a count to grow.
         "tokenizer" => {
@@ -121,7 +124,9 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
             vec![true_one, counted]
         }
         "template" => {
-            let mut files = vec![read("text/chat_template.jinja")?, read("text/chat_template.json")?];
+            let thinking = "text/qwen3/chat_template_thinking.jinja";
+            let mut files =
+                vec![read("text/chat_template.jinja")?, read("text/chat_template.json")?, read(thinking)?];
             let features = [
                 "{{ messages | tojson(indent=2) }}{{ strftime_now('%Y-%m-%d') }}",
                 "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.role.upper() }}{% endfor %}",
@@ -134,7 +139,7 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
             files
         }
         "config" => {
-            let models = ["base", "flat", "head80"].map(|name| format!("models/{name}/config.json"));
+            let models = ["base", "flat", "head80", "qwen2_vl_flat", "qwen3_vl"].map(|name| format!("models/{name}/config.json"));
             let packed = ["awq", "gptq4"].map(|name| format!("packed/{name}/config.json"));
             let others = ["generation_config.json", "preprocessor_config.json"].map(|n| format!("models/base/{n}"));
             models.iter().chain(&packed).chain(&others).map(|path| read(path)).collect::<Outcome<_>>()?
