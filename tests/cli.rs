@@ -22,7 +22,18 @@ fn path(p: &Path) -> String {
 #[test]
 fn trace_equals_transformers() {
     let mut count = 0;
-    for model in ["base", "flat", "head80", "bf16", "f16", "qwen2_vl", "qwen2_vl_flat", "qwen3_vl", "qwen3_vl_bf16"] {
+    for model in [
+        "base",
+        "flat",
+        "head80",
+        "bf16",
+        "f16",
+        "qwen2_vl",
+        "qwen2_vl_flat",
+        "qwen3_vl",
+        "qwen3_vl_bf16",
+        "qwen3_vl_head72",
+    ] {
         count += compare_traces(&["--model", &path(&folder(model))], model, None);
     }
     assert!(count >= 14, "only {count} prompts were compared");

@@ -265,6 +265,8 @@ golden! {
     qwen3_vl_bf16_image: "qwen3_vl_bf16" / "image", TOLERANCE;
     qwen3_vl_bf16_two_images: "qwen3_vl_bf16" / "two_images", TOLERANCE;
     qwen3_vl_bf16_multi_turn: "qwen3_vl_bf16" / "multi_turn", TOLERANCE;
+    qwen3_vl_head72_text: "qwen3_vl_head72" / "text", TOLERANCE;
+    qwen3_vl_head72_image: "qwen3_vl_head72" / "image", TOLERANCE;
     base_video: "base" / "video", TOLERANCE;
     base_video_fps: "base" / "video_fps", TOLERANCE;
     base_video_image: "base" / "video_image", TOLERANCE;

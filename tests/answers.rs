@@ -1,22 +1,31 @@
-//! A model that thinks first, through the whole engine: a golden Qwen3-VL with the template of the Thinking edition.
+//! What an engine makes of an answer: reasoning told from it (a golden Qwen3-VL with the template of the Thinking edition), and
+//! what it points at.
 #![expect(clippy::disallowed_methods, reason = "a test harness blocks")]
 
 use std::path::PathBuf;
 
-use fanlight::chat::{AskOptions, Content, Engine, Hooks, Message};
+use fanlight::chat::{Answer, AskOptions, Content, Engine, Hooks, ImageInfo, Message, Timings, Usage};
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::text::RenderedPrompt;
 use fanlight::weights::source::Memory;
 use pollster::block_on;
 
 /// `models/qwen3_vl` with another template.
 fn engine(template: &str) -> Engine {
+    engine_of("qwen3_vl", Some(template))
+}
+
+fn engine_of(model: &str, template: Option<&str>) -> Engine {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut files = Memory::new();
-    for entry in std::fs::read_dir(golden.join("models/qwen3_vl")).expect("the fixture").map(Result::unwrap) {
+    for entry in std::fs::read_dir(golden.join("models").join(model)).expect("the fixture").map(Result::unwrap) {
         files.insert(entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
     }
-    files.insert("chat_template.jinja", std::fs::read(golden.join("text/qwen3").join(template)).expect("the template"));
+    if let Some(template) = template {
+        let template = std::fs::read(golden.join("text/qwen3").join(template)).expect("the template");
+        files.insert("chat_template.jinja", template);
+    }
     let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
     block_on(Engine::load(&gpu, &files, &mut |_, _| {})).unwrap()
 }
@@ -67,4 +76,45 @@ fn old_reasoning_is_not_told_again() {
     assert_eq!(prompt(thought(Some("Is it a door?"), "A door.")), plain);
     // Also where the caller left it in the text.
     assert_eq!(prompt(thought(None, "<think>\nIs it a door?\n</think>\n\nA door.")), plain);
+}
+
+/// Boxes as each family writes them, of a picture of 2000 × 1000 pixels that the model saw at 1008 × 504.
+#[test]
+fn every_family_points_in_its_own_unit() {
+    let marked = "<|object_ref_start|>door<|object_ref_end|><|box_start|>(100,200),(300,400)<|box_end|>";
+    let json = r#"[{"bbox_2d": [100, 200, 300, 400], "label": "door"}]"#;
+    for (model, text, expected) in [
+        ("qwen2_vl", marked, [200.0, 200.0, 600.0, 400.0]),
+        ("qwen3_vl", json, [200.0, 200.0, 600.0, 400.0]),
+        ("base", json, [100.0, 200.0, 300.0, 400.0].map(|side: f64| side * 2000.0 / 1008.0)),
+    ] {
+        let engine = engine_of(model, None);
+        let tokenizer = engine.tokenizer();
+        let written = RenderedPrompt::trusted(text, &tokenizer.control_tokens());
+        let token_ids = tokenizer.encode(&written).unwrap();
+        // As it is made while it is generated: control tokens are not part of the text.
+        let text = tokenizer.decode(&token_ids, true).unwrap();
+        let answer = Answer {
+            text,
+            reasoning: None,
+            prompt_tokens: 0,
+            finish_reason: "stop",
+            usage: Usage {
+                prompt_tokens: 0,
+                image_tokens: 0,
+                video_tokens: 0,
+                cached_tokens: 0,
+                completion_tokens: token_ids.len(),
+            },
+            timings: Timings { image_ms: 0.0, prefill_ms: 0.0, decode_ms: 0.0, decode_tokens_per_second: 0.0 },
+            images: vec![ImageInfo { original: [2000, 1000], resized: [1008, 504], tokens: 1 }],
+            videos: Vec::new(),
+            token_ids,
+        };
+        let located = serde_json::to_value(engine.locate(&answer)).unwrap();
+        assert_eq!(located.as_array().map(Vec::len), Some(1), "{model}: {located}");
+        assert_eq!((&located[0]["kind"], &located[0]["label"]), (&"box".into(), &"door".into()), "{model}");
+        let at: Vec<f64> = located[0]["at"].as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect();
+        assert!(at.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{model}: {at:?}");
+    }
 }
