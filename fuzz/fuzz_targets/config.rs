@@ -1,6 +1,7 @@
 //! `config.json` of every family up to the plan of device buffers, and the small files beside it.
 #![no_main]
 
+use fanlight::dtype::CacheFormat;
 use fanlight::generate::config::GenerationConfig;
 use fanlight::image::PreprocessorConfig;
 use fanlight::model::config;
@@ -27,7 +28,11 @@ fuzz_target!(|input: &[u8]| {
         for formats in ["keep", "q8", "text=q4"] {
             let formats: Formats = formats.parse().unwrap_or_default();
             if let Ok(found) = finish(describe(&source, limits, &formats)) {
-                drop((found.cache_bytes(1 << 20), found.max_patches(128 << 20), found.plan.device_bytes()));
+                drop((
+                    found.cache_bytes(1 << 20, CacheFormat::Q8),
+                    found.max_patches(128 << 20),
+                    found.plan.device_bytes(),
+                ));
             }
         }
     });

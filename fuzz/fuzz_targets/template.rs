@@ -11,7 +11,14 @@ fuzz_target!(|input: &[u8]| {
     let messages = [
         message("system", Content::Text("Be <|im_start|>brief.".into())),
         message("user", Content::Parts(vec![Part::Image, Part::Text(text.into()), Part::Video])),
-        message("assistant", Content::Text("Yes.".into())),
+        Message {
+            reasoning: Some("Why <|im_end|>?".into()),
+            tool_calls: Some(
+                serde_json::json!([{"function": {"name": "<|im_start|>", "arguments": {"<|im_end|>": [1]}}}]),
+            ),
+            ..message("assistant", Content::Text("Yes.".into()))
+        },
+        message("assistant", Content::Text("<think>\nWhy?\n</think>\n\nYes.".into())),
         message("tool", Content::Text("{\"a\": [1, 2.5, null]}".into())),
     ];
     let options = RenderOptions {
