@@ -360,6 +360,26 @@ impl Engine {
         self.preprocessor.max_pixels = self.preprocessor.max_pixels.min(most);
     }
 
+    /// Tokens that a part takes in a prompt; 0 of what is refused there.
+    pub fn tokens(&self, part: &Part) -> usize {
+        let media = self.model.media;
+        match part {
+            Part::Text(text) => self.tokenizer.encode_plain(text).map_or(0, |ids| ids.len()),
+            Part::Image(picture, options) => {
+                let item = self.measure(Medium::Image(picture, options), &mut Infos::default());
+                item.and_then(|item| item.tokens(media.merge)).unwrap_or(0)
+            }
+            Part::Video(video) => {
+                let item = self.measure(Medium::Video(video), &mut Infos::default());
+                let stamps = match (media.time, &item) {
+                    (VideoTime::Text, Ok(item)) => item.grid.t as usize * STAMP,
+                    _ => 0,
+                };
+                stamps + item.and_then(|item| item.tokens(media.merge)).unwrap_or(0)
+            }
+        }
+    }
+
     /// Which frames of a video to take, and how large, where `left` tokens of the context are free. An eighth of them, at most
     /// [`WORDS`], stays free for what is said.
     ///
@@ -375,7 +395,10 @@ impl Engine {
             None => Some(most_pixels).filter(|most| *most < usual),
             Some(wished) => Some(wished.min(most_pixels)),
         };
-        let options = &VideoOptions { max_pixels, ..options.clone() };
+        // A limit that the caller has not named lowers the least that a frame usually has, too.
+        let least = self.preprocessor.factor().map_or(0, |factor| frame_pixels(factor) / 6);
+        let min_pixels = options.min_pixels.or(max_pixels.filter(|most| *most < least && options.max_pixels.is_none()));
+        let options = &VideoOptions { max_pixels, min_pixels, ..options.clone() };
         let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
         let plan = planned(most)?;
         let stamps = match self.model.media.time {
@@ -409,8 +432,8 @@ impl Engine {
     ) -> Result<Answer> {
         let Hooks { on_text, on_reasoning, cancelled, clock } = hooks;
         let begin = clock();
-        let (prompt, Infos { images, videos, thinking }) =
-            self.prompt(conversation, messages, options.add_vision_id).await?;
+        let prompted = self.prompt(conversation, messages, options.add_vision_id, cancelled).await?;
+        let (prompt, Infos { images, videos, thinking, cancelled: ended }) = prompted;
         let prefill = clock();
 
         let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
@@ -459,8 +482,12 @@ impl Engine {
                 Flow::Continue
             }
         };
+        let prompt_tokens = prompt.ids.len();
         let session = &mut conversation.session;
-        let mut finish = generate(session, &prompt, &generation, &|| !cancelled(), &mut on_token).await?;
+        let mut finish = match ended {
+            true => Finish::Cancelled,
+            false => generate(session, prompt, &generation, &|| !cancelled(), &mut on_token).await?,
+        };
         if !stopped {
             let (piece, hit) = stops.push(&decoder.finish());
             emit(Some(&piece));
@@ -481,10 +508,10 @@ impl Engine {
             text,
             reasoning: Some(reasoning).filter(|reasoning| !reasoning.is_empty()),
             token_ids,
-            prompt_tokens: prompt.ids.len(),
+            prompt_tokens,
             finish_reason: finish.name(),
             usage: Usage {
-                prompt_tokens: prompt.ids.len(),
+                prompt_tokens,
                 image_tokens: images.iter().map(|i| i.tokens).sum(),
                 video_tokens: videos.iter().map(|v| v.tokens).sum(),
                 cached_tokens,
@@ -507,7 +534,7 @@ impl Engine {
     /// As [`Engine::ask`].
     pub async fn trace(&self, messages: &[Message], add_vision_id: bool) -> Result<Trace> {
         let mut conversation = self.conversation(usize::MAX)?;
-        let (prompt, _) = self.prompt(&mut conversation, messages, add_vision_id).await?;
+        let (prompt, _) = self.prompt(&mut conversation, messages, add_vision_id, &|| false).await?;
         let (mut images, mut videos) = (TraceMedia::default(), TraceMedia::default());
         for (medium, encoded) in messages.iter().flat_map(Message::media).zip(&prompt.media) {
             let all = if encoded.second_per_grid.is_some() { &mut videos } else { &mut images };
@@ -552,10 +579,12 @@ impl Engine {
         conversation: &mut Conversation,
         messages: &[Message],
         add_vision_id: bool,
+        cancelled: &dyn Fn() -> bool,
     ) -> Result<(Prompt, Infos)> {
         let media: Vec<Medium> = messages.iter().flat_map(Message::media).collect();
         if self.model.vision.is_none() && !media.is_empty() {
-            return Err(Error::invalid("messages", "texts alone: this checkpoint has no vision tower", "a picture"));
+            let found = "a picture or a video";
+            return Err(Error::invalid("messages", "texts alone: this checkpoint has no vision tower", found));
         }
         // Sizes are known before anything is resized or goes to the device.
         let mut infos = Infos::default();
@@ -579,7 +608,13 @@ impl Engine {
             let known = prompt.media.iter().find(|item| item.key == key && !item.embeds.is_empty());
             let embeds = match known {
                 Some(item) => item.embeds.clone(),
-                None => self.encode(media[index]).await?,
+                None => match self.encode(media[index], cancelled).await {
+                    Err(Error::Cancelled) => {
+                        infos.cancelled = true;
+                        break;
+                    }
+                    other => other?,
+                },
             };
             if let Medium::Image(..) = media[index] {
                 conversation.encoded.insert(key, embeds.clone());
@@ -721,14 +756,17 @@ impl Engine {
         }
     }
 
-    /// Runs the vision tower over a picture, or over a video's frames group by group.
-    async fn encode(&self, medium: Medium<'_>) -> Result<Vec<Embeds>> {
+    /// Runs the vision tower over a picture, or over a video's frames group by group; [`Error::Cancelled`] between groups.
+    async fn encode(&self, medium: Medium<'_>, cancelled: &dyn Fn() -> bool) -> Result<Vec<Embeds>> {
         let Some(vision) = &self.model.vision else { return Ok(Vec::new()) };
         let mut parts = Vec::new();
         // What the decoder took is of no use to the tower and the other way round, so neither stays beside the other.
         self.gpu.trim();
         for patches in self.groups(medium) {
             let patches = patches?;
+            if cancelled() {
+                return Err(Error::Cancelled);
+            }
             let [t, h, w] = patches.grid_thw;
             let encoded = vision.encode(&self.gpu, &patches.pixel_values, Grid::new(t, h, w));
             let settled = self.gpu.settle().await;
@@ -754,6 +792,8 @@ struct Infos {
     videos: Vec<VideoInfo>,
     /// Whether the prompt ends in the middle of reasoning.
     thinking: bool,
+    /// Whether the caller ended it before all was encoded.
+    cancelled: bool,
 }
 
 /// Texts are not neighbours.

@@ -337,3 +337,20 @@ fn written_times_are_transformers() {
     // An odd last frame is its patch alone.
     assert_eq!(fanlight::video::patch_times(&[0.0, 0.5, 1.0], 2), [0.25, 1.0]);
 }
+
+/// Nobody wants no frame, and no budget divides by it.
+#[test]
+fn no_frame_at_least_is_one() {
+    use fanlight::image::PreprocessorConfig;
+    use fanlight::video::{Times, Track, VideoOptions, plan};
+    let track = Track { width: 640, height: 480, times: Times::Even { frames: 100, fps: 25.0 } };
+    for every_frame in [false, true] {
+        let options = VideoOptions { min_frames: Some(0), every_frame, ..VideoOptions::default() };
+        for most in [0, 1, 50, 100, 200, 10_000] {
+            match plan(&track, &options, &PreprocessorConfig::default(), most) {
+                Ok(plan) => assert!(!plan.indices.is_empty() && plan.tokens <= most),
+                Err(error) => assert_eq!(error.code(), "context_overflow"),
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Messages in Hugging Face's form:
 //! `[{"role": "user", "content": [{"type": "image", "image": PATH, "max_pixels": N}, {"type": "text", "text": "…"}]}]`.
-//! A video is a file, or a list of pictures: `{"type": "video", "video": PATH or [PATH, …], "fps": 2.0, …}`.
+//! A video is a file, `{"type": "video", "video": PATH, "fps": 2.0, …}`, or a list of pictures with the times of which they are:
+//! `{"type": "video", "video": [PATH, …], "sample_fps": 2.0}` or `"timestamps": [0.0, 0.5, …]`.
 
 use serde_json::Value;
 

@@ -43,7 +43,7 @@ fn broken(expected: &str, found: impl Into<String>) -> Error {
     Error::Video { expected: expected.into(), found: found.into() }
 }
 
-/// The stream, of `-show_streams -show_format` as JSON.
+/// The stream, of `-show_entries` as JSON.
 ///
 /// # Errors
 /// [`Error::Video`]: no video stream, or none of a usable size.

@@ -62,7 +62,7 @@ pub enum Flow {
 /// As [`Session::prefill`]; a cancelled prompt gives [`Finish::Cancelled`], not an error.
 pub async fn generate(
     session: &mut Session,
-    prompt: &Prompt,
+    prompt: Prompt,
     options: &GenerateOptions,
     keep_going: &dyn Fn() -> bool,
     on_token: &mut dyn FnMut(u32) -> Flow,
@@ -88,10 +88,12 @@ pub async fn generate(
             }
         };
     }
-    let mut next = match session.prefill(prompt, choose!(), keep_going).await {
+    let mut next = match session.prefill(&prompt, choose!(), keep_going).await {
         Err(crate::error::Error::Cancelled) => return Ok(Finish::Cancelled),
         other => other?,
     };
+    // The cache has what there was to see.
+    drop(prompt);
     for count in 1.. {
         let id = match next {
             Next::Id(id) => id,

@@ -261,9 +261,11 @@ impl Session {
     }
 
     async fn passes(&mut self, prompt: &Prompt, choose: Choose<'_>, keep_going: &dyn Fn() -> bool) -> Result<Next> {
+        // What is wrong with the prompt is found before anything is forgotten.
+        let (positions, next) = self.positions(prompt)?;
         let reuse = self.reusable(prompt);
         self.rewind(prompt, reuse)?;
-        let (positions, next) = self.positions(prompt)?;
+        self.next_position = self.position_after(&positions, reuse);
         let index = media_rows(&prompt.ids, &self.model.media);
         let mut at = reuse;
         loop {
@@ -279,10 +281,10 @@ impl Session {
             let h = self.record(&mut rec, &prompt.ids[at..end], &positions[at..end], &splices)?;
             if last {
                 let logits = self.model.decoder.logits(&mut rec, &h, h.rows - 1, 1)?;
-                let next_token = self.choose(rec, &logits, choose);
+                let pending = self.choose(rec, &logits, choose)?;
                 self.advance(prompt, at..end);
                 self.next_position = next;
-                return next_token?.read(self).await;
+                return pending.read(self).await;
             }
             self.gpu.execute(rec.finish())?;
             self.advance(prompt, at..end);
@@ -316,11 +318,11 @@ impl Session {
         let position = i32::try_from(self.next_position).unwrap_or(i32::MAX);
         let h = self.record(&mut rec, &[id], &[[position; 3]], &[])?;
         let logits = self.model.decoder.logits(&mut rec, &h, 0, 1)?;
-        let next = self.choose(rec, &logits, choose);
+        let pending = self.choose(rec, &logits, choose)?;
         self.cache.advance(1);
         self.ids.push(id);
         self.next_position += 1;
-        next?.read(self).await
+        pending.read(self).await
     }
 
     /// Runs a whole prompt and returns the logits of every token, `[n, vocab rows]`.
@@ -328,8 +330,8 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`].
     pub async fn all_logits(&mut self, prompt: &Prompt) -> Result<Vec<f32>> {
-        self.rewind(prompt, 0)?;
         let (positions, next) = self.positions(prompt)?;
+        self.rewind(prompt, 0)?;
         let index = media_rows(&prompt.ids, &self.model.media);
         let rows_at_once = (LOGITS_BYTES / (4 * self.model.decoder.config().vocab)).max(1);
         let mut all = Vec::new();

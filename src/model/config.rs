@@ -22,13 +22,16 @@ pub const FILE: &str = "config.json";
 /// Longest file, in bytes (the hub's are about 1.5 KB).
 const MAX_FILE: usize = 4 << 20;
 
-// Bounds far above any released model. Products of two stay below 2^42, byte counts below 2^46.
+// Bounds far above any released model. Products of two stay below 2^48, byte counts below 2^52.
 /// Widest residual stream.
 pub const MAX_HIDDEN: usize = 1 << 16;
 /// Widest MLP.
 pub const MAX_INTERMEDIATE: usize = 1 << 20;
-const MAX_LAYERS: usize = 1 << 10;
+/// Most layers or blocks.
+pub const MAX_LAYERS: usize = 1 << 10;
 const MAX_HEADS: usize = 1 << 10;
+/// Widest head that the attention kernels take.
+const MAX_HEAD: usize = 256;
 const MAX_VOCAB: usize = 1 << 24;
 const MAX_PATCH: usize = 1 << 8;
 
@@ -127,17 +130,13 @@ pub struct Config {
     pub tie_word_embeddings: bool,
 }
 
-/// Ids around and in the place of pictures.
+/// Ids in the place of pictures. What stands around them is the template's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VisionIds {
     /// Stands for one merged token of an image: `image_token_id`.
     pub image: u32,
     /// Stands for one merged token of a video: `video_token_id`.
     pub video: u32,
-    /// Before an image's or video's tokens: `vision_start_token_id`.
-    pub start: u32,
-    /// After them: `vision_end_token_id`.
-    pub end: u32,
 }
 
 /// The decoder's sizes.
@@ -256,11 +255,11 @@ impl VisionConfig {
         self.spatial_merge_size * self.spatial_merge_size
     }
 
-    /// Rows of the first layer of the MLP: for SwiGLU gate and up, each filled up to a multiple of 4.
+    /// Rows of the first layer of the MLP, filled up to a multiple of 4: for SwiGLU of gate and up each.
     pub fn mlp_rows(&self) -> usize {
         match self.mlp {
             Mlp::SwiGlu => 2 * self.intermediate_size.next_multiple_of(4),
-            Mlp::Plain(_) => self.intermediate_size,
+            Mlp::Plain(_) => self.intermediate_size.next_multiple_of(4),
         }
     }
 }
@@ -322,8 +321,8 @@ impl Config {
         }
         // They read four values at a time.
         for (what, size) in [("hidden_size", text.hidden_size), ("head_dim", text.head_dim)] {
-            if !size.is_multiple_of(4) || (what == "head_dim" && size > 256) {
-                let expected = format!("a {what} that is a multiple of 4 (a head_dim of at most 256)");
+            if !size.is_multiple_of(4) || (what == "head_dim" && size > MAX_HEAD) {
+                let expected = format!("a {what} that is a multiple of 4 (a head_dim of at most {MAX_HEAD})");
                 return Err(unsupported(format!("{what} {size}"), expected));
             }
         }
@@ -340,12 +339,7 @@ impl VisionIds {
             }
             Err(bad(name, format!("an id below vocab_size {vocab_size}"), id))
         };
-        Ok(VisionIds {
-            image: id("image_token_id", 151_655)?,
-            video: id("video_token_id", 151_656)?,
-            start: id("vision_start_token_id", 151_652)?,
-            end: id("vision_end_token_id", 151_653)?,
-        })
+        Ok(VisionIds { image: id("image_token_id", 151_655)?, video: id("video_token_id", 151_656)? })
     }
 }
 
@@ -527,6 +521,9 @@ impl VisionConfig {
         let head_dim = hidden_size / num_heads;
         if !head_dim.is_multiple_of(4) {
             return Err(bad(c.at("the tower's width / num_heads"), "a multiple of 4", head_dim));
+        }
+        if head_dim > MAX_HEAD {
+            return Err(unsupported(format!("heads of {head_dim} in the vision tower"), format!("at most {MAX_HEAD}")));
         }
         // The hub's files say in_chans, which transformers 5.23 ignores; its class says in_channels.
         let in_channels = match c.get("in_channels") {
@@ -777,7 +774,7 @@ pub(crate) mod tests {
         assert_eq!(v.windows, Some(Windows { size: 112, full: vec![7, 15, 23, 31] }));
         assert_eq!((v.layer_norm, v.mlp, v.time), (false, Mlp::SwiGlu, VideoTime::Seconds(2)));
         assert!(flat.tie_word_embeddings);
-        assert_eq!((ids.image, ids.video, ids.start, ids.end), (151_655, 151_656, 151_652, 151_653));
+        assert_eq!((ids.image, ids.video), (151_655, 151_656));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::model::config::{Family, VisionFamily};
+use crate::model::config::{Family, MAX_LAYERS, VisionFamily};
 use crate::model::gguf::names::Names;
 use crate::model::registry::FAMILIES;
 use crate::weights::gguf::{Gguf, Value};
@@ -147,7 +147,12 @@ fn family(gguf: &Gguf, vision: Option<&Gguf>) -> Result<&'static Family> {
 
 /// Blocks of the tower behind which there is a merger for DeepStack.
 fn deepstack(vision: &Gguf) -> Result<Vec<usize>> {
-    let flags = vision.ints("clip.vision.is_deepstack_layers")?.unwrap_or_default();
+    const KEY: &str = "clip.vision.is_deepstack_layers";
+    let flags = vision.ints(KEY)?.unwrap_or_default();
+    if flags.len() > MAX_LAYERS {
+        let expected = format!("a flag for each of at most {MAX_LAYERS} blocks");
+        return Err(Error::malformed(format!("GGUF metadata {KEY}"), expected, flags.len().to_string()));
+    }
     Ok(flags.iter().enumerate().filter(|(_, flag)| **flag != 0).map(|(block, _)| block).collect())
 }
 

@@ -39,7 +39,7 @@ pub struct TowerNames {
 /// | `vision.blocks.N.qkv` | `[3·hidden, hidden]` | `.qkv.bias`, `vision.blocks.N.norm1`, `.norm1.bias`² |
 /// | `vision.blocks.N.proj` | `[hidden, hidden]` | `.proj.bias` |
 /// | `vision.blocks.N.gate_up` | `[2·inter₄, hidden]` | `.gate_up.bias`, `vision.blocks.N.norm2`, `.norm2.bias`² |
-/// | or `vision.blocks.N.up`² | `[inter, hidden]` | `.up.bias` |
+/// | or `vision.blocks.N.up`² | `[inter₄, hidden]` | `.up.bias` |
 /// | `vision.blocks.N.down` | `[hidden, inter]` | `.down.bias` |
 /// | `vision.merger.fc1` | `[unit, unit]`, unit = hidden·merge² | `.fc1.bias`, `vision.merger.norm`, `.norm.bias`² |
 /// | `vision.merger.fc2` | `[out, unit]` | `.fc2.bias` |
@@ -54,7 +54,7 @@ pub struct TowerNames {
 /// ¹ up to Qwen2.5, ² Qwen2-VL and Qwen3-VL, ³ Qwen3-VL.
 ///
 /// `gate_up` is all gate rows, then all up rows, each filled with zero rows up to a multiple of 4 (`inter₄`); a zero
-/// gate gives silu(0)·0 = 0, and the padding of `down`'s rows is zero too. When the embeddings are tied there is no
+/// gate gives silu(0)·0 = 0, as every activation of 0 is 0, and the padding of `down`'s rows is zero too. When the embeddings are tied there is no
 /// `lm_head`: `text.embed` serves, and a stored `lm_head.weight` is ignored as transformers does.
 ///
 /// A checkpoint may hold two of these in parts (`has` says which tensors it holds), as GGUF does: `attn.qkv` as `attn.q`,
@@ -114,7 +114,7 @@ impl Specs {
             let first: Vec<String> = names.mlp_in.iter().map(|part| format!("{from}.{part}")).collect();
             match v.mlp {
                 Mlp::SwiGlu => self.linear(format!("{name}.gate_up"), &first, &[inter; 2], hidden, 4, true),
-                Mlp::Plain(_) => self.linear(format!("{name}.up"), &first, &[inter], hidden, 1, true),
+                Mlp::Plain(_) => self.linear(format!("{name}.up"), &first, &[inter], hidden, 4, true),
             }
             self.linear(format!("{name}.down"), &linear(names.mlp_out), &[hidden], inter, 1, true);
         }

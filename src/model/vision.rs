@@ -206,15 +206,19 @@ impl Vision {
     /// The residual stream `[patches, hidden]` as it enters the first block.
     fn embed(&self, rec: &mut Recorder, pixel_values: &[f32], grid: Grid, layout: &Layout) -> Result<Tensor> {
         let c = &self.config;
-        let (n, rows) = (grid.count(), Rows::first(grid.count()));
+        let n = grid.count();
         let pixels = layout.ordered(pixel_values, c.patch_len(), c)?;
         let h = rec.scratch("vision", n, c.hidden_size)?;
-        for (frame, weight) in self.patch_embed.iter().enumerate() {
-            let part = frame_values(&pixels, frame, self.patch_embed.len(), c);
-            let x = rec.upload_f32("pixel_values", n, &part)?;
-            // Once, however many frames there are.
-            let bias = self.patch_bias.as_ref().filter(|_| frame == 0);
-            linear(rec, &x, weight, bias, &h, rows, LinearOptions { add: frame > 0, ..LinearOptions::default() })?;
+        for (first, rows) in pieces(n) {
+            let pixels = &pixels[first * c.patch_len()..][..rows * c.patch_len()];
+            for (frame, weight) in self.patch_embed.iter().enumerate() {
+                let part = frame_values(pixels, frame, self.patch_embed.len(), c);
+                let x = rec.upload_f32("pixel_values", rows, &part)?;
+                // Once, however many frames there are.
+                let bias = self.patch_bias.as_ref().filter(|_| frame == 0);
+                let options = LinearOptions { add: frame > 0, ..LinearOptions::default() };
+                linear(rec, &x, weight, bias, &h, Rows { n: rows, x_row: 0, y_row: first }, options)?;
+            }
         }
         if let (Some(table), Some(side)) = (&self.positions, c.position_side) {
             let (index, weights) = learned_positions(grid, c.spatial_merge_size as u32, side as u32)?;
@@ -360,8 +364,10 @@ impl VisionSizes for Sizes {
         let _windows = c.windows.as_ref().map(|_| pool.upload("windows", n, 2));
         let _frames = pool.upload("frames", n, 2);
         let _h = pool.scratch("vision", n, hidden);
-        let mut uploads: Vec<Lease> =
-            (0..self.frames).map(|_| pool.upload("pixel_values", n, c.patch_len() / self.frames)).collect();
+        let mut uploads: Vec<Lease> = pieces(n)
+            .flat_map(|(_, rows)| std::iter::repeat_n(rows, self.frames))
+            .map(|rows| pool.upload("pixel_values", rows, c.patch_len() / self.frames))
+            .collect();
         if c.position_side.is_some() {
             uploads.extend(["position rows", "position weights"].map(|what| pool.upload(what, n, 4)));
             pool.launch(1);
@@ -380,7 +386,7 @@ impl VisionSizes for Sizes {
             }
         }
         let merged = Merger::rehearse(pool, c, n);
-        pool.launch(1 + self.frames);
+        pool.launch(1 + self.frames * pieces(n).count());
         if c.windows.is_some() {
             let _inverse = pool.upload("window inverse", n / c.merge_unit(), 1);
             embeds.insert(0, pool.scratch("image_embeds", n / c.merge_unit(), c.out_hidden_size));

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Times, Track, VideoOptions, VideoPlan};
+use super::{MOST_FRAMES, Times, Track, VideoOptions, VideoPlan};
 use crate::error::{Error, Result};
+use crate::image::MAX_PIXELS;
 
 /// An object and what it is called in errors.
 struct Fields<'a> {
@@ -138,13 +139,19 @@ impl VideoPlan {
     /// A plan from what [`to_json`](Self::to_json) gave.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: anything else, or as many times as there are not frames.
+    /// [`Error::Invalid`]: anything else, not a time for each frame, more than [`MOST_FRAMES`], or a size that no picture has.
     pub fn from_json(value: Value) -> Result<Self> {
         let plan: VideoPlan = serde_json::from_value(value)
             .map_err(|e| Error::invalid("plan", "the object that planVideo gave", e.to_string()))?;
         if plan.indices.is_empty() || plan.indices.len() != plan.times.len() {
             let found = format!("{} frames, {} times", plan.indices.len(), plan.times.len());
             return Err(Error::invalid("plan", "frames and a time for each", found));
+        }
+        let pixels = u64::from(plan.width) * u64::from(plan.height);
+        if plan.indices.len() > MOST_FRAMES || !(1..=MAX_PIXELS).contains(&pixels) {
+            let found = format!("{} frames of {}×{}", plan.indices.len(), plan.width, plan.height);
+            let expected = format!("at most {MOST_FRAMES} frames of 1 to {MAX_PIXELS} pixels");
+            return Err(Error::invalid("plan", expected, found));
         }
         Ok(plan)
     }

@@ -66,11 +66,11 @@ pub fn plan(
     let wanted = if options.every_frame { total } else { nframes(options, total, fps, slack)? };
     let mut frames = wanted.min(MOST_FRAMES);
     let lowest =
-        options.min_frames.unwrap_or(MIN_FRAMES).div_ceil(FRAME_FACTOR).saturating_mul(FRAME_FACTOR).min(frames);
+        options.min_frames.unwrap_or(MIN_FRAMES).div_ceil(FRAME_FACTOR).saturating_mul(FRAME_FACTOR).min(frames).max(1);
 
     let mut size = size(track, options, factor, frames, &mut decisions)?;
     // Also what fits into memory, whatever the context has.
-    let pixel_bytes = 3 * depth * (factor as usize).saturating_pow(2);
+    let pixel_bytes = (factor as usize).saturating_pow(2).saturating_mul(depth).saturating_mul(3).max(1);
     let most = most_tokens.min(MOST_BYTES / pixel_bytes);
     let tokens = |frames: usize, size: Size| frames.div_ceil(depth).saturating_mul(size.cells(factor));
     let first = (frames, size, tokens(frames, size));

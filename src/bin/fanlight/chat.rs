@@ -26,6 +26,8 @@ pub async fn run(args: Chat) -> Result<()> {
     let Ready { engine, context, .. } = load(&args.model, args.sampling.context, None).await?;
     let options = args.sampling.options(engine.generation_config());
     let mut conversation: Conversation = engine.conversation(context)?;
+    // Tokens of the conversation so far.
+    let mut used = 0;
     let mut messages: Vec<Message> = Vec::new();
     let mut waiting: Vec<Part> = Vec::new();
     let begin = Instant::now();
@@ -56,7 +58,9 @@ pub async fn run(args: Chat) -> Result<()> {
         }
         if let Some(path) = line.strip_prefix("/video ") {
             let options = VideoOptions::default();
-            match Footage::file(Path::new(path.trim())).and_then(|footage| footage.take(&options, &engine, context)) {
+            let held = used + waiting.iter().map(|part| engine.tokens(part)).sum::<usize>();
+            let left = context.min(engine.model().max_positions).saturating_sub(held);
+            match Footage::file(Path::new(path.trim())).and_then(|footage| footage.take(&options, &engine, left)) {
                 Ok(Part::Video(video)) => {
                     let (n, frame) = (video.frames.len(), &video.frames[0]);
                     eprintln!("{n} frames of {}×{} pixels, for the next message", frame.width, frame.height);
@@ -73,6 +77,7 @@ pub async fn run(args: Chat) -> Result<()> {
             "/new" => {
                 messages.clear();
                 waiting.clear();
+                used = 0;
                 continue;
             }
             command if command.starts_with('/') => {
@@ -101,13 +106,18 @@ pub async fn run(args: Chat) -> Result<()> {
         match engine.ask(&mut conversation, &messages, &options, hooks).await {
             Ok(answer) => {
                 println!();
+                used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
                 messages
                     .push(Message { reasoning: answer.reasoning.clone(), ..Message::text("assistant", &answer.text) });
             }
             Err(e @ Error::DeviceLost { .. }) => return Err(e),
             Err(e) => {
                 eprintln!("error: {e}\n{}", e.hint());
-                messages.pop();
+                // Pictures and videos wait for another question.
+                if let Some(Message { content: Content::Parts(mut parts), .. }) = messages.pop() {
+                    parts.pop();
+                    waiting = parts;
+                }
             }
         }
     }

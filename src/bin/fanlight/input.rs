@@ -6,7 +6,7 @@ use std::rc::Rc;
 use fanlight::chat::messages::{self, RawPart, RawVideo};
 use fanlight::chat::{Content, Engine, Message, Part};
 use fanlight::ffmpeg::{Tools, VideoFile};
-use fanlight::image::{ImageOptions, Picture, decode, smart_resize};
+use fanlight::image::{ImageOptions, Picture, decode};
 use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
 use fanlight::{Error, Result};
 
@@ -113,16 +113,20 @@ impl Drafts {
         drafts.collect::<Result<_>>().map(Drafts)
     }
 
-    /// Messages for this engine and a context: videos share what pictures leave of it.
+    /// Messages for this engine and a context: videos share what texts and pictures leave of it.
     pub fn finish(self, engine: &Engine, context: usize) -> Result<Vec<Message>> {
         let parts = || self.0.iter().flat_map(|turn| &turn.parts);
         let videos = parts().filter(|part| matches!(part, Draft::Video(..))).count();
-        let pictures = parts().map(|part| match part {
-            Draft::Image(picture, options) => picture_tokens(engine, picture, options),
-            _ => 0,
+        let words = |text: &String| engine.tokens(&Part::Text(text.clone()));
+        let others = parts().map(|part| match part {
+            Draft::Text(text) => words(text),
+            Draft::Image(picture, options) => engine.tokens(&Part::Image(picture.clone(), *options)),
+            Draft::Video(..) => 0,
         });
+        let held =
+            others.sum::<usize>() + self.0.iter().filter_map(|turn| turn.text.as_ref()).map(words).sum::<usize>();
         let context = context.min(engine.model().max_positions);
-        let left = context.saturating_sub(pictures.sum()) / videos.max(1);
+        let left = context.saturating_sub(held) / videos.max(1);
         let finish = |part| match part {
             Draft::Text(text) => Ok(Part::Text(text)),
             Draft::Image(picture, options) => Ok(Part::Image(picture, options)),
@@ -137,17 +141,4 @@ impl Drafts {
         });
         messages.collect()
     }
-}
-
-/// Tokens of a picture; 0 of one that is refused later.
-fn picture_tokens(engine: &Engine, picture: &Picture, o: &ImageOptions) -> usize {
-    let config = engine.preprocessor();
-    let height = o.resized_height.unwrap_or(picture.height);
-    let width = o.resized_width.unwrap_or(picture.width);
-    let (least, most) = (o.min_pixels.unwrap_or(config.min_pixels), o.max_pixels.unwrap_or(config.max_pixels));
-    let tokens = config.factor().and_then(|factor| {
-        let (height, width) = smart_resize(height, width, factor, least, most)?;
-        Ok((height / factor) as usize * (width / factor) as usize)
-    });
-    tokens.unwrap_or(0)
 }

@@ -42,6 +42,9 @@ fn a_convention_for_every_family_that_sees() {
     let expected = [ThousandTokens, ThousandTokens, ResizedPixels, ThousandJson, ThousandJson, ThousandJson].map(Some);
     assert_eq!(conventions[..6], expected);
     assert_eq!(conventions[6], None);
+    for family in crate::model::registry::FAMILIES {
+        assert_eq!(Convention::of(family.model_type).is_some(), family.vision.is_some(), "{}", family.model_type);
+    }
 }
 
 #[test]
