@@ -2,12 +2,16 @@
 //! what it points at.
 #![expect(clippy::disallowed_methods, reason = "a test harness blocks")]
 
+use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use fanlight::chat::{Answer, AskOptions, Content, Engine, Hooks, ImageInfo, Message, Timings, Usage};
+use fanlight::chat::{Answer, AskOptions, Content, Engine, Hooks, ImageInfo, Message, Part, Timings, Usage};
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::gpu::{Gpu, GpuOptions};
+use fanlight::image::Picture;
 use fanlight::text::RenderedPrompt;
+use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
 use fanlight::weights::source::Memory;
 use pollster::block_on;
 
@@ -116,5 +120,33 @@ fn every_family_points_in_its_own_unit() {
         assert_eq!((&located[0]["kind"], &located[0]["label"]), (&"box".into(), &"door".into()), "{model}");
         let at: Vec<f64> = located[0]["at"].as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect();
         assert!(at.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{model}: {at:?}");
+    }
+}
+
+/// A caller who ends it while frames are encoded waits for no more than one group of them, and can go on asking.
+#[test]
+fn cancelled_while_a_video_is_encoded() {
+    let engine = engine_of("base", None);
+    let track = Track { width: 112, height: 112, times: Times::Even { frames: 512, fps: 2.0 } };
+    let wish = VideoOptions { min_pixels: Some(112 * 112), max_frames: Some(512), ..VideoOptions::default() };
+    let mut video = VideoBuilder::new(engine.plan_video(&track, &wish, 8192).unwrap());
+    let frame = Picture::new(112, 112, vec![90; 112 * 112 * 3]).unwrap();
+    (0..512).for_each(|i| video.push(&frame, f64::from(i) / 2.0).unwrap());
+    let parts = vec![Part::Video(Rc::new(video.finish().unwrap())), Part::Text("What happens?".into())];
+    let messages = [Message { role: "user".into(), content: Content::Parts(parts), reasoning: None }];
+    let mut conversation = engine.conversation(8192).unwrap();
+    let options = AskOptions { max_tokens: Some(1), ..AskOptions::default() };
+    for (patience, finish, asked) in [(2, "abort", 3), (usize::MAX, "length", usize::MAX)] {
+        let times = Cell::new(0);
+        let cancelled = || {
+            times.set(times.get() + 1);
+            times.get() > patience
+        };
+        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &cancelled, clock: &|| 0.0 };
+        let answer = block_on(engine.ask(&mut conversation, &messages, &options, hooks)).unwrap();
+        assert_eq!(answer.finish_reason, finish);
+        assert!(times.get() <= asked, "asked {} times", times.get());
+        assert_eq!(answer.token_ids.len(), usize::from(finish == "length"));
+        assert!(answer.usage.prompt_tokens > 4096 && answer.videos.len() == 1);
     }
 }

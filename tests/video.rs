@@ -349,7 +349,7 @@ fn no_frame_at_least_is_one() {
         for most in [0, 1, 50, 100, 200, 10_000] {
             match plan(&track, &options, &PreprocessorConfig::default(), most) {
                 Ok(plan) => assert!(!plan.indices.is_empty() && plan.tokens <= most),
-                Err(error) => assert_eq!(error.code(), "context_overflow"),
+                Err(error) => assert_eq!(error.code(), "context_full"),
             }
         }
     }
