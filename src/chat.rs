@@ -401,11 +401,17 @@ impl Engine {
         let options = &VideoOptions { max_pixels, min_pixels, ..options.clone() };
         let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
         let plan = planned(most)?;
+        let all = self.planned_tokens(&plan);
+        if all <= most { Ok(plan) } else { planned(most.saturating_sub(all - plan.tokens)) }
+    }
+
+    /// Tokens that a planned video takes in a prompt, those of written times included.
+    pub fn planned_tokens(&self, plan: &VideoPlan) -> usize {
         let stamps = match self.model.media.time {
             VideoTime::Text => plan.indices.len().div_ceil(self.preprocessor.temporal_patch_size.max(1)) * STAMP,
             _ => 0,
         };
-        if plan.tokens + stamps <= most { Ok(plan) } else { planned(most.saturating_sub(stamps)) }
+        plan.tokens + stamps
     }
 
     /// An empty conversation of at most `context` tokens (and never more than the checkpoint is made for).

@@ -275,7 +275,12 @@ impl Engine {
             let left = natural(&options, "mostTokens")?.map_or(self.context, |n| self.context.min(n as usize));
             self.engine.plan_video(&track, &VideoOptions::from_json(&options, "options")?, left)
         };
-        planning().map(|plan| to_js(&plan.to_json())).map_err(|e| to_js_error(&e))
+        let json = |plan: VideoPlan| {
+            let mut json = plan.to_json();
+            json["promptTokens"] = self.engine.planned_tokens(&plan).into();
+            to_js(&json)
+        };
+        planning().map(json).map_err(|e| to_js_error(&e))
     }
 
     /// A new conversation. Options: `{addVisionId}`.
@@ -385,6 +390,32 @@ struct State {
 
 #[wasm_bindgen]
 impl Session {
+    /// Tokens that the texts and pictures of these messages take, which their videos have to leave free.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn tokens(&self, messages: &str, images: Array) -> std::result::Result<f64, JsValue> {
+        let count = || {
+            let mut tokens = 0;
+            for message in messages::parse(messages.as_bytes())? {
+                tokens += message.text.map_or(0, |text| self.engine.tokens(&Part::Text(text)));
+                for part in message.parts {
+                    tokens += match part {
+                        RawPart::Text(text) => self.engine.tokens(&Part::Text(text)),
+                        RawPart::Image(name, own) => {
+                            let index = name.parse::<u32>().unwrap_or(u32::MAX);
+                            let picture = decode(&Uint8Array::new(&images.get(index)).to_vec())?;
+                            self.engine.tokens(&Part::Image(Rc::new(picture), self.limited(own)))
+                        }
+                        RawPart::Video(..) => 0,
+                    };
+                }
+            }
+            Ok(tokens as f64)
+        };
+        count().map_err(|e: Error| to_js_error(&e))
+    }
+
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
     /// used up) and answers.
     ///
@@ -475,6 +506,15 @@ impl Session {
         }))
     }
 
+    /// A picture's own options, and the engine's where it has none.
+    fn limited(&self, own: ImageOptions) -> ImageOptions {
+        ImageOptions {
+            min_pixels: own.min_pixels.or(self.pixels.min_pixels),
+            max_pixels: own.max_pixels.or(self.pixels.max_pixels),
+            ..own
+        }
+    }
+
     fn message(&self, raw: RawMessage, pictures: &[Rc<Picture>], videos: &[Rc<Video>]) -> Result<Message> {
         let content = match raw.text {
             Some(text) => Content::Text(text),
@@ -484,12 +524,7 @@ impl Session {
                     RawPart::Image(name, own) => {
                         let picture = name.parse::<usize>().ok().and_then(|i| pictures.get(i));
                         let picture = picture.ok_or_else(|| Error::invalid("image", "the index of a picture", name))?;
-                        let options = ImageOptions {
-                            min_pixels: own.min_pixels.or(self.pixels.min_pixels),
-                            max_pixels: own.max_pixels.or(self.pixels.max_pixels),
-                            ..own
-                        };
-                        Ok(Part::Image(picture.clone(), options))
+                        Ok(Part::Image(picture.clone(), self.limited(own)))
                     }
                     RawPart::Video(raw, _) => {
                         let RawVideo::File(name) = raw else {

@@ -72,7 +72,7 @@ export class Engine {
     const wanted = options.everyFrame ? times.length : (options.nframes ?? 4);
     const indices = Array.from({ length: wanted }, (_, i) => Math.round((i * (times.length - 1)) / Math.max(1, wanted - 1)));
     const sampleFps = wanted / (times.at(-1) - times[0]);
-    return { track, options, indices, times: indices.map((i) => times[i]), sampleFps, width: 56, height: 28, tokens: wanted, decisions: [] };
+    return { track, options, indices, times: indices.map((i) => times[i]), sampleFps, width: 56, height: 28, tokens: wanted, promptTokens: wanted, decisions: [] };
   }
 
   // What they were asked, to show that it arrives.
@@ -126,6 +126,11 @@ export const imageSize = (bytes) => measured(bytes).original;
 
 class Session {
   #tokens = 0;
+
+  tokens() {
+    return 0;
+  }
+
   #resized = { width: 616, height: 392 };
   /** Sizes of the conversation's pictures. */
   #pictures = [];

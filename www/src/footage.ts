@@ -48,9 +48,9 @@ export async function takeVideos(
     let left = engine.info().contextLength - held;
     for (const [i, video] of videos.entries()) {
       const mostTokens = Math.max(0, Math.floor(left / (videos.length - i)));
-      const info = await takeVideo(wasm, engine, video, mostTokens, inputs, signal);
+      const { info, promptTokens } = await takeVideo(wasm, engine, video, mostTokens, inputs, signal);
       infos.push(info);
-      left -= info.tokens;
+      left -= promptTokens;
     }
     return { inputs, infos };
   } catch (error) {
@@ -71,7 +71,7 @@ async function takeVideo(
   mostTokens: number,
   inputs: VideoInput[],
   signal: AbortSignal,
-): Promise<VideoInfo> {
+): Promise<{ info: VideoInfo; promptTokens: number }> {
   if (signal.aborted) throw aborted();
   const footage = await open(wasm, video, signal);
   try {
@@ -86,7 +86,7 @@ async function takeVideo(
       timestamps.push(frame.timestamp);
     }
     const { width, height } = footage.track;
-    return {
+    const info = {
       original: { width, height },
       resized: { width: plan.width, height: plan.height },
       frames: timestamps.length,
@@ -95,6 +95,7 @@ async function takeVideo(
       tokens: plan.tokens,
       decisions: [...footage.decisions, ...plan.decisions],
     };
+    return { info, promptTokens: plan.promptTokens };
   } finally {
     footage.close();
   }

@@ -30,6 +30,8 @@ export interface VideoPlan {
   width: number;
   height: number;
   tokens: number;
+  /** With the times that some models are told in words. */
+  promptTokens: number;
   decisions: string[];
 }
 
@@ -84,6 +86,8 @@ export interface WasmEngine {
 }
 
 export interface WasmSession {
+  /** What the texts and pictures of these messages take of the context. */
+  tokens(messages: string, images: Uint8Array[]): number;
   prompt(
     messages: string,
     images: Uint8Array[],

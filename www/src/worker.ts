@@ -60,9 +60,10 @@ const handlers: { [C in Call]: Handler<C> } = {
   async prompt({ session, messages, images, videos, options }, emit, signal) {
     const held = sessions.get(session);
     if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
-    const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens, signal);
-    const onDelta = (text: string, reasoning: string) => emit(reasoning ? { text, reasoning } : { text });
     const prompt = JSON.stringify(messages);
+    const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
+    const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens + beside, signal);
+    const onDelta = (text: string, reasoning: string) => emit(reasoning ? { text, reasoning } : { text });
     const result = await held.live.prompt(prompt, images, inputs, options, onDelta, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
