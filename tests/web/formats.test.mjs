@@ -25,7 +25,7 @@ async function answer(page, model, options, messages, maxTokens) {
     const loading = await caught(load(model, options));
     if (loading.code) return loading;
     const session = await loading.value.session();
-    const result = await caught(session.prompt(messages, { maxTokens, temperature: 0 }));
+    const result = await caught(session.prompt(messages, { maxTokens, temperature: 0, repetitionPenalty: 1 }));
     const { info } = loading.value;
     loading.value.destroy();
     return { ...result, info };
@@ -53,6 +53,33 @@ test("keys and values in 8 bits answer nearly as transformers", async (t) => {
   assert.equal(code, "bad_request");
   assert.match(message, /f32 or q8/);
 });
+
+/** A golden's messages as a page writes them: pictures by their addresses, a video as a list of them. */
+function onPage(messages) {
+  const address = (path) => `/golden/images/${path.split("/").at(-1)}`;
+  const part = (p) => {
+    if (p.type === "image") return { ...p, image: address(p.image) };
+    if (p.type !== "video") return p;
+    const { video, min_pixels: minPixels, sample_fps: fps, timestamps } = p;
+    return { type: "video", video: { frames: video.map(address), fps, timestamps }, minPixels };
+  };
+  return messages.map((m) => ({ ...m, content: typeof m.content === "string" ? m.content : m.content.map(part) }));
+}
+
+for (const model of ["base", "qwen2_vl", "qwen3_vl"]) {
+  test(`a picture and a video answer as transformers: ${model}`, async (t) => {
+    const page = await open(t);
+    for (const name of ["image", "video"]) {
+      const messages = onPage(JSON.parse(await readFile(new URL(`models/${model}/${name}.messages.json`, golden), "utf8")));
+      const expected = await integers(`models/${model}/${name}.safetensors`, "greedy_ids");
+      const prompt = await integers(`models/${model}/${name}.safetensors`, "input_ids");
+      const { value } = await answer(page, `/golden/models/${model}/`, {}, messages, 24);
+      assert.equal(value.usage.promptTokens, prompt.length, name);
+      assert.ok(value.tokenIds.length > 3, name);
+      assert.deepEqual(value.tokenIds, expected.slice(0, value.tokenIds.length), name);
+    }
+  });
+}
 
 test("every element type of GGUF in one model answers as transformers", async (t) => {
   const page = await open(t);
