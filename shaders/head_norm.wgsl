@@ -1,4 +1,4 @@
-// parts: shared/grid, head_norm
+// parts: shared/grid, shared/total, head_norm
 //
 // x[i, h, :] = x[i, h, :] / sqrt(mean_c x[i, h, c]^2 + eps) * (h < q_heads ? q_gain : k_gain)        i < n, h < q_heads + kv_heads
 //
@@ -24,8 +24,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k_gain: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
 
-var<workgroup> lanes: array<f32, WG>;
-
 @compute @workgroup_size(WG)
 fn head_norm(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -43,15 +41,7 @@ fn head_norm(
         let v = x[x0 + c];
         sum += dot(v, v);
     }
-    lanes[lane] = sum;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    workgroupBarrier();
-    let scale = 1.0 / sqrt(lanes[0] / f32(params.dim4 * 4u) + params.eps);
+    let scale = 1.0 / sqrt(total(lane, sum) / f32(params.dim4 * 4u) + params.eps);
     if (inside) {
         for (var c = lane; c < params.dim4; c += WG) {
             if (head < params.q_heads) {

@@ -1,4 +1,4 @@
-// parts: shared/grid, layer_norm
+// parts: shared/grid, shared/total, layer_norm
 //
 // y[i, c] = (x[x_row + i, c] - mean) / sqrt(mean_c (x[x_row + i, c] - mean)^2 + eps) * gain[c] + bias[c]        i < n
 //
@@ -20,22 +20,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-
-var<workgroup> lanes: array<f32, WG>;
-
-// The sum of all lanes' values. In uniform control flow.
-fn total(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
 
 @compute @workgroup_size(WG)
 fn layer_norm(

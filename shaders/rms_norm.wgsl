@@ -1,4 +1,4 @@
-// parts: shared/grid, rms_norm
+// parts: shared/grid, shared/total, rms_norm
 //
 // y[i, c] = x[x_row + i, c] / sqrt(mean_c x[x_row + i, c]^2 + eps) * gain[c]        i < n
 //
@@ -18,8 +18,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
-var<workgroup> lanes: array<f32, WG>;
-
 @compute @workgroup_size(WG)
 fn rms_norm(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -33,15 +31,7 @@ fn rms_norm(
         let v = x[x0 + c];
         sum += dot(v, v);
     }
-    lanes[lane] = sum;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-    workgroupBarrier();
-    let scale = 1.0 / sqrt(lanes[0] / f32(params.cols4 * 4u) + params.eps);
+    let scale = 1.0 / sqrt(total(lane, sum) / f32(params.cols4 * 4u) + params.eps);
     if (row < params.n) {
         for (var c = lane; c < params.cols4; c += WG) {
             y[row * params.cols4 + c] = x[x0 + c] * scale * gain[c];

@@ -6,11 +6,11 @@ use crate::error::Result;
 use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Kernel, Recorder, Tensor, Variant};
 
-/// Parts: shared/grid, head_norm.
+/// Parts: shared/grid, shared/total, head_norm.
 pub static KERNEL: Kernel = Kernel {
     name: "head_norm",
     source: include_str!("../../shaders/head_norm.wgsl"),
-    shared: &[include_str!("../../shaders/shared/grid.wgsl")],
+    shared: &[include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/shared/total.wgsl")],
     entry: "head_norm",
     weight: false,
     storage: &[Read, Read, Write],

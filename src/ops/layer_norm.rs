@@ -5,11 +5,11 @@ use crate::error::Result;
 use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Kernel, Recorder, Tensor, Variant};
 
-/// Parts: shared/grid, layer_norm.
+/// Parts: shared/grid, shared/total, layer_norm.
 pub static KERNEL: Kernel = Kernel {
     name: "layer_norm",
     source: include_str!("../../shaders/layer_norm.wgsl"),
-    shared: &[include_str!("../../shaders/shared/grid.wgsl")],
+    shared: &[include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/shared/total.wgsl")],
     entry: "layer_norm",
     weight: false,
     storage: &[Read, Read, Read, Write],

@@ -5,11 +5,11 @@ use crate::error::Result;
 use crate::gpu::Access::{Read, Write};
 use crate::gpu::{Kernel, Recorder, Tensor, Variant};
 
-/// Parts: shared/grid, rms_norm.
+/// Parts: shared/grid, shared/total, rms_norm.
 pub static KERNEL: Kernel = Kernel {
     name: "rms_norm",
     source: include_str!("../../shaders/rms_norm.wgsl"),
-    shared: &[include_str!("../../shaders/shared/grid.wgsl")],
+    shared: &[include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/shared/total.wgsl")],
     entry: "rms_norm",
     weight: false,
     storage: &[Read, Read, Write],
