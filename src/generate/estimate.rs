@@ -213,10 +213,8 @@ pub async fn of(source: &dyn Source, limits: Limits, wish: &Wish) -> Result<Esti
     let tables = Tables::read(source).await?;
     let mut wish = *wish;
     if wish.max_pixels.is_none() {
-        wish.max_pixels = match source.size(FILE).await? {
-            Some(_) => Some(PreprocessorConfig::from_json(&source.read_all(FILE, 4 << 20).await?)?.max_pixels),
-            None => None,
-        };
+        let file = source.read_optional(FILE, 4 << 20).await?;
+        wish.max_pixels = file.map(|bytes| PreprocessorConfig::from_json(&bytes)).transpose()?.map(|p| p.max_pixels);
     }
     estimate(&tables, limits, &wish)
 }

@@ -20,7 +20,7 @@ use crate::weights::packed::Quantization;
 pub const FILE: &str = "config.json";
 
 /// Longest file, in bytes (the hub's are about 1.5 KB).
-const MAX_FILE: usize = 4 << 20;
+pub const MAX_FILE: usize = 4 << 20;
 
 // Bounds far above any released model. Products of two stay below 2^48, byte counts below 2^52.
 /// Widest residual stream.
@@ -271,13 +271,15 @@ impl Config {
     /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`, sliding-window
     /// attention, an activation other than the family's, or a rotary scaling other than YaRN.
     pub fn parse(family: &'static Family, bytes: &[u8]) -> Result<Self> {
-        if bytes.len() > MAX_FILE {
-            let found = format!("{} bytes", bytes.len());
-            return Err(Error::malformed(FILE, format!("at most {MAX_FILE} bytes"), found));
-        }
-        let json: Value =
-            serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))?;
-        let root = Section::new("", &json)?;
+        Self::read(family, &json(bytes)?)
+    }
+
+    /// The same of what [`json`] gave.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(family: &'static Family, json: &Value) -> Result<Self> {
+        let root = Section::new("", json)?;
         let model_type = root.text("model_type", "nothing")?;
         if model_type != family.model_type {
             return Err(unsupported(format!("model_type {model_type}"), family.model_type));
@@ -343,13 +345,24 @@ impl VisionIds {
     }
 }
 
+/// The file's bytes as JSON.
+///
+/// # Errors
+/// [`Error::Malformed`] for anything else, or for more than [`MAX_FILE`] of them.
+pub fn json(bytes: &[u8]) -> Result<Value> {
+    if bytes.len() > MAX_FILE {
+        let found = format!("{} bytes", bytes.len());
+        return Err(Error::malformed(FILE, format!("at most {MAX_FILE} bytes"), found));
+    }
+    serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))
+}
+
 /// How the packed layers of a checkpoint are stored, from the bytes of its `config.json`.
 ///
 /// # Errors
 /// As [`Quantization::parse`].
 pub fn quantization(bytes: &[u8]) -> Result<Option<Quantization>> {
-    let json: Value =
-        serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))?;
+    let json = json(bytes)?;
     // Files that were saved again may have it beside the decoder's fields.
     match &json["quantization_config"] {
         Value::Null => Quantization::parse(&json["text_config"]["quantization_config"]),

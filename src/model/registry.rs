@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
 use crate::gpu::Gpu;
-use crate::model::config::{Config, Family, quantization};
+use crate::model::config::{self, Config, Family, quantization};
 use crate::model::decoder::{Decoder, DecoderConfig};
 use crate::model::load::Loaded;
 use crate::model::vision::{Sizes, Vision};
@@ -19,19 +19,15 @@ use crate::weights::source::Source;
 pub static FAMILIES: [&Family; 5] =
     [&qwen3_vl::FAMILY, &qwen2_5_vl::FAMILY, &qwen2_vl::FAMILY, &qwen3::FAMILY, &qwen2::FAMILY];
 
-/// Largest config.json that is read.
-const MAX_CONFIG: u64 = 4 << 20;
-
 /// Reads the bytes of a `config.json` of any family.
 ///
 /// # Errors
 /// [`Error::UnsupportedModel`] for another `model_type`, or as [`Config::parse`].
 pub fn parse_config(bytes: &[u8]) -> Result<Config> {
-    let json: serde_json::Value =
-        serde_json::from_slice(bytes).map_err(|e| Error::malformed("config.json", "a JSON object", e.to_string()))?;
+    let json = config::json(bytes)?;
     let found = json.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("no model_type");
     match FAMILIES.iter().find(|family| family.model_type == found) {
-        Some(family) => Config::parse(family, bytes),
+        Some(family) => Config::read(family, &json),
         None => {
             let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
             let found = format!("model_type {found:?}");
@@ -45,7 +41,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<Config> {
 /// # Errors
 /// [`Error::Missing`], or as [`parse_config`].
 pub async fn read_config(source: &dyn Source) -> Result<(Config, Vec<u8>)> {
-    let bytes = source.read_all("config.json", MAX_CONFIG).await?;
+    let bytes = source.read_all(config::FILE, config::MAX_FILE as u64).await?;
     Ok((parse_config(&bytes)?, bytes))
 }
 

@@ -89,7 +89,20 @@ pub trait Source {
             Ok(bytes)
         })
     }
+
+    /// The same, and `None` if it does not exist.
+    fn read_optional<'a>(&'a self, file: &'a str, max: u64) -> Pending<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            match self.size(file).await? {
+                Some(_) => self.read_all(file, max).await.map(Some),
+                None => Ok(None),
+            }
+        })
+    }
 }
+
+/// Largest file beside the weights that is read: Qwen2.5's tokenizer.json has 7 MB, Qwen3.5's 20.
+pub const MAX_SMALL_FILE: u64 = 64 << 20;
 
 /// [`Source::read`] with its name checked before and its length checked after.
 ///

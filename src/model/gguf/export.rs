@@ -24,11 +24,9 @@ use crate::weights::gguf_write::{ALIGNMENT, Entry, header};
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{Limits, MatrixSpec, VectorSpec};
 use crate::weights::quantize::Formats;
-use crate::weights::source::{Pending, Source, read_exact};
+use crate::weights::source::{MAX_SMALL_FILE, Pending, Source, read_exact};
 use crate::weights::transfer::Transfer;
 
-/// Largest file beside the weights that is read.
-const MAX_SMALL_FILE: u64 = 64 << 20;
 /// How blocks are laid out (`GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
 /// What the converter writes for the side of an image, which nothing of this family depends on.
@@ -73,7 +71,7 @@ impl Export {
         let vision = match &config.vision {
             None => None,
             Some((tower, _)) => {
-                let preprocessor = match optional(source, "preprocessor_config.json").await? {
+                let preprocessor = match source.read_optional("preprocessor_config.json", MAX_SMALL_FILE).await? {
                     Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
                     None => PreprocessorConfig::default(),
                 };
@@ -145,8 +143,8 @@ impl Export {
             ids.sort_unstable();
             ids
         };
-        let old = ids(optional(source, "generation_config.json").await?);
-        let new = ids(optional(&gguf, "generation_config.json").await?);
+        let old = ids(source.read_optional("generation_config.json", MAX_SMALL_FILE).await?);
+        let new = ids(gguf.read_optional("generation_config.json", MAX_SMALL_FILE).await?);
         if !old.is_empty() && old != new {
             self.notes.push(format!("replies end at the tokens {new:?}, before at {old:?}"));
         }
@@ -483,13 +481,6 @@ fn vision_entries(
     Ok(entries)
 }
 
-async fn optional(source: &dyn Source, file: &str) -> Result<Option<Vec<u8>>> {
-    match source.size(file).await? {
-        Some(_) => source.read_all(file, MAX_SMALL_FILE).await.map(Some),
-        None => Ok(None),
-    }
-}
-
 fn object(file: &str, bytes: &[u8]) -> Result<Json> {
     serde_json::from_slice(bytes).map_err(|e| Error::malformed(file, "JSON", e.to_string()))
 }
@@ -518,11 +509,11 @@ async fn tokenizer_entries(
     let id_of = |token: &str| tokens.iter().position(|t| t == token).map(|id| id as u64);
     let merges: Vec<String> = merges(&json)?;
 
-    let own = match optional(source, "tokenizer_config.json").await? {
+    let own = match source.read_optional("tokenizer_config.json", MAX_SMALL_FILE).await? {
         Some(bytes) => object("tokenizer_config.json", &bytes)?,
         None => Json::Null,
     };
-    let generation = match optional(source, "generation_config.json").await? {
+    let generation = match source.read_optional("generation_config.json", MAX_SMALL_FILE).await? {
         Some(bytes) => object("generation_config.json", &bytes)?,
         None => Json::Null,
     };
