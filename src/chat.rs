@@ -25,10 +25,8 @@ use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
 use crate::video::{Track, Video, VideoOptions, VideoPlan, frame_pixels, patch_times, stamp};
 use crate::weights::quantize::Formats;
-use crate::weights::source::Source;
+use crate::weights::source::{MAX_SMALL_FILE, Source};
 
-/// Largest file beside the weights that is read: Qwen2.5's tokenizer.json has 7 MB, Qwen3.5's 20.
-const MAX_SMALL_FILE: u64 = 64 << 20;
 /// Longest context unless the caller asks for another: bounds the KV cache.
 pub const DEFAULT_CONTEXT: usize = 32768;
 /// Most tokens that a video leaves free for words.
@@ -289,14 +287,14 @@ impl Engine {
         let (config, _) = registry::read_config(source).await?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
         let template = template(source).await?;
-        let preprocessor = match optional(source, "preprocessor_config.json").await? {
+        let preprocessor = match source.read_optional("preprocessor_config.json", MAX_SMALL_FILE).await? {
             Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
             None => PreprocessorConfig::default(),
         };
         if let Some((tower, _)) = &config.vision {
             preprocessor.check_tower([tower.patch_size, tower.temporal_patch_size, tower.spatial_merge_size])?;
         }
-        let generation = match optional(source, "generation_config.json").await? {
+        let generation = match source.read_optional("generation_config.json", MAX_SMALL_FILE).await? {
             Some(bytes) => GenerationConfig::parse(&bytes)?,
             None => GenerationConfig::default(),
         };
@@ -362,22 +360,34 @@ impl Engine {
 
     /// Tokens that a part takes in a prompt; 0 of what is refused there.
     pub fn tokens(&self, part: &Part) -> usize {
-        let media = self.model.media;
         match part {
             Part::Text(text) => self.tokenizer.encode_plain(text).map_or(0, |ids| ids.len()),
             Part::Image(picture, options) => {
-                let item = self.measure(Medium::Image(picture, options), &mut Infos::default());
-                item.and_then(|item| item.tokens(media.merge)).unwrap_or(0)
+                let size = resized(picture, &self.preprocessor, options);
+                size.and_then(|size| self.grid(1, size).merged(self.model.media.merge)).map_or(0, Grid::count)
             }
             Part::Video(video) => {
-                let item = self.measure(Medium::Video(video), &mut Infos::default());
-                let stamps = match (media.time, &item) {
-                    (VideoTime::Text, Ok(item)) => item.grid.t as usize * STAMP,
-                    _ => 0,
-                };
-                stamps + item.and_then(|item| item.tokens(media.merge)).unwrap_or(0)
+                let merged = self.video_grid(video).merged(self.model.media.merge);
+                merged.map_or(0, |grid| grid.count() + self.stamps(video.frames.len()))
             }
         }
+    }
+
+    /// Tokens of the times that are written between so many frames.
+    fn stamps(&self, frames: usize) -> usize {
+        let patches = frames.div_ceil(self.preprocessor.temporal_patch_size.max(1));
+        if self.model.media.time == VideoTime::Text { patches * STAMP } else { 0 }
+    }
+
+    /// Patches of `t` in time of a (width, height) in pixels.
+    fn grid(&self, t: usize, (width, height): (u32, u32)) -> Grid {
+        let patch = self.preprocessor.patch_size.max(1) as u32;
+        Grid::new(t as u32, height / patch, width / patch)
+    }
+
+    fn video_grid(&self, video: &Video) -> Grid {
+        let size = video.frames.first().map_or((0, 0), |frame| (frame.width, frame.height));
+        self.grid(video.frames.len().div_ceil(self.preprocessor.temporal_patch_size.max(1)), size)
     }
 
     /// Which frames of a video to take, and how large, where `left` tokens of the context are free. An eighth of them, at most
@@ -390,13 +400,12 @@ impl Engine {
         let most = left - (left / 8).min(WORDS);
         // What no picture may exceed, no frame may.
         let most_pixels = self.preprocessor.max_pixels;
-        let usual = frame_pixels(self.preprocessor.factor()?);
+        let [least, usual] = frame_pixels(self.preprocessor.factor()?);
         let max_pixels = match options.max_pixels {
             None => Some(most_pixels).filter(|most| *most < usual),
             Some(wished) => Some(wished.min(most_pixels)),
         };
         // A limit that the caller has not named lowers the least that a frame usually has, too.
-        let least = self.preprocessor.factor().map_or(0, |factor| frame_pixels(factor) / 6);
         let min_pixels = options.min_pixels.or(max_pixels.filter(|most| *most < least && options.max_pixels.is_none()));
         let options = &VideoOptions { max_pixels, min_pixels, ..options.clone() };
         let planned = |most| crate::video::plan(track, options, &self.preprocessor, most);
@@ -407,11 +416,7 @@ impl Engine {
 
     /// Tokens that a planned video takes in a prompt, those of written times included.
     pub fn planned_tokens(&self, plan: &VideoPlan) -> usize {
-        let stamps = match self.model.media.time {
-            VideoTime::Text => plan.indices.len().div_ceil(self.preprocessor.temporal_patch_size.max(1)) * STAMP,
-            _ => 0,
-        };
-        plan.tokens + stamps
+        plan.tokens + self.stamps(plan.indices.len())
     }
 
     /// An empty conversation of at most `context` tokens (and never more than the checkpoint is made for).
@@ -633,20 +638,14 @@ impl Engine {
     /// Key and grid of a picture or video, without its embeddings.
     fn measure(&self, medium: Medium<'_>, infos: &mut Infos) -> Result<Media> {
         let p = &self.preprocessor;
-        let grid = |t: usize, width: u32, height: u32| {
-            let patch = p.patch_size.max(1) as u32;
-            Grid::new(t as u32, height / patch, width / patch)
-        };
         let (key, grid, second_per_grid) = match medium {
             Medium::Image(picture, options) => {
-                let (width, height) = resized(picture, p, options)?;
-                (key(picture, options), grid(1, width, height), None)
+                let size = resized(picture, p, options)?;
+                (key(picture, options), self.grid(1, size), None)
             }
             Medium::Video(video) => {
-                let (width, height) = video.frames.first().map_or((0, 0), |frame| (frame.width, frame.height));
                 let pace = (p.temporal_patch_size as f64 / video.sample_fps) as f32;
-                let patches = video.frames.len().div_ceil(p.temporal_patch_size.max(1));
-                (video.key, grid(patches, width, height), Some(pace))
+                (video.key, self.video_grid(video), Some(pace))
             }
         };
         let media = Media { key, grid, second_per_grid, embeds: Vec::new() };
@@ -867,17 +866,10 @@ fn key(picture: &Picture, options: &ImageOptions) -> u64 {
 /// # Errors
 /// Any error of the source; as [`ChatTemplate::find`].
 pub async fn template(source: &dyn Source) -> Result<ChatTemplate> {
-    let config = optional(source, "tokenizer_config.json").await?;
-    let json = optional(source, "chat_template.json").await?;
-    let jinja = optional(source, "chat_template.jinja").await?;
+    let config = source.read_optional("tokenizer_config.json", MAX_SMALL_FILE).await?;
+    let json = source.read_optional("chat_template.json", MAX_SMALL_FILE).await?;
+    let jinja = source.read_optional("chat_template.jinja", MAX_SMALL_FILE).await?;
     ChatTemplate::find(config.as_deref(), json.as_deref(), jinja.as_deref())
-}
-
-async fn optional(source: &dyn Source, file: &str) -> Result<Option<Vec<u8>>> {
-    match source.size(file).await? {
-        Some(_) => source.read_all(file, MAX_SMALL_FILE).await.map(Some),
-        None => Ok(None),
-    }
 }
 
 #[cfg(test)]

@@ -26,9 +26,9 @@ const MOST_BYTES: usize = 1 << 30;
 /// Frames, a range of the track: first and last.
 type Span = (usize, usize);
 
-/// Most pixels of a frame unless something else is said, for tokens of `factor`² pixels.
-pub fn frame_pixels(factor: u32) -> u64 {
-    (FRAME_TOKENS.1 * f64::from(factor).powi(2)) as u64
+/// Fewest and most pixels of a frame unless something else is said, for tokens of `factor`² pixels.
+pub fn frame_pixels(factor: u32) -> [u64; 2] {
+    [FRAME_TOKENS.0, FRAME_TOKENS.1].map(|tokens| (tokens * f64::from(factor).powi(2)) as u64)
 }
 
 /// Which frames of `track` the model sees, and how large.
