@@ -464,7 +464,12 @@ impl Session {
         let new_pictures = pictures.len();
         state.messages.extend(turn);
         let tell = |text: &str, reasoning: &str| {
-            let _ = on_delta.call2(&JsValue::NULL, &JsValue::from_str(text), &JsValue::from_str(reasoning));
+            let delta = if reasoning.is_empty() {
+                json!({"text": text})
+            } else {
+                json!({"text": text, "reasoning": reasoning})
+            };
+            let _ = on_delta.call1(&JsValue::NULL, &to_js(&delta));
         };
         let (mut on_text, mut on_reasoning) = (|text: &str| tell(text, ""), |reasoning: &str| tell("", reasoning));
         let hooks = Hooks {

@@ -158,7 +158,7 @@ class Session {
     for (const piece of pieces) {
       if (cancelled()) break;
       await pause(text.includes("wait") ? 20 : 5);
-      onDelta(piece);
+      onDelta({ text: piece });
       written.push(piece);
     }
     this.#tokens += 30 + imageTokens + videoTokens + written.length;

@@ -439,7 +439,13 @@ function newTurn(question: string) {
 }
 
 function answerFacts({ finishReason, usage, timings }: Result): string {
-  const ends = { stop: "", length: "cut at the longest length", abort: "stopped" };
+  const ends = {
+    stop: "",
+    length: "cut at the longest length",
+    abort: "stopped",
+    tool_calls: "asks for a tool",
+    repetition: "ended because it repeated itself",
+  };
   const prefilled = usage.promptTokens - usage.cachedTokens;
   return [
     usage.imageTokens > 0 && `${usage.imageTokens} image tokens`,

@@ -46,7 +46,9 @@ function drawn(source: Drawable): OffscreenCanvas {
       ? [source.naturalWidth, source.naturalHeight]
       : source instanceof HTMLVideoElement
         ? [source.videoWidth, source.videoHeight]
-        : [source.width, source.height];
+        : source instanceof VideoFrame
+          ? [source.displayWidth, source.displayHeight]
+          : [source.width, source.height];
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   if (!context) throw new Error("no 2d canvas");

@@ -11,6 +11,7 @@ export type ImageSource =
   | HTMLImageElement
   | HTMLCanvasElement
   | HTMLVideoElement
+  | VideoFrame
   | OffscreenCanvas;
 
 /** How large the model sees a picture, in pixels after resizing. Fewer pixels are faster and blurrier. */
@@ -94,9 +95,45 @@ export interface VideoPart extends VideoOptions {
 export type Part = TextPart | ImagePart | VideoPart;
 
 export interface Message {
-  role: "system" | "user" | "assistant";
+  role: "system" | "user" | "assistant" | "tool";
   content: string | Part[];
+  /** What an assistant thought before it said that; given to models that are told again. */
+  reasoning?: string;
+  /** What an assistant asked to be called, as a result has it. */
+  toolCalls?: ToolCall[];
+  /** Of role "tool": the call that this answers. A turn's answers come in the order of its calls. */
+  toolCallId?: string;
+  /** The last message, of role "assistant": the model goes on writing it in place of beginning a new one. */
+  prefix?: true;
 }
+
+/** A JSON schema. */
+export type JsonSchema = Record<string, unknown>;
+
+/** Something that the model may ask to be called, in OpenAI's form. */
+export interface Tool {
+  type: "function";
+  function: {
+    name: string;
+    description?: string;
+    /** A schema of its arguments, which are an object. */
+    parameters?: JsonSchema;
+    /** Arguments can be nothing but what the schema allows. */
+    strict?: boolean;
+  };
+}
+
+export interface ToolCall {
+  id: string;
+  name: string;
+  arguments: Record<string, unknown>;
+}
+
+/** Whether the model calls a tool: as it likes, never, at least one, or this one. */
+export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
+
+/** What an answer may be: JSON of a schema, a text that a regular expression matches as a whole, or a grammar in llguidance's Lark. */
+export type ResponseConstraint = JsonSchema | RegExp | { lark: string };
 
 /** What floats become on the device: themselves, or blocks of 32 in 8.5 or 5 bits each. */
 export type WeightFormat = "keep" | "q8" | "q4";
@@ -141,6 +178,13 @@ export interface LoadOptions extends PixelLimits {
   cache?: Keeping;
   /** A connection that brings nothing for this long is tried again: 30 000 ms. */
   timeoutMs?: number;
+  /**
+   * Makes the worker, where a bundler has to see `new Worker(…)` itself or its script lies elsewhere:
+   * `() => new Worker(new URL("fanlight/worker", import.meta.url), { type: "module" })`.
+   */
+  worker?: () => Worker;
+  /** The engine's wasm, where it is not beside the package's own files. A response is used up. */
+  wasm?: URL | string | Response | WebAssembly.Module;
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
 }
@@ -226,6 +270,7 @@ export interface SessionOptions {
   messages?: Message[];
   /** Number the pictures in the text ("Picture 1: …"), as the model was trained to with several of them. */
   addVisionId?: boolean;
+  tools?: Tool[];
 }
 
 export interface GenerateOptions {
@@ -236,9 +281,21 @@ export interface GenerateOptions {
   topP?: number;
   minP?: number;
   repetitionPenalty?: number;
+  /** Subtracted from the logit of every token of the answer so far, once or as often as it came. */
+  presencePenalty?: number;
+  frequencyPenalty?: number;
+  /** Added to the logits of these token ids: −100 bans one, 100 makes it win. */
+  logitBias?: Record<number, number>;
+  /** Give the log-probability of every token of the answer, and of so many of the likeliest (0 to 20) at its place. */
+  logprobs?: number;
   seed?: number;
   /** Generation ends before the first of these; it is not part of the text. */
   stop?: string[];
+  /** The answer can be nothing else; what a model thinks before it is free. `finishReason: "length"` if it was cut off. */
+  responseConstraint?: ResponseConstraint;
+  toolChoice?: ToolChoice;
+  /** Ends an answer that only repeats itself: `finishReason: "repetition"`. Nothing is changed until then. */
+  loopGuard?: boolean;
   /**
    * Ends the answer early: it resolves with what was written so far and `finishReason: "abort"`. While the videos of the
    * prompt are still being read it rejects with code "aborted", and the conversation is as it was before.
@@ -250,6 +307,66 @@ export interface GenerateOptions {
 export interface Delta {
   text: string;
   reasoning?: string;
+  /** A call, when all of it is there. */
+  toolCall?: ToolCall;
+  /** Where they were asked for: the tokens since the delta before. */
+  logprobs?: TokenLogprob[];
+}
+
+/** Natural logarithms of what the model gave, before temperature, penalties and bounds. */
+export interface TokenLogprob {
+  id: number;
+  token: string;
+  /** Of the token: a character may be spread over several. */
+  bytes: number[];
+  logprob: number;
+  /** The likeliest at this place, the likeliest first. */
+  top: Omit<TokenLogprob, "top">[];
+}
+
+/** What a prompt will take, known before it is run. */
+export interface Plan {
+  /** The whole prompt, with what the conversation has already. */
+  promptTokens: number;
+  imageTokens: number;
+  videoTokens: number;
+  /** Those of it that need not be computed again. */
+  cachedTokens: number;
+  contextWindow: number;
+  /** Whether the prompt, and a word of an answer, has room in the context. */
+  fits: boolean;
+  /** Tokens left for the answer. */
+  left: number;
+  /** On the device at most while it runs, beside the weights. */
+  bytes: number;
+  /** Multiplications and additions of what has to be computed before the first word. */
+  flops: number;
+  /** The pictures of this prompt, in order. */
+  images: (ImageInfo & { warnings: string[] })[];
+  videos: VideoInfo[];
+}
+
+/** Something found in a picture, in its own pixels. */
+export interface Box {
+  label: string;
+  box: [left: number, top: number, right: number, bottom: number];
+}
+
+export interface TaskOptions extends PixelLimits, Omit<GenerateOptions, "responseConstraint" | "toolChoice"> {
+  /** What is asked, in place of what this family was trained to be asked. */
+  prompt?: string;
+}
+
+export interface OcrLine {
+  text: string;
+  /** Where it stands, if the model said so: in the picture's own pixels. */
+  box?: [left: number, top: number, right: number, bottom: number];
+}
+
+export interface OcrResult {
+  text: string;
+  lines: OcrLine[];
+  result: Result;
 }
 
 export interface Size {
@@ -328,7 +445,12 @@ export interface Result {
    */
   located: Located[];
   tokenIds: number[];
-  finishReason: "stop" | "length" | "abort";
+  finishReason: "stop" | "length" | "tool_calls" | "abort" | "repetition";
+  /** Of an answer in JSON (`responseConstraint` is a schema) that was not cut off: its value. */
+  parsed?: unknown;
+  /** What the model asks to be called. */
+  toolCalls?: ToolCall[];
+  logprobs?: TokenLogprob[];
   usage: {
     promptTokens: number;
     imageTokens: number;

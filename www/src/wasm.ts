@@ -4,6 +4,7 @@ import type { Hasher } from "./download.js";
 import type { EngineOptions } from "./protocol.js";
 import type {
   Block,
+  Delta,
   GenerateOptions,
   Located,
   MemoryPlan,
@@ -93,7 +94,7 @@ export interface WasmSession {
     images: Uint8Array[],
     videos: VideoInput[],
     options: Omit<GenerateOptions, "signal">,
-    onDelta: (text: string, reasoning: string) => void,
+    onDelta: (delta: Delta) => void,
     cancelled: () => boolean,
   ): Promise<Result>;
   free(): void;

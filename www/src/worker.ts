@@ -63,8 +63,7 @@ const handlers: { [C in Call]: Handler<C> } = {
     const prompt = JSON.stringify(messages);
     const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
     const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens + beside, signal);
-    const onDelta = (text: string, reasoning: string) => emit(reasoning ? { text, reasoning } : { text });
-    const result = await held.live.prompt(prompt, images, inputs, options, onDelta, () => signal.aborted);
+    const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
   },

@@ -1,0 +1,87 @@
+// The page's end of the worker.
+
+import { type ErrorFields, FanlightError } from "./errors.js";
+import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
+
+interface Pending {
+  resolve(result: never): void;
+  reject(error: FanlightError): void;
+  onEvent(event: never): void;
+}
+
+/** The page's end of the worker. Once closed, for whatever reason, every call rejects with that reason. */
+export class WorkerLink {
+  readonly closed: Promise<FanlightError>;
+  readonly #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "fanlight" });
+  readonly #pending = new Map<number, Pending>();
+  readonly #watch = new AbortController();
+  #reason: FanlightError | undefined;
+  #resolveClosed: (reason: FanlightError) => void = () => {};
+  #lastId = 0;
+
+  constructor() {
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    this.#worker.onmessageerror = () => this.close(died("a message from the worker could not be read"));
+    this.#worker.onerror = (event) => this.close(died(event.message || "the worker's script could not be loaded"));
+  }
+
+  call<C extends Call>(
+    call: C,
+    args: Calls[C]["args"],
+    onEvent: (event: Calls[C]["event"]) => void = () => {},
+    signal?: AbortSignal,
+    transfer: Transferable[] = [],
+  ): Promise<Calls[C]["result"]> {
+    if (this.#reason) return Promise.reject(this.#reason);
+    const id = ++this.#lastId;
+    const abort = () => this.#worker.postMessage({ abort: id } satisfies ToWorker);
+    const settled = new Promise<Calls[C]["result"]>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onEvent });
+      try {
+        this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false }, transfer);
+      } catch (error) {
+        this.#pending.delete(id);
+        const hint = "A VideoFrame can be given once, and not after close().";
+        return reject(new FanlightError("bad_request", `this cannot be sent to the worker: ${String(error)}`, hint));
+      }
+      signal?.addEventListener("abort", abort);
+    });
+    return settled.finally(() => signal?.removeEventListener("abort", abort));
+  }
+
+  close(reason: FanlightError): void {
+    if (this.#reason) return;
+    this.#reason = reason;
+    this.#watch.abort();
+    this.#worker.terminate();
+    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#pending.clear();
+    this.#resolveClosed(reason);
+  }
+
+  #receive(message: FromWorker): void {
+    if (this.#reason) return;
+    if ("alive" in message) return this.#waitForDeath(message.alive);
+    if ("fatal" in message) return this.close(FanlightError.from(message.fatal));
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    if ("event" in message) return pending.onEvent(message.event as never);
+    this.#pending.delete(message.id);
+    if ("result" in message) pending.resolve(message.result as never);
+    else pending.reject(FanlightError.from(message.error satisfies ErrorFields));
+  }
+
+  #waitForDeath(lock: string): void {
+    const gone = () => this.close(died("the worker is gone"));
+    navigator.locks.request(lock, { signal: this.#watch.signal }, gone).catch(() => {});
+  }
+}
+
+function died(message: string): FanlightError {
+  return new FanlightError("internal", message, "Load the model again; reload the page if that fails too.", true);
+}
+
+export function aborted(message: string): FanlightError {
+  return new FanlightError("aborted", message);
+}
