@@ -4,7 +4,7 @@ pub mod grounding;
 pub mod messages;
 pub mod thinking;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
@@ -20,6 +20,7 @@ use crate::generate::session::{Media, Prompt, Session, prepare};
 use crate::generate::{Finish, Flow, GenerateOptions, generate};
 use crate::gpu::Gpu;
 use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify, preprocess, resized};
+use crate::model::config::task_prompts;
 use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
@@ -238,6 +239,7 @@ pub struct Engine {
     template: ChatTemplate,
     preprocessor: PreprocessorConfig,
     generation: GenerationConfig,
+    task_prompts: BTreeMap<String, String>,
     cache: CacheFormat,
 }
 
@@ -284,7 +286,8 @@ impl Engine {
         compiling: &dyn Fn(),
     ) -> Result<Self> {
         // Everything small first: a checkpoint that cannot chat fails before its weights are read.
-        let (config, _) = registry::read_config(source).await?;
+        let (config, bytes) = registry::read_config(source).await?;
+        let task_prompts = task_prompts(&bytes)?;
         let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
         let template = template(source).await?;
         let preprocessor = match source.read_optional("preprocessor_config.json", MAX_SMALL_FILE).await? {
@@ -304,7 +307,7 @@ impl Engine {
         };
         let model = registry::load(gpu, source, formats, progress, &begin).await?;
         let tokenizer = Rc::new(tokenizer);
-        Ok(Engine { gpu: gpu.clone(), model, tokenizer, template, preprocessor, generation, cache })
+        Ok(Engine { gpu: gpu.clone(), model, tokenizer, template, preprocessor, generation, task_prompts, cache })
     }
 
     /// The device.
@@ -330,6 +333,11 @@ impl Engine {
     /// The checkpoint's own sampling defaults and stop ids.
     pub fn generation_config(&self) -> &GenerationConfig {
         &self.generation
+    }
+
+    /// What the checkpoint was trained to be asked, by task, where its config.json says so.
+    pub fn task_prompts(&self) -> &BTreeMap<String, String> {
+        &self.task_prompts
     }
 
     /// How the checkpoint wants pictures.

@@ -248,7 +248,7 @@ impl Engine {
         loading.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
     }
 
-    /// What was loaded: `{modelType, parameters, weightBytes, contextLength, weights, kvCache, decisions}`.
+    /// What was loaded: `{modelType, parameters, weightBytes, contextLength, maxPixels, weights, kvCache, decisions, taskPrompts}`.
     pub fn info(&self) -> JsValue {
         let model = self.engine.model();
         to_js(&json!({
@@ -259,6 +259,8 @@ impl Engine {
             "weights": self.formats.to_string(),
             "kvCache": self.engine.cache_format().name(),
             "decisions": self.decisions,
+            "maxPixels": self.pixels.max_pixels.unwrap_or(self.engine.preprocessor().max_pixels),
+            "taskPrompts": self.engine.task_prompts(),
         }))
     }
 
@@ -417,7 +419,8 @@ impl Session {
     }
 
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
-    /// used up) and answers.
+    /// used up) and answers. With `options.replace` they take the place of all that was said before; what the cache holds of
+    /// their beginning is not computed again.
     ///
     /// # Errors
     /// As [`Engine::load`]. The conversation is then as it was before the call.
@@ -434,10 +437,13 @@ impl Session {
             let error = Error::invalid("session", "one prompt at a time", "a second one");
             return Err(to_js_error(&error));
         };
+        let replace = Reflect::get(&options, &JsValue::from_str("replace")).is_ok_and(|value| value.is_truthy());
+        let replaced = replace.then(|| std::mem::take(&mut state.messages));
         let before = state.messages.len();
         let result = self.answer(&mut state, &messages, (&images, videos), &options, &on_delta, &cancelled).await;
         if result.is_err() {
             state.messages.truncate(before);
+            state.messages = replaced.unwrap_or(state.messages);
         }
         *self.state.borrow_mut() = Some(state);
         result.map(|value| to_js(&value)).map_err(|error| to_js_error(&error))

@@ -55,6 +55,9 @@ def hf_config(s: Shape) -> dict:
     return {
         "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "dtype": "float16",
         "tie_word_embeddings": True, **ids, **ends,
+        # What `detect`, `point` and `ocr` of the JavaScript API ask: forms of data.py's questions.
+        "task_specific_params": {"detect": {"prompt": "Locate the {what}."}, "point": {"prompt": "Locate the {what}."},
+                                 "ocr": {"prompt": "Read the text."}},
         "text_config": {
             "model_type": "qwen2_5_vl_text", "vocab_size": s.vocab, "hidden_size": s.hidden, "intermediate_size": s.inner,
             "num_hidden_layers": s.layers, "num_attention_heads": s.heads, "num_key_value_heads": s.kv_heads,

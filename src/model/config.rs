@@ -5,6 +5,7 @@
 //! checkpoint), so that a file means here what it means there. Everything is checked and bounded, so that no product of sizes
 //! overflows later.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -368,6 +369,17 @@ pub fn quantization(bytes: &[u8]) -> Result<Option<Quantization>> {
         Value::Null => Quantization::parse(&json["text_config"]["quantization_config"]),
         found => Quantization::parse(found),
     }
+}
+
+/// What the checkpoint was trained to be asked for each task, from the bytes of its `config.json`: transformers'
+/// `task_specific_params` (as T5 has it), `{"detect": {"prompt": "Locate the {what}."}}`. Empty for those that say nothing.
+///
+/// # Errors
+/// As [`json`].
+pub fn task_prompts(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    let json = json(bytes)?;
+    let tasks = json["task_specific_params"].as_object().into_iter().flatten();
+    Ok(tasks.filter_map(|(task, params)| Some((task.clone(), params["prompt"].as_str()?.to_owned()))).collect())
 }
 
 impl TextConfig {
@@ -788,6 +800,17 @@ pub(crate) mod tests {
         assert_eq!((v.layer_norm, v.mlp, v.time), (false, Mlp::SwiGlu, VideoTime::Seconds(2)));
         assert!(flat.tie_word_embeddings);
         assert_eq!((ids.image, ids.video), (151_655, 151_656));
+    }
+
+    #[test]
+    fn task_prompts_are_those_that_are_texts() {
+        let prompts =
+            |params: Value| task_prompts(with("task_specific_params", params).to_string().as_bytes()).unwrap();
+        let params =
+            serde_json::json!({"ocr": {"prompt": "Read."}, "summarization": {"prefix": "summarize: "}, "point": 3});
+        assert_eq!(prompts(params), BTreeMap::from([("ocr".to_owned(), "Read.".to_owned())]));
+        assert!(prompts(Value::Null).is_empty());
+        assert!(task_prompts(b"{").is_err());
     }
 
     #[test]
