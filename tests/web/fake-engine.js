@@ -2,6 +2,8 @@
 // answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent". Where config.json
 // has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
 // `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
+// What every prompt was asked goes to the BroadcastChannel "asked". "think" has it think first, "call" makes it call the first
+// tool, once or "twice"; options are heeded as far as they change an answer's shape: `logprobs`, `maxTokens`, `replace`.
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -59,11 +61,11 @@ export class Engine {
 
   info() {
     const { model_type: modelType = "qwen2_5_vl", digest } = this.config;
-    return { digest, weights: "keep", kvCache: "f32", decisions: [], modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
+    return { digest, weights: "keep", kvCache: "f32", decisions: [], taskPrompts: this.config.taskPrompts ?? {}, maxPixels: 1_003_520, modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
   }
 
-  session() {
-    return new Session();
+  session(options) {
+    return new Session(options);
   }
 
   planVideo(trackJson, optionsJson) {
@@ -90,6 +92,8 @@ export class Engine {
 }
 
 const pushed = new BroadcastChannel("pushed");
+const asked = new BroadcastChannel("asked");
+let sessions = 0;
 
 export class VideoInput {
   frames = [];
@@ -126,6 +130,14 @@ export const imageSize = (bytes) => measured(bytes).original;
 
 class Session {
   #tokens = 0;
+  #options;
+  #number = ++sessions;
+  /** JSON of all messages so far, without the answers. */
+  #said = [];
+
+  constructor(options) {
+    this.#options = options;
+  }
 
   tokens() {
     return 0;
@@ -139,7 +151,15 @@ class Session {
     const messages = JSON.parse(json);
     const content = messages.at(-1).content;
     const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
+    const { tools = [] } = this.#options ?? {};
+    asked.postMessage({ session: this.#number, tools, messages, options, images: images.map((bytes) => bytes.length), videos: videos.length });
     const seen = images.map(measured);
+    if (options.replace) {
+      const said = messages.map((message) => JSON.stringify(message));
+      const differs = said.findIndex((message, i) => message !== this.#said[i]);
+      this.#tokens = 30 * (differs < 0 ? said.length : differs);
+      [this.#said, this.#pictures] = [said, []];
+    }
     this.#pictures.push(...seen.map(({ original }) => original));
     const cachedTokens = this.#tokens;
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
@@ -153,20 +173,41 @@ class Session {
       : text.includes("Read")
         ? "Account settings\nYour name\nAda\nSave\nCancel\nDelete account"
         : `Delete account (${images.length} pictures, ${videos.length} videos, <b>${messages.length}</b> messages)`;
-    const pieces = text.includes("wait") ? Array(100_000).fill("word ") : (answer.match(/[\s\S]{1,4}/g) ?? []);
+    const calls = [];
+    const reasoning = text.includes("think") ? "Let me see." : null;
+    if (reasoning) onDelta({ text: "", reasoning });
+    if (tools.length > 0 && options.toolChoice !== "none" && text.includes("call")) {
+      for (let i = 0; i < (text.includes("twice") ? 2 : 1) && !cancelled(); i++) {
+        const toolCall = { id: `call_${i}`, name: tools[0].function.name, arguments: { number: i } };
+        calls.push(toolCall);
+        onDelta({ text: "", toolCall });
+        await pause(5);
+      }
+    }
+    const all = text.includes("wait") ? Array(100_000).fill("word ") : calls.length > 0 ? [] : (answer.match(/[\s\S]{1,4}/g) ?? []);
+    const pieces = all.slice(0, options.maxTokens);
     const written = [];
+    const token = (text, id) => ({ id, token: text, bytes: [...new TextEncoder().encode(text)], logprob: -(id + 1) / 8 });
+    const logprobs = [];
     for (const piece of pieces) {
       if (cancelled()) break;
       await pause(text.includes("wait") ? 20 : 5);
-      onDelta({ text: piece });
+      const top = Array.from({ length: options.logprobs ?? 0 }, (_, id) => token(`t${id}`, id));
+      logprobs.push({ ...token(piece, written.length), top });
+      onDelta({ text: piece, ...(options.logprobs !== undefined && { logprobs: logprobs.slice(-1) }) });
       written.push(piece);
     }
+    // The token that ends an answer writes nothing.
+    if (pieces.length === all.length) logprobs.push({ ...token("", written.length), top: [] });
     this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
       text: written.join(""),
       located,
       tokenIds: written.map((_, index) => index),
-      finishReason: cancelled() ? "abort" : "stop",
+      reasoning,
+      ...(calls.length > 0 && { toolCalls: calls }),
+      ...(options.logprobs !== undefined && { logprobs }),
+      finishReason: cancelled() ? "abort" : calls.length > 0 ? "tool_calls" : pieces.length < all.length ? "length" : "stop",
       usage: { promptTokens: cachedTokens + 30 + imageTokens + videoTokens, imageTokens, videoTokens, completionTokens: written.length, cachedTokens },
       timings: { imageMs: 200, prefillMs: 400, ttftMs: 620, decodeMs: 500, decodeTps: 41.7 },
       images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),

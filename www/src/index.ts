@@ -4,6 +4,7 @@ export { type ErrorCode, FanlightError } from "./errors.js";
 export { estimate, load, type ModelSource } from "./load.js";
 export { Model } from "./model.js";
 export { models } from "./models.js";
+export type * from "./openai-types.js";
 export { Session, type Stream } from "./session.js";
 export { support } from "./support.js";
 export type * from "./types.js";

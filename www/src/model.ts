@@ -2,14 +2,32 @@
 
 import type { FanlightError } from "./errors.js";
 import { aborted, type WorkerLink } from "./link.js";
+import { chatCompletions } from "./openai.js";
+import type { ChatCompletions } from "./openai-types.js";
 import { Session } from "./session.js";
-import type { Block, Located, ModelInfo, SessionOptions, Sizes, VideoEvent } from "./types.js";
+import * as tasks from "./tasks.js";
+import type {
+  Block,
+  Box,
+  DocumentResult,
+  ImageSource,
+  LabeledPoint,
+  Located,
+  ModelInfo,
+  OcrResult,
+  SessionOptions,
+  Sizes,
+  TaskOptions,
+  VideoEvent,
+} from "./types.js";
 
 /** A loaded model. It holds the device's memory until `destroy()`. */
 export class Model {
   readonly info: ModelInfo;
   /** Resolves with the reason when the model can no longer be used, `destroy()` included. */
   readonly closed: Promise<FanlightError>;
+  /** OpenAI's way to ask: `chat.completions.create({ messages })`. */
+  readonly chat: { readonly completions: ChatCompletions };
   readonly #worker: WorkerLink;
 
   /** @internal */
@@ -17,12 +35,13 @@ export class Model {
     this.#worker = worker;
     this.info = info;
     this.closed = worker.closed;
+    this.chat = { completions: chatCompletions(this) };
   }
 
   /** Starts a conversation. It remembers what was said, so a second question does not look at the picture again. */
   async session(options: SessionOptions = {}): Promise<Session> {
-    const { messages = [], addVisionId = false } = options;
-    const id = await this.#worker.call("session", { addVisionId });
+    const { messages = [], addVisionId = false, tools = [] } = options;
+    const id = await this.#worker.call("session", { addVisionId, tools });
     return new Session(this.#worker, id, messages);
   }
 
@@ -42,6 +61,26 @@ export class Model {
   /** The events of a video that a text tells of, in seconds: from JSON, or from prose with times. */
   events(text: string): Promise<VideoEvent[]> {
     return this.#worker.call("events", { text });
+  }
+
+  /** Every `what` in a picture, with its box in the picture's own pixels: `detect(photo, "red button")`. */
+  detect(image: ImageSource, what: string, options?: TaskOptions): Promise<Box[]> {
+    return tasks.detect(this, image, what, options);
+  }
+
+  /** As `detect`, a point on each. */
+  point(image: ImageSource, what: string, options?: TaskOptions): Promise<LabeledPoint[]> {
+    return tasks.point(this, image, what, options);
+  }
+
+  /** Reads all text of a picture, line by line, with their boxes where the family writes them. */
+  ocr(image: ImageSource, options?: TaskOptions): Promise<OcrResult> {
+    return tasks.ocr(this, image, options);
+  }
+
+  /** A page as HTML and as its blocks with their places. "unsupported" for families that were not trained to write that. */
+  parseDocument(image: ImageSource, options?: TaskOptions): Promise<DocumentResult> {
+    return tasks.parseDocument(this, image, options);
   }
 
   /** Ends the worker and frees the device's memory. Whatever is pending rejects with code "aborted". */

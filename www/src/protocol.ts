@@ -10,11 +10,13 @@ import type {
   KvCacheFormat,
   Located,
   MemoryPlan,
+  Message,
   ModelInfo,
   PixelLimits,
   Progress,
   Result,
   Sizes,
+  Tool,
   VideoEvent,
   VideoOptions,
 } from "./types.js";
@@ -31,14 +33,17 @@ export interface Calls {
     result: MemoryPlan;
     event: Progress;
   };
-  session: { args: { addVisionId: boolean }; result: number; event: never };
+  session: { args: { addVisionId: boolean; tools: Tool[] }; result: number; event: never };
   prompt: {
     args: {
       session: number;
       messages: WireMessage[];
       images: Uint8Array[];
       videos: WireVideo[];
-      options: Omit<GenerateOptions, "signal">;
+      options: Omit<GenerateOptions, "signal"> & {
+        /** The messages take the place of the conversation; its cache is used for what they have in common. */
+        replace?: true;
+      };
     };
     result: Result;
     event: Delta;
@@ -60,8 +65,7 @@ export interface EngineOptions extends PixelLimits {
 }
 
 /** A message whose pictures and videos are numbers: indices into the `images` and `videos` beside it. */
-export interface WireMessage {
-  role: string;
+export interface WireMessage extends Omit<Message, "content"> {
   content:
     | string
     | (

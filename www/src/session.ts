@@ -31,6 +31,18 @@ export class Session {
 
   /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
   promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
+    return this.#streaming(input, options);
+  }
+
+  /**
+   * As `promptStreaming`, and the messages take the place of all that was said before.
+   * @internal
+   */
+  replacing(messages: Message[], options: GenerateOptions = {}): Stream {
+    return this.#streaming(messages, options, { replace: true });
+  }
+
+  #streaming(input: string | Message[], options: GenerateOptions, how?: { replace: true }): Stream {
     const stop = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
     const queue: Delta[] = [];
@@ -39,7 +51,7 @@ export class Session {
     const result = this.#prompt(input, { ...options, signal }, (delta) => {
       queue.push(delta);
       wake();
-    });
+    }, how);
     const end = () => {
       open = false;
       wake();
@@ -73,14 +85,19 @@ export class Session {
     this.destroy();
   }
 
-  #prompt(input: string | Message[], options: GenerateOptions, onDelta: (delta: Delta) => void): Promise<Result> {
+  #prompt(
+    input: string | Message[],
+    options: GenerateOptions,
+    onDelta: (delta: Delta) => void,
+    how?: { replace: true },
+  ): Promise<Result> {
     const { signal: callers, ...rest } = options;
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
     const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
     const result = this.#last.then(async () => {
-      const { transfer, release, ...wired } = await wire([...this.#before, ...turn]);
+      const { transfer, release, ...wired } = await wire(how?.replace ? turn : [...this.#before, ...turn]);
       try {
-        const args = { session: this.#id, ...wired, options: rest };
+        const args = { session: this.#id, ...wired, options: { ...rest, ...how } };
         const result = await this.#worker.call("prompt", args, onDelta, signal, transfer);
         this.#before = [];
         return result;

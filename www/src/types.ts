@@ -352,9 +352,18 @@ export interface Box {
   box: [left: number, top: number, right: number, bottom: number];
 }
 
+/** Something that was pointed at in a picture, in its own pixels. */
+export interface LabeledPoint {
+  label: string;
+  point: Point;
+}
+
+/** A task takes the likeliest answer, unless `temperature` says otherwise. */
 export interface TaskOptions extends PixelLimits, Omit<GenerateOptions, "responseConstraint" | "toolChoice"> {
-  /** What is asked, in place of what this family was trained to be asked. */
+  /** What is asked, in place of what this family was trained to be asked. `{what}` in it is what is looked for. */
   prompt?: string;
+  /** Gets the answer that was made data of: its text, why it ended (`"length"`: there may be more), what it took. */
+  onResult?: (result: Result) => void;
 }
 
 export interface OcrLine {
@@ -366,6 +375,15 @@ export interface OcrLine {
 export interface OcrResult {
   text: string;
   lines: OcrLine[];
+  result: Result;
+}
+
+/** A page as the model wrote it down. */
+export interface DocumentResult {
+  /** What it wrote: not to be trusted as markup. */
+  html: string;
+  /** Its pieces in reading order. */
+  blocks: Block[];
   result: Result;
 }
 
@@ -481,6 +499,10 @@ export interface ModelInfo {
   /** Bytes the weights take on the device. */
   weightBytes: number;
   contextLength: number;
+  /** Most pixels of a picture after resizing, where its prompt does not say otherwise. */
+  maxPixels: number;
+  /** What this checkpoint was trained to be asked for a task, where its `config.json` says so (`task_specific_params`). */
+  taskPrompts: Record<string, string>;
   /** Formats of floats: "keep", "q8", "q4" or by part. */
   weights: string;
   /** How sessions keep keys and values. */

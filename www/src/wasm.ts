@@ -1,11 +1,10 @@
 // The surface of the wasm module (src/web.rs) as the worker uses it.
 
 import type { Hasher } from "./download.js";
-import type { EngineOptions } from "./protocol.js";
+import type { Calls, EngineOptions } from "./protocol.js";
 import type {
   Block,
   Delta,
-  GenerateOptions,
   Located,
   MemoryPlan,
   ModelInfo,
@@ -78,7 +77,7 @@ export interface WasmModule {
 
 export interface WasmEngine {
   info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
-  session(options: { addVisionId: boolean }): WasmSession;
+  session(options: Calls["session"]["args"]): WasmSession;
   /** JSON of a `Track` and of `PlanOptions` with `mostTokens`, what the context leaves. */
   planVideo(track: string, options: string): VideoPlan;
   locate(text: string, pictures: Sizes[]): Located[];
@@ -93,7 +92,7 @@ export interface WasmSession {
     messages: string,
     images: Uint8Array[],
     videos: VideoInput[],
-    options: Omit<GenerateOptions, "signal">,
+    options: Calls["prompt"]["args"]["options"],
     onDelta: (delta: Delta) => void,
     cancelled: () => boolean,
   ): Promise<Result>;

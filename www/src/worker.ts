@@ -62,7 +62,8 @@ const handlers: { [C in Call]: Handler<C> } = {
     if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
     const prompt = JSON.stringify(messages);
     const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
-    const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens + beside, signal);
+    const before = options.replace ? 0 : held.tokens;
+    const { inputs, infos } = await takeVideos(await module(), engine, videos, before + beside, signal);
     const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
