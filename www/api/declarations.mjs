@@ -82,7 +82,7 @@ export function declarations(index = join(www, "src/index.ts")) {
       const own = ts.isConstructorDeclaration(node) ? "constructor" : (node.name?.getText() ?? node.getText());
       const doc = docOf(node, `${name}.${own}`);
       // `type: "image"` says all there is to say.
-      const plain = ts.isPropertySignature(node) && node.type && ts.isLiteralTypeNode(node.type);
+      const plain = (node.type && ts.isLiteralTypeNode(node.type)) || (node.initializer && ts.isStringLiteral(node.initializer));
       const before = shown.at(-1);
       const signature = memberHtml(node, own, modifiers, place);
       if (overloads.length > 1 && before?.name === own) {
