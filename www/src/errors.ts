@@ -1,26 +1,27 @@
 // The one kind of error this package throws. It crosses the worker boundary as plain fields.
 
+/** What went wrong, for programs: only these words. */
 export type ErrorCode =
   | "webgpu_unavailable" // no WebGPU here, or no adapter
   | "limits" // the device is too small; the message names the limit and what was needed
-  | "oom"
-  | "device_lost"
+  | "oom" // the device has no room; the hint has what to lower
+  | "device_lost" // the driver or the browser took the device away
   | "gpu" // the driver refused something
   | "io" // a source of bytes did not keep its word
-  | "network"
-  | "cors"
+  | "network" // a server did not answer, or not as one of its kind; what has arrived is kept
+  | "cors" // another site does not let this page read what it has
   | "auth" // a token is needed, or may not read this
   | "integrity" // a file is not what its server says it is
   | "busy" // another tab is using it
-  | "not_found"
-  | "bad_model"
-  | "bad_image"
+  | "not_found" // no such repository, revision or file
+  | "bad_model" // a file of the checkpoint is broken, or does not belong to the others
+  | "bad_image" // no picture, or one that cannot be read
   | "bad_video" // no video, one without frames, or in a format that this browser cannot decode
   | "no_program" // of native programs alone: ffmpeg is not there
   | "bad_request" // an option, a message or a picture that is not what it may be
-  | "context_full"
-  | "unsupported"
-  | "aborted"
+  | "context_full" // the conversation is longer than the context; the message has both numbers
+  | "unsupported" // a model of a family that is not one of ours
+  | "aborted" // by a signal, or by `destroy()`
   | "internal"; // a fault of ours: the engine stopped
 
 export interface ErrorFields {
@@ -32,12 +33,17 @@ export interface ErrorFields {
   retryable: boolean;
 }
 
+/** The only kind of error that this package throws. */
 export class FanlightError extends Error {
   override readonly name = "FanlightError";
+  /** For programs. It says what is wrong, not where. */
   readonly code: ErrorCode;
+  /** What the person or the page can do about it. May be empty. */
   readonly hint: string;
+  /** Whether the same call may succeed when it is made again. */
   readonly retryable: boolean;
 
+  /** @internal */
   constructor(code: ErrorCode, message: string, hint = "", retryable = false) {
     super(message);
     this.code = code;
@@ -45,6 +51,7 @@ export class FanlightError extends Error {
     this.retryable = retryable;
   }
 
+  /** @internal */
   static from(fields: ErrorFields): FanlightError {
     return new FanlightError(fields.code, fields.message, fields.hint, fields.retryable);
   }

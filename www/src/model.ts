@@ -23,6 +23,7 @@ import type {
 
 /** A loaded model. It holds the device's memory until `destroy()`. */
 export class Model {
+  /** What was loaded, and onto what. */
   readonly info: ModelInfo;
   /** Resolves with the reason when the model can no longer be used, `destroy()` included. */
   readonly closed: Promise<FanlightError>;
@@ -88,6 +89,7 @@ export class Model {
     this.#worker.close(aborted("the model was destroyed"));
   }
 
+  /** `destroy()`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }

@@ -4,6 +4,7 @@ import { FanlightError } from "./errors.js";
 import { type Manifest, modelLock, Store } from "./store.js";
 import type { CachedModel } from "./types.js";
 
+/** What is kept on this device: to show it, and to remove it. Needs no worker and no network. */
 export const models = {
   /** Every checkpoint of which files are kept, the last used first. Where nothing can be kept, none. */
   async list(): Promise<CachedModel[]> {

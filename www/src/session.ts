@@ -6,9 +6,11 @@ import type { Delta, GenerateOptions, Message, Result } from "./types.js";
 
 /** The pieces of an answer as they come, and all of it at the end. */
 export interface Stream extends AsyncIterable<Delta> {
+  /** The whole answer, when it is finished. Rejects with what the loop throws. */
   readonly result: Promise<Result>;
 }
 
+/** A conversation. Its prompts run one after the other, in the order in which they were made. */
 export class Session {
   readonly #worker: WorkerLink;
   readonly #id: number;
@@ -81,6 +83,7 @@ export class Session {
     this.#last.then(() => this.#worker.call("release", { session: this.#id })).catch(() => {});
   }
 
+  /** `destroy()`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }

@@ -15,6 +15,7 @@ interface Gpu {
 
 const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeWorkgroupStorageSize"] as const;
 
+/** Whether this browser can run models, and why not. Touches no network, loads nothing. */
 export async function support(): Promise<Support> {
   if (!globalThis.isSecureContext) {
     return none("this page was not loaded securely", "Open it over https, or from localhost.");

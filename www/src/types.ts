@@ -16,20 +16,30 @@ export type ImageSource =
 
 /** How large the model sees a picture, in pixels after resizing. Fewer pixels are faster and blurrier. */
 export interface PixelLimits {
+  /** A smaller picture is enlarged to this. Not given: the checkpoint's own, often 3136 or 65 536. */
   minPixels?: number;
+  /**
+   * A larger picture is reduced to this; a token of the prompt is 28 × 28 pixels of it (Qwen3-VL: 32 × 32). Not given:
+   * the checkpoint's own.
+   */
   maxPixels?: number;
 }
 
+/** Words among the pictures. */
 export interface TextPart {
   type: "text";
+  /** Plain text. What looks like a control token in it stays text. */
   text: string;
 }
 
+/** A picture. It is encoded once, however often it is asked about. */
 export interface ImagePart extends PixelLimits {
   type: "image";
+  /** Decoded at its own size, with its EXIF orientation. */
   image: ImageSource;
   /** An exact size instead of one derived from the limits; rounded to what the model can see. */
   resizedWidth?: number;
+  /** With `resizedWidth`. */
   resizedHeight?: number;
 }
 
@@ -37,7 +47,9 @@ export interface ImagePart extends PixelLimits {
 export interface VideoFrames {
   /** `VideoFrame`s are moved to the worker and closed, as `postMessage` moves them: give a `clone()` of what is still needed. */
   frames: (ImageSource | VideoFrame)[];
+  /** When each is shown, in seconds. */
   timestamps?: number[];
+  /** Frames a second, where no times are given. */
   fps?: number;
 }
 
@@ -74,28 +86,37 @@ export interface VideoOptions extends PixelLimits {
   nframes?: number;
   /** Bounds on what `fps` makes of the length: 4 and 768. */
   minFrames?: number;
+  /** With `minFrames`. */
   maxFrames?: number;
   /** Only what lies between these, in seconds. */
   videoStart?: number;
+  /** With `videoStart`. */
   videoEnd?: number;
   /** Pixels of all frames together. `minPixels` and `maxPixels` are of one frame. */
   totalPixels?: number;
   /** An exact size in place of the limits; rounded to what the model can see. */
   resizedWidth?: number;
+  /** With `resizedWidth`. */
   resizedHeight?: number;
 }
 
+/** A video, of which some frames are looked at. */
 export interface VideoPart extends VideoOptions {
   type: "video";
+  /** Read when the prompt is reached, in the worker. */
   video: VideoSource;
   /** How long a `MediaStream` is watched: 4 seconds. */
   seconds?: number;
 }
 
+/** A piece of a message. */
 export type Part = TextPart | ImagePart | VideoPart;
 
+/** Something said in a conversation, or, with role "system", before it. */
 export interface Message {
+  /** Who says it: "tool" is the answer to a call of the assistant's. */
   role: "system" | "user" | "assistant" | "tool";
+  /** A text, or texts, pictures and videos in their order. */
   content: string | Part[];
   /** What an assistant thought before it said that; given to models that are told again. */
   reasoning?: string;
@@ -113,6 +134,7 @@ export type JsonSchema = Record<string, unknown>;
 /** Something that the model may ask to be called, in OpenAI's form. */
 export interface Tool {
   type: "function";
+  /** What it is, in words that the model reads. */
   function: {
     name: string;
     description?: string;
@@ -123,9 +145,13 @@ export interface Tool {
   };
 }
 
+/** What a model asks to be called. */
 export interface ToolCall {
+  /** Made here: the answer names it as `toolCallId`. */
   id: string;
+  /** A `function.name` of the tools. */
   name: string;
+  /** As the model wrote them, parsed. */
   arguments: Record<string, unknown>;
 }
 
@@ -138,10 +164,13 @@ export type ResponseConstraint = JsonSchema | RegExp | { lark: string };
 /** What floats become on the device: themselves, or blocks of 32 in 8.5 or 5 bits each. */
 export type WeightFormat = "keep" | "q8" | "q4";
 
+/** How keys and values are kept: as they are computed, or in 8 bits with a scale for every 16. */
 export type KvCacheFormat = "f32" | "q8";
 
+/** What is kept of a checkpoint for next time: its files, what quantizing made of them, or nothing. */
 export type Keeping = "opfs" | "quantized" | "none";
 
+/** What to load, how it lies on the device, and what is kept. Without any, everything is as the checkpoint has it. */
 export interface LoadOptions extends PixelLimits {
   /** Branch, tag or commit of a repository on the Hub; `main` if not given. It is looked up once and pinned for the load. */
   revision?: string;
@@ -185,28 +214,37 @@ export interface LoadOptions extends PixelLimits {
   worker?: () => Worker;
   /** The engine's wasm, where it is not beside the package's own files. A response is used up. */
   wasm?: URL | string | Response | WebAssembly.Module;
+  /** How far it is, as it goes. */
   onProgress?: (progress: Progress) => void;
+  /** Ends loading: it rejects with code "aborted". What was downloaded is kept and goes on next time. */
   signal?: AbortSignal;
 }
 
+/** One file of a download. */
 export interface FileProgress {
+  /** Its name in the repository. */
   file: string;
+  /** Bytes that are there. */
   loaded: number;
+  /** Bytes that it has. */
   total: number;
   /** Nothing of it came over the network. */
   fromCache: boolean;
 }
 
+/** How far loading is. */
 export interface Progress {
   /** Finding out what there is; fetching it; moving what is there to the device; quantizing on that way; preparing kernels. */
   phase: "resolve" | "download" | "upload" | "quantize" | "compile";
   /** Bytes. `total` is 0 while it is unknown, and for "compile", which has none. */
   loaded: number;
+  /** Bytes of this phase. */
   total: number;
   /** Nothing of it came over the network. */
   fromCache?: boolean;
   /** What the network brings, smoothed over about a second. */
   bytesPerSecond?: number;
+  /** Those that are being fetched, while "download". */
   files?: FileProgress[];
   /** Another tab is fetching a file that this one will read when it is there. */
   waiting?: true;
@@ -214,8 +252,11 @@ export interface Progress {
 
 /** What loading would take, known before a weight is fetched. Bytes, all of them. */
 export interface MemoryPlan {
+  /** The family: "qwen2_5_vl". */
   modelType: string;
+  /** How many numbers the model has. */
   parameters: number;
+  /** What is read from the files, from the network or not. */
   downloadBytes: number;
   /** On the device. `vision` is absent for a model without eyes. */
   weightBytes: { vision?: number; text?: number; embeddings?: number };
@@ -223,17 +264,25 @@ export interface MemoryPlan {
   kvBytes: number;
   /** While a picture of `maxPixels` is encoded, and while a prompt is computed: one at a time. */
   activationBytes: { vision: number; prefill: number };
+  /** What passes: weights on their way to the device, later uploads and readbacks. */
   stagingBytes: number;
+  /** Weights, cache, the larger of the activations, and what passes. */
   totalBytes: number;
+  /** The buffer that comes nearest to the device's limit on one. */
   largestBuffer: { name: string; bytes: number; limit: number };
+  /** Every buffer keeps to the device's limits, and the total to `memoryBytes` if that is known. */
   fits: boolean;
   /** Why, in words; where it does not fit, with what to lower. */
   reason: string;
+  /** Tokens of the longest conversation. */
   contextLength: number;
+  /** Pixels of the largest picture; null for a model without eyes. */
   maxPixels: number | null;
   /** What it was held against, if that is known. */
   memoryBytes: number | null;
+  /** Formats of floats, by part. */
   weights: { vision: string; text: string; embeddings: string };
+  /** How sessions will keep keys and values. */
   kvCache: KvCacheFormat;
   /** What "auto" changed and why, one sentence each. */
   decisions: string[];
@@ -241,6 +290,7 @@ export interface MemoryPlan {
 
 /** What became of the wish to keep the files. */
 export interface CacheInfo {
+  /** What is kept. */
   kind: Keeping;
   /** Why not, where they could not be kept. */
   reason?: string;
@@ -252,47 +302,63 @@ export interface CacheInfo {
 
 /** A checkpoint whose files were kept. */
 export interface CachedModel {
+  /** What `models.remove()` takes to remove this one alone. */
   id: string;
   /** `ORG/NAME` on the Hub, or an address. */
   model: string;
+  /** Where it came from, if that was not https://huggingface.co. */
   endpoint?: string;
+  /** The commit of a repository. */
   commit?: string;
+  /** The branches and tags that meant this commit when they were last looked up. */
   revisions: string[];
   /** Bytes on the disk. Files that two checkpoints share are counted for both. */
   bytes: number;
   /** Everything that the last load needed is there. */
   complete: boolean;
+  /** When it was last loaded. */
   lastUsed: Date;
 }
 
+/** What a conversation begins with. */
 export interface SessionOptions {
   /** Messages before the first prompt, for example a system message. */
   messages?: Message[];
   /** Number the pictures in the text ("Picture 1: …"), as the model was trained to with several of them. */
   addVisionId?: boolean;
+  /** What the model may ask to be called, in this whole conversation. */
   tools?: Tool[];
 }
 
+/** How an answer is drawn and when it ends. Not given: the checkpoint's own generation_config.json. */
 export interface GenerateOptions {
+  /** The answer's most tokens: what the checkpoint says, or 1024. `finishReason: "length"` if they were used up. */
   maxTokens?: number;
   /** 0 takes the likeliest token each time. Not given: the checkpoint's generation_config.json. */
   temperature?: number;
+  /** Only so many of the likeliest tokens are left; 0 leaves all. */
   topK?: number;
+  /** Only the likeliest tokens are left that together have this probability. */
   topP?: number;
+  /** Only tokens are left that have this share of the likeliest one's probability. */
   minP?: number;
+  /** Logits of tokens that already occur, in the prompt too, are divided by it (multiplied where negative); 1 changes nothing. */
   repetitionPenalty?: number;
   /** Subtracted from the logit of every token of the answer so far, once or as often as it came. */
   presencePenalty?: number;
+  /** As often as it came. */
   frequencyPenalty?: number;
   /** Added to the logits of these token ids: −100 bans one, 100 makes it win. */
   logitBias?: Record<number, number>;
   /** Give the log-probability of every token of the answer, and of so many of the likeliest (0 to 20) at its place. */
   logprobs?: number;
+  /** The same prompt, options and seed give the same answer on the same device; 0 if not given. */
   seed?: number;
   /** Generation ends before the first of these; it is not part of the text. */
   stop?: string[];
   /** The answer can be nothing else; what a model thinks before it is free. `finishReason: "length"` if it was cut off. */
   responseConstraint?: ResponseConstraint;
+  /** "auto" if there are tools and nothing is given. */
   toolChoice?: ToolChoice;
   /** Ends an answer that only repeats itself: `finishReason: "repetition"`. Nothing is changed until then. */
   loopGuard?: boolean;
@@ -305,7 +371,9 @@ export interface GenerateOptions {
 
 /** The next piece: of the answer, or before it of what a model that thinks first is thinking (then `text` is empty). */
 export interface Delta {
+  /** Of the answer. */
   text: string;
+  /** Of what is thought before it. */
   reasoning?: string;
   /** A call, when all of it is there. */
   toolCall?: ToolCall;
@@ -315,10 +383,13 @@ export interface Delta {
 
 /** Natural logarithms of what the model gave, before temperature, penalties and bounds. */
 export interface TokenLogprob {
+  /** In the model's vocabulary. */
   id: number;
+  /** What it reads as. */
   token: string;
   /** Of the token: a character may be spread over several. */
   bytes: number[];
+  /** 0 is certain. */
   logprob: number;
   /** The likeliest at this place, the likeliest first. */
   top: Omit<TokenLogprob, "top">[];
@@ -328,10 +399,13 @@ export interface TokenLogprob {
 export interface Plan {
   /** The whole prompt, with what the conversation has already. */
   promptTokens: number;
+  /** Those of them that are pictures. */
   imageTokens: number;
+  /** Those of them that are videos. */
   videoTokens: number;
   /** Those of it that need not be computed again. */
   cachedTokens: number;
+  /** Tokens that the conversation may have in all. */
   contextWindow: number;
   /** Whether the prompt, and a word of an answer, has room in the context. */
   fits: boolean;
@@ -343,12 +417,15 @@ export interface Plan {
   flops: number;
   /** The pictures of this prompt, in order. */
   images: (ImageInfo & { warnings: string[] })[];
+  /** The videos of this prompt, in order. */
   videos: VideoInfo[];
 }
 
 /** Something found in a picture, in its own pixels. */
 export interface Box {
+  /** What the model calls it. */
   label: string;
+  /** Left, top, right and bottom edge. */
   box: [left: number, top: number, right: number, bottom: number];
 }
 
@@ -358,7 +435,7 @@ export interface LabeledPoint {
   point: Point;
 }
 
-/** A task takes the likeliest answer, unless `temperature` says otherwise. */
+/** How a task is put to the model, which gives its likeliest answer unless `temperature` says otherwise. */
 export interface TaskOptions extends PixelLimits, Omit<GenerateOptions, "responseConstraint" | "toolChoice"> {
   /** What is asked, in place of what this family was trained to be asked. `{what}` in it is what is looked for. */
   prompt?: string;
@@ -366,15 +443,21 @@ export interface TaskOptions extends PixelLimits, Omit<GenerateOptions, "respons
   onResult?: (result: Result) => void;
 }
 
+/** A piece of text in a picture: a line, as a rule. */
 export interface OcrLine {
+  /** What it says. */
   text: string;
   /** Where it stands, if the model said so: in the picture's own pixels. */
   box?: [left: number, top: number, right: number, bottom: number];
 }
 
+/** What stands in a picture. */
 export interface OcrResult {
+  /** All of it, a line for each of `lines`. */
   text: string;
+  /** In reading order. */
   lines: OcrLine[];
+  /** The model's answer itself, with what it took. */
   result: Result;
 }
 
@@ -387,19 +470,25 @@ export interface DocumentResult {
   result: Result;
 }
 
+/** In pixels. */
 export interface Size {
+  /** Pixels across. */
   width: number;
+  /** Pixels down. */
   height: number;
 }
 
 /** A picture's own size and the size the model saw. */
 export interface Sizes {
+  /** As it was given, upright. */
   original: Size;
+  /** As the model saw it. */
   resized: Size;
 }
 
 /** One picture of a prompt, and the tokens it took. */
 export interface ImageInfo extends Sizes {
+  /** Of the prompt. */
   tokens: number;
 }
 
@@ -407,6 +496,7 @@ export interface ImageInfo extends Sizes {
 export interface VideoInfo {
   /** Of its frames as they are displayed. */
   original: Size;
+  /** As the model saw them. */
   resized: Size;
   /** How many frames the model saw. */
   frames: number;
@@ -414,6 +504,7 @@ export interface VideoInfo {
   timestamps: number[];
   /** Frames a second that this makes; what the model is told. */
   sampleFps: number;
+  /** Of the prompt. */
   tokens: number;
   /** What was changed to fit the model's context, one sentence each. */
   decisions: string[];
@@ -448,12 +539,17 @@ export interface Block {
 
 /** Something that happens in a video: seconds from its beginning. */
 export interface VideoEvent {
+  /** When it begins, or happens. */
   start: number;
+  /** When it is over, if the model said so. */
   end?: number;
+  /** What happens. */
   label?: string;
 }
 
+/** A finished answer, and what it took. */
 export interface Result {
+  /** The answer, without control tokens. */
   text: string;
   /** What a model that thinks first has thought; null for others. It is not part of `text`. */
   reasoning: string | null;
@@ -462,13 +558,23 @@ export interface Result {
    * name a picture means the last one of the conversation.
    */
   located: Located[];
+  /** The tokens as they were generated, without the one that ended them. */
   tokenIds: number[];
+  /**
+   * The model was done or a `stop` came; `maxTokens` or the context were used up; tools are to be called; it was aborted;
+   * it only repeated itself.
+   */
   finishReason: "stop" | "length" | "tool_calls" | "abort" | "repetition";
   /** Of an answer in JSON (`responseConstraint` is a schema) that was not cut off: its value. */
   parsed?: unknown;
   /** What the model asks to be called. */
   toolCalls?: ToolCall[];
+  /** Where they were asked for: of every token of the answer. */
   logprobs?: TokenLogprob[];
+  /**
+   * Tokens: of the whole prompt, those of it that are pictures and videos, of the answer, and those of the prompt that
+   * were not computed again.
+   */
   usage: {
     promptTokens: number;
     imageTokens: number;
@@ -476,6 +582,10 @@ export interface Result {
     completionTokens: number;
     cachedTokens: number;
   };
+  /**
+   * Milliseconds: encoding what is new in pictures and videos, computing the prompt, until the first token from the call
+   * on, from the first to the last; and tokens a second after the first.
+   */
   timings: { imageMs: number; prefillMs: number; ttftMs: number; decodeMs: number; decodeTps: number };
   /** The pictures of this prompt, in order. */
   images: ImageInfo[];
@@ -483,21 +593,31 @@ export interface Result {
   videos: VideoInfo[];
 }
 
+/** The graphics adapter, as far as the browser tells. */
 export interface AdapterInfo {
+  /** "nvidia", "apple"; may be empty. */
   vendor: string;
+  /** "ampere", "common-3"; may be empty. */
   architecture: string;
+  /** More about it; most browsers leave it empty. */
   description: string;
   /** A processor pretending to be a GPU: it works, slowly. */
   software: boolean;
+  /** It has shader-f16, which is used where it is there and not needed. */
   f16: boolean;
+  /** It has subgroups, which are used where they are there and not needed. */
   subgroups: boolean;
 }
 
+/** What was loaded, and onto what. */
 export interface ModelInfo {
+  /** The family: "qwen2_5_vl". */
   modelType: string;
+  /** How many numbers the model has. */
   parameters: number;
   /** Bytes the weights take on the device. */
   weightBytes: number;
+  /** Tokens that a session may hold. */
   contextLength: number;
   /** Most pixels of a picture after resizing, where its prompt does not say otherwise. */
   maxPixels: number;
@@ -509,20 +629,28 @@ export interface ModelInfo {
   kvCache: KvCacheFormat;
   /** What "auto" changed and why, one sentence each. */
   decisions: string[];
+  /** What it runs on. */
   adapter: AdapterInfo;
   /** The commit that the revision meant, for a repository on the Hub. */
   commit?: string;
+  /** What became of the wish to keep it. */
   cache: CacheInfo;
   /** The engine's own memory, at its largest while loading. Weights pass through it and do not stay. */
   wasmBytes: number;
+  /** How long loading took. */
   loadMs: number;
 }
 
+/** What `support()` finds. */
 export interface Support {
+  /** Whether models can run here. */
   webgpu: boolean;
   /** Why not, and what to do, when `webgpu` is false. */
   reason?: string;
+  /** What to do about it. */
   hint?: string;
+  /** What they would run on. */
   adapter?: AdapterInfo;
+  /** The adapter's, by their WebGPU names, in bytes. */
   limits?: Record<string, number>;
 }

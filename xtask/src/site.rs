@@ -26,8 +26,9 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         !name.starts_with('.')
             && !["node_modules", "dist", "package.json", "package-lock.json", "tsconfig.json"].contains(&name)
-            && !["ts", "md"].contains(&extension)
+            && !["ts", "md", "mjs"].contains(&extension)
     })?;
+    run(command("node").args(["www/api/make.mjs", "www/dist/api/index.html"]))?;
     // One file as its authors bundle it, loaded when a video comes; `www/mediabunny/` has beside it what its licence asks for.
     let mediabunny = www.join("node_modules/mediabunny");
     copy(&mediabunny.join("dist/bundles/mediabunny.min.mjs"), &dist.join("mediabunny/mediabunny.js"), &|_| true)?;
