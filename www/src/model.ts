@@ -3,7 +3,7 @@
 import type { FanlightError } from "./errors.js";
 import { aborted, type WorkerLink } from "./link.js";
 import { Session } from "./session.js";
-import type { Block, Located, ModelInfo, SessionOptions, Sizes, VideoEvent } from "./types.js";
+import type { Block, GenerateOptions, Located, Message, ModelInfo, Plan, SessionOptions, Sizes, VideoEvent } from "./types.js";
 
 /** A loaded model. It holds the device's memory until `destroy()`. */
 export class Model {
@@ -21,9 +21,20 @@ export class Model {
 
   /** Starts a conversation. It remembers what was said, so a second question does not look at the picture again. */
   async session(options: SessionOptions = {}): Promise<Session> {
-    const { messages = [], addVisionId = false } = options;
+    const { messages = [], addVisionId = false, tools = [] } = options;
     const id = await this.#worker.call("session", { addVisionId });
-    return new Session(this.#worker, id, messages);
+    return new Session(this.#worker, id, messages, tools);
+  }
+
+  /** What a conversation that begins with this prompt would take, and what may go wrong with its pictures: as `Session.plan`. */
+  async plan(input: string | Message[], options: SessionOptions & GenerateOptions = {}): Promise<Plan> {
+    const { messages = [], addVisionId = false, tools = [], ...rest } = options;
+    const session = await this.session({ messages, addVisionId, tools });
+    try {
+      return await session.plan(input, rest);
+    } finally {
+      session.destroy();
+    }
   }
 
   /**

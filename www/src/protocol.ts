@@ -12,9 +12,12 @@ import type {
   MemoryPlan,
   ModelInfo,
   PixelLimits,
+  Plan,
   Progress,
   Result,
   Sizes,
+  Tool,
+  ToolCall,
   VideoEvent,
   VideoOptions,
 } from "./types.js";
@@ -32,17 +35,8 @@ export interface Calls {
     event: Progress;
   };
   session: { args: { addVisionId: boolean }; result: number; event: never };
-  prompt: {
-    args: {
-      session: number;
-      messages: WireMessage[];
-      images: Uint8Array[];
-      videos: WireVideo[];
-      options: Omit<GenerateOptions, "signal">;
-    };
-    result: Result;
-    event: Delta;
-  };
+  prompt: { args: { session: number; options: PromptOptions } & WirePrompt; result: Result; event: Delta };
+  plan: { args: { session: number; options: PromptOptions } & WirePrompt; result: Plan; event: never };
   locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
   document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
   events: { args: { text: string }; result: VideoEvent[]; event: never };
@@ -59,9 +53,22 @@ export interface EngineOptions extends PixelLimits {
   mmproj?: string | undefined;
 }
 
+/** What goes with the messages of one prompt. */
+export type PromptOptions = Omit<GenerateOptions, "signal"> & { tools?: Tool[] };
+
+export interface WirePrompt {
+  messages: WireMessage[];
+  images: Uint8Array[];
+  videos: WireVideo[];
+}
+
 /** A message whose pictures and videos are numbers: indices into the `images` and `videos` beside it. */
 export interface WireMessage {
   role: string;
+  reasoning?: string | undefined;
+  toolCalls?: ToolCall[] | undefined;
+  toolCallId?: string | undefined;
+  prefix?: true | undefined;
   content:
     | string
     | (

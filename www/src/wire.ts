@@ -9,14 +9,17 @@ import { outgoing, type Outgoing, videoOptions } from "./video.js";
 export async function wire(messages: Message[]) {
   const images: Promise<Uint8Array>[] = [];
   const videos: Promise<Outgoing>[] = [];
-  const wired = messages.map(({ role, content }): WireMessage => {
-    if (typeof content === "string") return { role, content };
+  const wired = messages.map((message): WireMessage => {
+    const { role, content, reasoning, toolCalls, toolCallId, prefix } = message;
+    // `undefined` says nothing, and JSON leaves it out.
+    const said = { role, reasoning, toolCalls, toolCallId, prefix };
+    if (typeof content === "string") return { ...said, content };
     const parts = content.map((part: Part) => {
       if (part.type === "image") return { ...part, image: images.push(imageBytes(part.image)) - 1 };
       if (part.type === "video") return { ...videoOptions(part), type: part.type, video: videos.push(outgoing(part)) - 1 };
       return part;
     });
-    return { role, content: parts };
+    return { ...said, content: parts };
   });
   const release = async () => {
     for (const video of await Promise.allSettled(videos)) if (video.status === "fulfilled") video.value.release();
