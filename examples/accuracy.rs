@@ -52,9 +52,9 @@ async fn run(model: &Path, formats: &Formats, questions: &Path) -> Result<()> {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
         let picture = Rc::new(decode(&read(&folder.join(text("image")))?)?);
         let parts = vec![Part::Image(picture, ImageOptions::default()), Part::Text(text("question"))];
-        let messages = [Message { role: "user".into(), content: Content::Parts(parts), reasoning: None }];
+        let messages = [Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() }];
         let options = AskOptions { max_tokens: Some(160), ..AskOptions::default() };
-        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
         let answer = engine.ask(&mut conversation, &messages, &options, hooks).await?;
         let right = match text("kind").as_str() {
             "locate" => overlap(&answer.text, &text("answer"), &answer.images[0]) >= 0.5,

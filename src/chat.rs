@@ -2,7 +2,11 @@
 
 pub mod grounding;
 pub mod messages;
+pub mod options;
+pub mod plan;
+pub mod stream;
 pub mod thinking;
+pub mod tools;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,13 +15,17 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::chat::grounding::{Convention, Located};
-use crate::chat::thinking::{Pieces, ThinkingSplitter};
+pub use crate::chat::plan::Plan;
+use crate::chat::stream::Writer;
+pub use crate::chat::stream::{Delta, TokenLogprob, TopLogprob};
+use crate::chat::thinking::ThinkingSplitter;
+use crate::chat::tools::{CallSplitter, Tool, ToolCall, ToolChoice};
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::sampler::SamplingParams;
 use crate::generate::session::{Media, Prompt, Session, prepare};
-use crate::generate::{Finish, Flow, GenerateOptions, generate};
+use crate::generate::{Finish, Flow, GenerateOptions, Token, generate};
 use crate::gpu::Gpu;
 use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify, preprocess, resized};
 use crate::model::config::task_prompts;
@@ -34,11 +42,13 @@ pub const DEFAULT_CONTEXT: usize = 32768;
 pub const WORDS: usize = 4096;
 /// Tokens that tell when a pair of frames is shown, where they are written out: `<12345.6 seconds>` between two control tokens.
 const STAMP: usize = 12;
+/// Most log-probabilities at one place: OpenAI's limit.
+pub const MOST_LOGPROBS: usize = 20;
 /// Most new tokens unless the caller or the checkpoint says otherwise.
 pub const DEFAULT_MAX_TOKENS: usize = 1024;
 
 /// A message with its pictures.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
@@ -46,6 +56,12 @@ pub struct Message {
     pub content: Content,
     /// What an assistant thought before it said that, for models that are told again.
     pub reasoning: Option<String>,
+    /// What an assistant asked to be called.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that a tool answers; answers without one are to the calls in their order.
+    pub tool_call_id: Option<String>,
+    /// Of the last message, an assistant's: the model goes on writing it.
+    pub prefix: bool,
 }
 
 /// Text alone, or parts in order.
@@ -55,6 +71,12 @@ pub enum Content {
     Text(String),
     /// Texts and pictures, interleaved.
     Parts(Vec<Part>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Content::Text(String::new())
+    }
 }
 
 /// A piece of a message.
@@ -78,7 +100,7 @@ enum Medium<'a> {
 impl Message {
     /// A message of text alone.
     pub fn text(role: &str, text: &str) -> Self {
-        Message { role: role.into(), content: Content::Text(text.into()), reasoning: None }
+        Message { role: role.into(), content: Content::Text(text.into()), ..Message::default() }
     }
 
     fn media(&self) -> impl Iterator<Item = Medium<'_>> {
@@ -105,6 +127,14 @@ pub struct AskOptions {
     pub stop: Vec<String>,
     /// Prefix pictures with "Picture N: ".
     pub add_vision_id: bool,
+    /// What the model may ask to be called. Without any, nothing in its answer is a call.
+    pub tools: Vec<Tool>,
+    /// Whether it does.
+    pub tool_choice: ToolChoice,
+    /// Give the log-probability of every token of the answer, and of so many of the likeliest at its place.
+    pub logprobs: Option<usize>,
+    /// End an answer that only repeats itself.
+    pub loop_guard: bool,
 }
 
 /// What became of a picture.
@@ -172,8 +202,14 @@ pub struct Answer {
     pub token_ids: Vec<u32>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// `stop`, `length` or `abort`.
+    /// `stop`, `tool_calls`, `length`, `abort` or `repetition`.
     pub finish_reason: &'static str,
+    /// What the model asks to be called. Its blocks are not part of the text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of every token, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprob>>,
     /// Counts.
     pub usage: Usage,
     /// Times.
@@ -184,12 +220,32 @@ pub struct Answer {
     pub videos: Vec<VideoInfo>,
 }
 
+impl Answer {
+    /// Adds the answer to what was said: to the message that it goes on with, or as a message of its own.
+    pub fn join(&self, messages: &mut Vec<Message>) {
+        let mut said = Message {
+            reasoning: self.reasoning.clone(),
+            tool_calls: self.tool_calls.clone(),
+            ..Message::text("assistant", &self.text)
+        };
+        if let Some(begun) = messages.pop_if(|last| last.prefix) {
+            said.content = match begun.content {
+                Content::Text(text) => Content::Text(text + &self.text),
+                Content::Parts(mut parts) => {
+                    parts.push(Part::Text(self.text.clone()));
+                    Content::Parts(parts)
+                }
+            };
+            said.reasoning = begun.reasoning.or(said.reasoning);
+        }
+        messages.push(said);
+    }
+}
+
 /// What the caller is told while an answer is made.
 pub struct Hooks<'a> {
-    /// Gets text as it comes, whole characters only.
-    pub on_text: &'a mut dyn FnMut(&str),
-    /// Gets reasoning as it comes, which all comes before the text.
-    pub on_reasoning: &'a mut dyn FnMut(&str),
+    /// Gets the answer as it comes.
+    pub on_delta: &'a mut dyn FnMut(Delta<'_>),
     /// Asked often; `true` stops the answer.
     pub cancelled: &'a dyn Fn() -> bool,
     /// Milliseconds from any fixed moment.
@@ -449,49 +505,47 @@ impl Engine {
         options: &AskOptions,
         hooks: Hooks<'_>,
     ) -> Result<Answer> {
-        let Hooks { on_text, on_reasoning, cancelled, clock } = hooks;
+        let Hooks { on_delta, cancelled, clock } = hooks;
         let begin = clock();
-        let prompted = self.prompt(conversation, messages, options.add_vision_id, cancelled).await?;
+        if let Some(n) = options.logprobs.filter(|n| *n > MOST_LOGPROBS) {
+            return Err(Error::invalid("logprobs", format!("a number from 0 to {MOST_LOGPROBS}"), n.to_string()));
+        }
+        let vocab = self.tokenizer.len().min(self.model.decoder.config().vocab);
+        let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
+        if let Some((id, _)) = sampling.logit_bias.iter().find(|(id, _)| *id as usize >= vocab) {
+            return Err(Error::invalid("logit_bias", format!("token ids below {vocab}"), id.to_string()));
+        }
+        let calls = !options.tool_choice.offered(&options.tools)?.is_empty();
+        let messages = &*tools::in_order(messages)?;
+        let prompted = self.prompt(conversation, messages, options, cancelled).await?;
         let (prompt, Infos { images, videos, thinking, cancelled: ended }) = prompted;
         let prefill = clock();
 
-        let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
         let max_new_tokens = options.max_tokens.or(self.generation.max_new_tokens).unwrap_or(DEFAULT_MAX_TOKENS);
         let generation = GenerateOptions {
             sampling,
             max_new_tokens,
             stop_ids: self.stop_ids(),
-            vocab: self.tokenizer.len().min(self.model.decoder.config().vocab),
+            vocab,
+            logprobs: options.logprobs,
+            loop_guard: options.loop_guard,
         };
         let mut decoder = StreamDecoder::new(self.tokenizer.clone());
         let mut stops = StopMatcher::new(options.stop.clone());
-        let (mut text, mut reasoning) = (String::new(), String::new());
         // A template that does not know reasoning belongs to a model that has none, whatever it writes.
-        let mut splitter = self.template.reasons().then(|| ThinkingSplitter::new(thinking));
+        let splitter = self.template.reasons().then(|| ThinkingSplitter::new(thinking));
+        let calls = calls.then(|| CallSplitter::new(tools::ids(messages)));
+        let mut writer = Writer::new(splitter, calls, on_delta);
         let mut token_ids = Vec::new();
         let mut first = None;
         let mut stopped = false;
         let cached_tokens = conversation.session.reusable(&prompt);
-        let mut emit = |piece: Option<&str>| {
-            let pieces = match (&mut splitter, piece) {
-                (None, piece) => Pieces { answer: piece.unwrap_or_default().to_owned(), ..Pieces::default() },
-                (Some(splitter), Some(piece)) => splitter.push(piece),
-                (Some(splitter), None) => splitter.finish(),
-            };
-            if !pieces.reasoning.is_empty() {
-                reasoning.push_str(&pieces.reasoning);
-                on_reasoning(&pieces.reasoning);
-            }
-            if !pieces.answer.is_empty() {
-                text.push_str(&pieces.answer);
-                on_text(&pieces.answer);
-            }
-        };
-        let mut on_token = |id: u32| {
+        let mut on_token = |Token { id, logprob }: Token| {
             first.get_or_insert_with(clock);
             token_ids.push(id);
+            writer.logprobs.extend(logprob.map(|logprob| TokenLogprob::new(&logprob, &self.tokenizer)));
             let (piece, hit) = stops.push(&decoder.push(id));
-            emit(Some(&piece));
+            writer.write(&piece);
             if hit.is_some() {
                 stopped = true;
                 Flow::Stop
@@ -509,14 +563,17 @@ impl Engine {
         };
         if !stopped {
             let (piece, hit) = stops.push(&decoder.finish());
-            emit(Some(&piece));
+            writer.write(&piece);
             if hit.is_some() {
                 finish = Finish::Stop;
             } else {
-                emit(Some(&stops.finish()));
+                writer.write(&stops.finish());
             }
         }
-        emit(None);
+        writer.finish();
+        let Writer { text, reasoning, tool_calls, logprobs, .. } = writer;
+        // What was cut off may have lacked another call.
+        let finish_reason = if finish == Finish::Stop && !tool_calls.is_empty() { "tool_calls" } else { finish.name() };
         let end = clock();
         let first = first.unwrap_or(end);
         let completion_tokens = token_ids.len();
@@ -528,7 +585,9 @@ impl Engine {
             reasoning: Some(reasoning).filter(|reasoning| !reasoning.is_empty()),
             token_ids,
             prompt_tokens,
-            finish_reason: finish.name(),
+            finish_reason,
+            tool_calls,
+            logprobs: options.logprobs.map(|_| logprobs),
             usage: Usage {
                 prompt_tokens,
                 image_tokens: images.iter().map(|i| i.tokens).sum(),
@@ -553,7 +612,9 @@ impl Engine {
     /// As [`Engine::ask`].
     pub async fn trace(&self, messages: &[Message], add_vision_id: bool) -> Result<Trace> {
         let mut conversation = self.conversation(usize::MAX)?;
-        let (prompt, _) = self.prompt(&mut conversation, messages, add_vision_id, &|| false).await?;
+        let options = AskOptions { add_vision_id, ..AskOptions::default() };
+        let messages = &*tools::in_order(messages)?;
+        let (prompt, _) = self.prompt(&mut conversation, messages, &options, &|| false).await?;
         let (mut images, mut videos) = (TraceMedia::default(), TraceMedia::default());
         for (medium, encoded) in messages.iter().flat_map(Message::media).zip(&prompt.media) {
             let all = if encoded.second_per_grid.is_some() { &mut videos } else { &mut images };
@@ -597,27 +658,14 @@ impl Engine {
         &self,
         conversation: &mut Conversation,
         messages: &[Message],
-        add_vision_id: bool,
+        options: &AskOptions,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(Prompt, Infos)> {
-        let media: Vec<Medium> = messages.iter().flat_map(Message::media).collect();
-        if self.model.vision.is_none() && !media.is_empty() {
-            let found = "a picture or a video";
-            return Err(Error::invalid("messages", "texts alone: this checkpoint has no vision tower", found));
-        }
-        // Sizes are known before anything is resized or goes to the device.
-        let mut infos = Infos::default();
-        let mut items = Vec::new();
-        for medium in &media {
-            let item = self.measure(*medium, &mut infos)?;
-            items.push(Media { embeds: conversation.encoded.get(&item.key).cloned().unwrap_or_default(), ..item });
-        }
-        let ids = self.ids(messages, &media, &items, add_vision_id, &mut infos)?;
+        let (media, mut prompt, mut infos) = self.lay_out(conversation, messages, options)?;
         let limit = conversation.session.limit();
-        if ids.len() >= limit {
-            return Err(Error::ContextOverflow { needed: ids.len() + 1, limit });
+        if prompt.ids.len() >= limit {
+            return Err(Error::ContextOverflow { needed: prompt.ids.len() + 1, limit });
         }
-        let mut prompt = Prompt { ids, media: items };
 
         // Pictures that are no longer part of the conversation give their memory back.
         conversation.encoded.retain(|key, _| prompt.media.iter().any(|item| item.key == *key));
@@ -641,6 +689,29 @@ impl Engine {
             prompt.media[index].embeds = embeds;
         }
         Ok((prompt, infos))
+    }
+
+    /// Token ids and media of a conversation, with the embeddings that it has already. Answers of tools are in their calls' order.
+    fn lay_out<'a>(
+        &self,
+        conversation: &Conversation,
+        messages: &'a [Message],
+        options: &AskOptions,
+    ) -> Result<(Vec<Medium<'a>>, Prompt, Infos)> {
+        let media: Vec<Medium> = messages.iter().flat_map(Message::media).collect();
+        if self.model.vision.is_none() && !media.is_empty() {
+            let found = "a picture or a video";
+            return Err(Error::invalid("messages", "texts alone: this checkpoint has no vision tower", found));
+        }
+        // Sizes are known before anything is resized or goes to the device.
+        let mut infos = Infos::default();
+        let mut items = Vec::new();
+        for medium in &media {
+            let item = self.measure(*medium, &mut infos)?;
+            items.push(Media { embeds: conversation.encoded.get(&item.key).cloned().unwrap_or_default(), ..item });
+        }
+        let ids = self.ids(messages, &media, &items, options, &mut infos)?;
+        Ok((media, Prompt { ids, media: items }, infos))
     }
 
     /// Key and grid of a picture or video, without its embeddings.
@@ -681,17 +752,24 @@ impl Engine {
         messages: &[Message],
         media: &[Medium<'_>],
         items: &[Media],
-        add_vision_id: bool,
+        options: &AskOptions,
         infos: &mut Infos,
     ) -> Result<Vec<u32>> {
         let flat = self.model.vision.is_none();
+        if let Some(i) = messages.iter().rev().skip(1).position(|message| message.prefix) {
+            let at = format!("messages[{}].prefix", messages.len() - 2 - i);
+            return Err(Error::invalid(at, "the last message to be the one that is gone on with", "one before it"));
+        }
+        let prefix = messages.last().is_some_and(|last| last.prefix);
+        let tools = options.tool_choice.offered(&options.tools)?;
         let mut rendered = self.template.render(
             &messages.iter().map(|message| message.for_template(flat)).collect::<Vec<_>>(),
             &RenderOptions {
-                add_generation_prompt: true,
-                add_vision_id,
+                add_generation_prompt: !prefix,
+                continue_final_message: prefix,
+                add_vision_id: options.add_vision_id,
                 control_tokens: self.tokenizer.control_tokens(),
-                tools: None,
+                tools: (!tools.is_empty()).then(|| tools.iter().map(|tool| tool.json().clone()).collect()),
             },
         )?;
         infos.thinking = rendered.to_string_lossy().trim_end().ends_with("<think>");
@@ -836,7 +914,13 @@ impl Message {
                     .collect(),
             ),
         };
-        text::Message { role: self.role.clone(), content, reasoning: self.reasoning.clone(), tool_calls: None }
+        let calls: Vec<_> = self.tool_calls.iter().map(ToolCall::for_template).collect();
+        text::Message {
+            role: self.role.clone(),
+            content,
+            reasoning: self.reasoning.clone(),
+            tool_calls: (!calls.is_empty()).then(|| calls.into()),
+        }
     }
 }
 

@@ -18,8 +18,7 @@
 //! let mut conversation = engine.conversation(4096)?;
 //! let messages = [Message::text("user", "Hello!")];
 //! let hooks = Hooks {
-//!     on_text: &mut |text| print!("{text}"),
-//!     on_reasoning: &mut |_| {},
+//!     on_delta: &mut |delta| print!("{}", delta.text),
 //!     cancelled: &|| false,
 //!     clock: &|| 0.0,
 //! };

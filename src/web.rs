@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
-use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Hooks, ImageInfo, Message, Part, grounding};
+use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Delta, Hooks, ImageInfo, Message, Part, grounding};
 use crate::error::{Error, Result};
 use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
@@ -418,6 +418,31 @@ impl Session {
         count().map_err(|e: Error| to_js_error(&e))
     }
 
+    /// What `prompt` with the same arguments would take: `Plan` of `www/src/types.ts`, less what JavaScript knows of its videos.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]. The conversation stays as it is.
+    pub fn plan(
+        &self,
+        messages: &str,
+        images: Array,
+        videos: Vec<VideoInput>,
+        options: JsValue,
+    ) -> std::result::Result<JsValue, JsValue> {
+        let plan = || {
+            let state = self.state.borrow();
+            let state =
+                state.as_ref().ok_or_else(|| Error::invalid("session", "one prompt at a time", "a second one"))?;
+            let options = self.options(&plain(&options)?)?;
+            let (turn, [pictures, _]) = self.turn(messages, &images, videos)?;
+            let all: Vec<Message> = state.messages.iter().cloned().chain(turn).collect();
+            let mut plan = self.engine.plan(&state.conversation, &all, &options)?;
+            plan.images.drain(..plan.images.len().saturating_sub(pictures));
+            Ok(to_js(&json!(plan)))
+        };
+        plan().map_err(|error: Error| to_js_error(&error))
+    }
+
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
     /// used up) and answers. With `options.replace` they take the place of all that was said before; what the cache holds of
     /// their beginning is not computed again.
@@ -462,36 +487,32 @@ impl Session {
     ) -> Result<Value> {
         let begin = now();
         let options = self.options(&plain(options)?)?;
-        let turn = messages::parse(messages.as_bytes())?;
-        let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
-        let pictures = pictures.collect::<Result<Vec<_>>>()?;
-        let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;
-        let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
-        let new_pictures = pictures.len();
+        let (turn, [new_pictures, _]) = self.turn(messages, images, videos)?;
         state.messages.extend(turn);
-        let tell = |text: &str, reasoning: &str| {
-            let delta = if reasoning.is_empty() {
-                json!({"text": text})
-            } else {
-                json!({"text": text, "reasoning": reasoning})
-            };
-            let _ = on_delta.call1(&JsValue::NULL, &to_js(&delta));
+        let mut tell = |delta: Delta| {
+            let mut event = json!({"text": delta.text});
+            if !delta.reasoning.is_empty() {
+                event["reasoning"] = json!(delta.reasoning);
+            }
+            if let Some(call) = delta.call {
+                event["toolCall"] = json!(call);
+            }
+            if !delta.logprobs.is_empty() {
+                event["logprobs"] = json!(delta.logprobs);
+            }
+            let _ = on_delta.call1(&JsValue::NULL, &to_js(&event));
         };
-        let (mut on_text, mut on_reasoning) = (|text: &str| tell(text, ""), |reasoning: &str| tell("", reasoning));
         let hooks = Hooks {
-            on_text: &mut on_text,
-            on_reasoning: &mut on_reasoning,
+            on_delta: &mut tell,
             cancelled: &|| cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy()),
             clock: &now,
         };
         let answer = self.engine.ask(&mut state.conversation, &state.messages, &options, hooks).await?;
-        state
-            .messages
-            .push(Message { reasoning: answer.reasoning.clone(), ..Message::text("assistant", &answer.text) });
+        answer.join(&mut state.messages);
         let t = answer.timings;
         let size = |[width, height]: [u32; 2]| json!({"width": width, "height": height});
         let new = answer.images.len().saturating_sub(new_pictures);
-        Ok(json!({
+        let mut result = json!({
             "located": self.engine.locate(&answer),
             "text": answer.text,
             "reasoning": answer.reasoning,
@@ -514,7 +535,24 @@ impl Session {
             "images": answer.images[new..].iter().map(|i| json!({
                 "original": size(i.original), "resized": size(i.resized), "tokens": i.tokens,
             })).collect::<Vec<_>>(),
-        }))
+        });
+        if !answer.tool_calls.is_empty() {
+            result["toolCalls"] = json!(answer.tool_calls);
+        }
+        if let Some(logprobs) = &answer.logprobs {
+            result["logprobs"] = json!(logprobs);
+        }
+        Ok(result)
+    }
+
+    /// Messages as they cross from JavaScript, and how many pictures and videos they brought.
+    fn turn(&self, messages: &str, images: &Array, videos: Vec<VideoInput>) -> Result<(Vec<Message>, [usize; 2])> {
+        let turn = messages::parse(messages.as_bytes())?;
+        let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
+        let pictures = pictures.collect::<Result<Vec<_>>>()?;
+        let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;
+        let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
+        Ok((turn, [pictures.len(), videos.len()]))
     }
 
     /// A picture's own options, and the engine's where it has none.
@@ -549,36 +587,16 @@ impl Session {
                 Content::Parts(raw.parts.into_iter().map(part).collect::<Result<_>>()?)
             }
         };
-        Ok(Message { role: raw.role, content, reasoning: raw.reasoning })
+        let RawMessage { role, reasoning, tool_calls, tool_call_id, prefix, .. } = raw;
+        Ok(Message { role, content, reasoning, tool_calls, tool_call_id, prefix })
     }
 
     /// The checkpoint's sampling defaults, changed by what the caller names.
     fn options(&self, o: &Value) -> Result<AskOptions> {
-        let number = |name: &str| match &o[name] {
-            Value::Null => Ok(None),
-            value => value.as_f64().map(Some).ok_or_else(|| Error::invalid(name, "a number", value.to_string())),
-        };
-        let seed = natural(o, "seed")?.unwrap_or(0);
-        let mut sampling = self.engine.generation_config().sampling(seed);
-        if let Some(temperature) = number("temperature")? {
-            sampling.temperature = temperature;
-            sampling.do_sample = temperature != 0.0;
-        }
-        sampling.top_k = natural(o, "topK")?.map_or(sampling.top_k, |n| n as usize);
-        sampling.top_p = number("topP")?.unwrap_or(sampling.top_p);
-        sampling.min_p = number("minP")?.or(sampling.min_p);
-        sampling.repetition_penalty = number("repetitionPenalty")?.unwrap_or(sampling.repetition_penalty);
-        let stop = match &o["stop"] {
-            Value::Null => Vec::new(),
-            Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            other => return Err(Error::invalid("stop", "a list of strings", other.to_string())),
-        };
-        Ok(AskOptions {
-            sampling: Some(sampling),
-            max_tokens: natural(o, "maxTokens")?.map(|n| n as usize),
-            stop,
-            add_vision_id: self.add_vision_id,
-        })
+        let mut own = o.clone();
+        own.as_object_mut().map(|fields| fields.remove("replace"));
+        let options = AskOptions::from_json(&own, self.engine.generation_config())?;
+        Ok(AskOptions { add_vision_id: self.add_vision_id, ..options })
     }
 }
 

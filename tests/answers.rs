@@ -38,8 +38,10 @@ fn engine_of(model: &str, template: Option<&str>) -> Engine {
 fn ask(engine: &Engine, question: &str) -> (String, Option<String>, String) {
     let (mut text, mut reasoning) = (String::new(), String::new());
     let hooks = Hooks {
-        on_text: &mut |piece| text.push_str(piece),
-        on_reasoning: &mut |piece| reasoning.push_str(piece),
+        on_delta: &mut |delta| {
+            text.push_str(delta.text);
+            reasoning.push_str(delta.reasoning);
+        },
         cancelled: &|| false,
         clock: &|| 0.0,
     };
@@ -71,6 +73,7 @@ fn old_reasoning_is_not_told_again() {
         role: "assistant".into(),
         content: Content::Text(text.into()),
         reasoning: reasoning.map(str::to_owned),
+        ..Message::default()
     };
     let prompt = |assistant: Message| {
         let messages = [Message::text("user", "Look"), assistant, Message::text("user", "Again")];
@@ -103,6 +106,8 @@ fn every_family_points_in_its_own_unit() {
             reasoning: None,
             prompt_tokens: 0,
             finish_reason: "stop",
+            tool_calls: Vec::new(),
+            logprobs: None,
             usage: Usage {
                 prompt_tokens: 0,
                 image_tokens: 0,
@@ -133,7 +138,7 @@ fn cancelled_while_a_video_is_encoded() {
     let frame = Picture::new(112, 112, vec![90; 112 * 112 * 3]).unwrap();
     (0..512).for_each(|i| video.push(&frame, f64::from(i) / 2.0).unwrap());
     let parts = vec![Part::Video(Rc::new(video.finish().unwrap())), Part::Text("What happens?".into())];
-    let messages = [Message { role: "user".into(), content: Content::Parts(parts), reasoning: None }];
+    let messages = [Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() }];
     let mut conversation = engine.conversation(8192).unwrap();
     let options = AskOptions { max_tokens: Some(1), ..AskOptions::default() };
     for (patience, finish, asked) in [(2, "abort", 3), (usize::MAX, "length", usize::MAX)] {
@@ -142,7 +147,7 @@ fn cancelled_while_a_video_is_encoded() {
             times.set(times.get() + 1);
             times.get() > patience
         };
-        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &cancelled, clock: &|| 0.0 };
+        let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &cancelled, clock: &|| 0.0 };
         let answer = block_on(engine.ask(&mut conversation, &messages, &options, hooks)).unwrap();
         assert_eq!(answer.finish_reason, finish);
         assert!(times.get() <= asked, "asked {} times", times.get());

@@ -319,7 +319,7 @@ fn conversations_are_written_as_the_template_says() {
         .map(|m| Message {
             role: m["role"].clone(),
             content: Content::Parts(vec![part(&m["content"][..4]), part(&m["content"][4..])]),
-            reasoning: None,
+            ..Message::default()
         })
         .collect();
     let trace = block_on(engine.trace(&messages, false)).unwrap();

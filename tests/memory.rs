@@ -156,13 +156,13 @@ fn the_embedded_model() {
     };
     let message = |n| {
         let content = Content::Parts(vec![picture(n), Part::Text("What does the screen show?".into())]);
-        Message { role: "user".into(), content, reasoning: None }
+        Message { role: "user".into(), content, ..Message::default() }
     };
     let mut conversation = engine.conversation(2048).unwrap();
     let options = AskOptions { max_tokens: Some(40), ..AskOptions::default() };
     let (mut tokens, mut longest) = (0, 0);
     for n in [0, 1] {
-        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
         let answer = block_on(engine.ask(&mut conversation, &[message(n)], &options, hooks)).unwrap();
         tokens = tokens.max(answer.images[0].tokens);
         longest = longest.max(answer.prompt_tokens);
@@ -198,10 +198,10 @@ fn a_long_video_in_groups() {
             video.push(&Picture::new(112, 112, pixels).unwrap(), *time).unwrap();
         }
         let parts = vec![Part::Video(Rc::new(video.finish().unwrap())), Part::Text("What happens?".into())];
-        let message = Message { role: "user".into(), content: Content::Parts(parts), reasoning: None };
+        let message = Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() };
         let mut conversation = engine.conversation(8192).unwrap();
         let options = AskOptions { max_tokens: Some(2), ..AskOptions::default() };
-        let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
         gpu.trim();
         gpu.forget_peaks();
         let answer = block_on(engine.ask(&mut conversation, &[message], &options, hooks)).unwrap();

@@ -59,7 +59,7 @@ fn answer(gpu: &Gpu, source: &Keeping, formats: &str) -> (Vec<u32>, u64) {
     let engine = block_on(Engine::load_as(gpu, source, &formats.parse().unwrap(), &mut |_, _| {})).unwrap();
     let mut conversation = engine.conversation(512).unwrap();
     let options = AskOptions { max_tokens: Some(24), ..AskOptions::default() };
-    let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+    let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
     let messages = [Message::text("user", "What does the red button say?")];
     let answer = block_on(engine.ask(&mut conversation, &messages, &options, hooks)).unwrap();
     (answer.token_ids, engine.model().weight_bytes.iter().map(|(_, bytes)| bytes).sum())

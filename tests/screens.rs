@@ -28,11 +28,11 @@ fn the_transcript_is_that_of_transformers() {
         let picture = Rc::new(decode(&std::fs::read(file).unwrap()).unwrap());
         let question = entry["question"].as_str().unwrap();
         let parts = vec![Part::Image(picture, ImageOptions::default()), Part::Text(question.into())];
-        let messages = [Message { role: "user".into(), content: Content::Parts(parts), reasoning: None }];
+        let messages = [Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() }];
         let options = AskOptions { max_tokens: Some(160), ..AskOptions::default() };
         let mut streamed = String::new();
         let mut on_text = |text: &str| streamed.push_str(text);
-        let hooks = Hooks { on_text: &mut on_text, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+        let hooks = Hooks { on_delta: &mut |delta| on_text(delta.text), cancelled: &|| false, clock: &|| 0.0 };
         let answer = block_on(engine.ask(&mut conversation, &messages, &options, hooks)).unwrap();
         let place = format!("{} {question}", entry["image"]);
         assert_eq!(serde_json::json!(answer.token_ids), entry["token_ids"], "{place}: {}", answer.text);

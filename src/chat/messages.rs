@@ -2,9 +2,14 @@
 //! `[{"role": "user", "content": [{"type": "image", "image": PATH, "max_pixels": N}, {"type": "text", "text": "…"}]}]`.
 //! A video is a file, `{"type": "video", "video": PATH, "fps": 2.0, …}`, or a list of pictures with the times of which they are:
 //! `{"type": "video", "video": [PATH, …], "sample_fps": 2.0}` or `"timestamps": [0.0, 0.5, …]`.
+//!
+//! Beside `role` and `content` a message may have `reasoning` (or `reasoning_content`), `tool_calls`, `tool_call_id` and `prefix`, in
+//! camel case too. A call is `{"id", "name", "arguments": {…}}` or OpenAI's
+//! `{"id", "type": "function", "function": {"name", "arguments": "JSON"}}`.
 
 use serde_json::Value;
 
+use super::tools::{ToolCall, arguments};
 use crate::error::{Error, Result};
 use crate::image::ImageOptions;
 use crate::video::{MOST_FRAMES, Times, VideoOptions};
@@ -18,8 +23,14 @@ pub struct RawMessage {
     pub text: Option<String>,
     /// Parts of a list content.
     pub parts: Vec<RawPart>,
-    /// `reasoning_content` of an assistant.
+    /// What an assistant thought before.
     pub reasoning: Option<String>,
+    /// What an assistant asked to be called.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call that a tool answers.
+    pub tool_call_id: Option<String>,
+    /// Whether the model goes on writing it.
+    pub prefix: bool,
 }
 
 /// A part whose picture or video is still a name.
@@ -56,23 +67,71 @@ pub fn parse(json: &[u8]) -> Result<Vec<RawMessage>> {
 fn parse_message(at: &str, message: &Value) -> Result<RawMessage> {
     let role = message.get("role").and_then(Value::as_str);
     let role = role.ok_or_else(|| Error::invalid(format!("{at}.role"), "a string", kind(message)))?.to_owned();
-    let reasoning = message.get("reasoning_content").and_then(Value::as_str).map(str::to_owned);
-    let raw = |text, parts| RawMessage { role: role.clone(), text, parts, reasoning: reasoning.clone() };
-    match message.get("content") {
-        Some(Value::String(text)) => Ok(raw(Some(text.clone()), Vec::new())),
-        Some(Value::Array(parts)) => {
-            let parts = parts
-                .iter()
-                .enumerate()
-                .map(|(i, part)| parse_part(&format!("{at}.content[{i}]"), part))
-                .collect::<Result<_>>()?;
-            Ok(raw(None, parts))
+    let string = |names: [&str; 2]| {
+        let value = names.iter().find_map(|name| message.get(name)).filter(|value| !value.is_null());
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        value
+            .map(|v| text(v).ok_or_else(|| Error::invalid(format!("{at}.{}", names[0]), "a string", kind(v))))
+            .transpose()
+    };
+    let reasoning = string(["reasoning", "reasoning_content"])?;
+    let tool_call_id = string(["tool_call_id", "toolCallId"])?;
+    let tool_calls = match message.get("tool_calls").or_else(|| message.get("toolCalls")) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(calls)) => {
+            let parse = |(i, call)| parse_call(&format!("{at}.tool_calls[{i}]"), call);
+            calls.iter().enumerate().map(parse).collect::<Result<_>>()?
         }
-        other => {
-            let found = other.map_or("nothing", kind);
-            Err(Error::invalid(format!("{at}.content"), "a string or a list of parts", found))
+        Some(other) => return Err(Error::invalid(format!("{at}.tool_calls"), "a list of calls", kind(other))),
+    };
+    let prefix = match message.get("prefix") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(prefix)) => *prefix,
+        Some(other) => return Err(Error::invalid(format!("{at}.prefix"), "true or false", kind(other))),
+    };
+    for (field, has, of) in [
+        ("tool_calls", !tool_calls.is_empty(), "assistant"),
+        ("prefix", prefix, "assistant"),
+        ("tool_call_id", tool_call_id.is_some(), "tool"),
+    ] {
+        if has && role != of {
+            return Err(Error::invalid(
+                format!("{at}.{field}"),
+                format!("a message of role {of}"),
+                format!("{role:?}"),
+            ));
         }
     }
+    let (text, parts) = match message.get("content") {
+        Some(Value::String(text)) => (Some(text.clone()), Vec::new()),
+        Some(Value::Array(parts)) => {
+            let parse = |(i, part)| parse_part(&format!("{at}.content[{i}]"), part);
+            (None, parts.iter().enumerate().map(parse).collect::<Result<_>>()?)
+        }
+        // Where there are calls, OpenAI has nothing said as null.
+        None | Some(Value::Null) if !tool_calls.is_empty() => (Some(String::new()), Vec::new()),
+        other => {
+            let found = other.map_or("nothing", kind);
+            return Err(Error::invalid(format!("{at}.content"), "a string or a list of parts", found));
+        }
+    };
+    Ok(RawMessage { role, text, parts, reasoning, tool_calls, tool_call_id, prefix })
+}
+
+fn parse_call(at: &str, call: &Value) -> Result<ToolCall> {
+    let function = call.get("function").unwrap_or(call);
+    let name = function.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Error::invalid(format!("{at}.name"), "the name of a tool", kind(call)))?;
+    let id = match call.get("id") {
+        None | Some(Value::Null) => String::new(),
+        Some(id) => id.as_str().ok_or_else(|| Error::invalid(format!("{at}.id"), "a string", kind(id)))?.to_owned(),
+    };
+    let given = function.get("arguments").cloned().unwrap_or_default();
+    let found = kind(&given);
+    let arguments = arguments(given).ok_or_else(|| {
+        Error::invalid(format!("{at}.arguments"), "an object, or a string that is the JSON of one", found)
+    })?;
+    Ok(ToolCall { id, name: name.to_owned(), arguments })
 }
 
 fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
@@ -186,6 +245,31 @@ mod tests {
     }
 
     #[test]
+    fn calls_and_what_they_gave() {
+        let json = br#"[
+            {"role":"assistant","content":null,"reasoning":"Hm","tool_calls":[
+                {"id":"a","type":"function","function":{"name":"look","arguments":"{\"place\": \"door\", \"n\": [1, 2.5]}"}},
+                {"id":"b","type":"function","function":{"name":"count","arguments":""}}]},
+            {"role":"tool","tool_call_id":"a","content":"open"},
+            {"role":"assistant","content":"So","toolCalls":[{"id":"c","name":"look","arguments":{"place":"door"}}]},
+            {"role":"tool","toolCallId":"c","content":[{"type":"text","text":"shut"}]},
+            {"role":"assistant","content":"It is","prefix":true,"tool_calls":null}]"#;
+        let messages = parse(json).unwrap();
+        let call = |id: &str, name: &str, arguments: Value| ToolCall {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.as_object().unwrap().clone(),
+        };
+        let door = serde_json::json!({"place": "door", "n": [1, 2.5]});
+        assert_eq!(messages[0].tool_calls, [call("a", "look", door), call("b", "count", serde_json::json!({}))]);
+        assert_eq!((messages[0].text.as_deref(), messages[0].reasoning.as_deref()), (Some(""), Some("Hm")));
+        assert_eq!(messages[1].tool_call_id.as_deref(), Some("a"));
+        assert_eq!(messages[2].tool_calls, [call("c", "look", serde_json::json!({"place": "door"}))]);
+        assert_eq!((messages[3].tool_call_id.as_deref(), messages[3].parts.len()), (Some("c"), 1));
+        assert!(messages[4].prefix && !messages[2].prefix);
+    }
+
+    #[test]
     fn videos_are_files_or_lists() {
         let json = br#"[{"role":"user","content":[
             {"type":"video","video":"clip.mp4","fps":1.0,"maxPixels":151200,"video_start":2,"max_frames":null},
@@ -220,6 +304,19 @@ mod tests {
             (r#"{}"#, "messages"),
             (r#"[{"content":"x"}]"#, "messages[0].role"),
             (r#"[{"role":"user"}]"#, "messages[0].content"),
+            (r#"[{"role":"assistant","content":null,"tool_calls":[]}]"#, "messages[0].content"),
+            (r#"[{"role":"assistant","content":"","reasoning":1}]"#, "messages[0].reasoning"),
+            (r#"[{"role":"assistant","content":"","tool_calls":{}}]"#, "messages[0].tool_calls"),
+            (r#"[{"role":"assistant","tool_calls":[{"id":"a"}]}]"#, "messages[0].tool_calls[0].name"),
+            (r#"[{"role":"assistant","tool_calls":[{"id":1,"name":"a"}]}]"#, "messages[0].tool_calls[0].id"),
+            (
+                r#"[{"role":"assistant","tool_calls":[{"name":"a","arguments":"[1"}]}]"#,
+                "messages[0].tool_calls[0].arguments",
+            ),
+            (r#"[{"role":"user","content":"","tool_calls":[{"name":"a"}]}]"#, "messages[0].tool_calls"),
+            (r#"[{"role":"user","content":"","prefix":true}]"#, "messages[0].prefix"),
+            (r#"[{"role":"assistant","content":"","prefix":1}]"#, "messages[0].prefix"),
+            (r#"[{"role":"user","content":"","tool_call_id":"a"}]"#, "messages[0].tool_call_id"),
             (r#"[{"role":"user","content":[{"type":"audio"}]}]"#, "messages[0].content[0]"),
             (r#"[{"role":"user","content":[{"type":"image"}]}]"#, "messages[0].content[0].image"),
             (r#"[{"role":"user","content":[{"image":"a","max_pixels":"many"}]}]"#, "messages[0].content[0].max_pixels"),

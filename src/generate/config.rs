@@ -87,9 +87,8 @@ impl GenerationConfig {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
             seed,
+            ..SamplingParams::default()
         }
     }
 }

@@ -5,6 +5,7 @@
 //! own (staging of writes beyond what is counted here, compiled pipelines), and whatever else uses the device.
 
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
@@ -14,7 +15,9 @@ use crate::dtype::{CacheFormat, Layout};
 use crate::error::{Error, Result, in_words};
 use crate::gpu::Rehearsal;
 use crate::image::PreprocessorConfig;
-use crate::model::cache::CacheShape;
+use crate::model::VisionSizes;
+use crate::model::cache::{CacheShape, KvCache};
+use crate::model::decoder::DecoderConfig;
 use crate::model::load::FLUSH_BYTES;
 use crate::model::registry::Tables;
 use crate::ops::attention_decode;
@@ -343,6 +346,81 @@ fn choose(
         }
     }
     Ok(Estimate { decisions, ..best })
+}
+
+/// A prompt of a conversation on a device.
+pub struct Work<'a> {
+    /// The decoder.
+    pub decoder: DecoderConfig,
+    /// The vision tower.
+    pub vision: Option<Rc<dyn VisionSizes>>,
+    /// Keys and values that there are.
+    pub cache: &'a KvCache,
+    /// Bytes of the largest binding.
+    pub max_binding: u64,
+    /// Tokens of the prompt that need not be computed again.
+    pub cached: usize,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Tokens of the conversation when the answer is written.
+    pub end: usize,
+    /// Tokens that it may have.
+    pub limit: usize,
+    /// Of each picture or video that is to be encoded: patches that pass through the tower at once, all of them, those of a frame.
+    pub encode: Vec<(usize, usize, usize)>,
+    /// Merged tokens of each picture or video of which the embeddings lie on the device.
+    pub held: Vec<usize>,
+}
+
+/// What [`work`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// On the device at most, beside the weights.
+    pub bytes: u64,
+    /// Multiplications and additions up to the first token of the answer.
+    pub flops: u64,
+}
+
+/// What a prompt and its answer take, from the graphs' rehearsals.
+pub fn work(work: &Work<'_>) -> Taken {
+    let Work { decoder, vision, cache, cached, prompt, end, .. } = work;
+    let format = cache.shape().format;
+    let kept = 4 * decoder.hidden as u64 * (1 + vision.as_ref().map_or(0, |vision| vision.deepstack())) as u64;
+    let embeds = work.held.iter().map(|tokens| *tokens as u64 * kept).fold(0, u64::saturating_add);
+    let (mut bytes, mut flops) = (0u64, 0u64);
+    if let Some(vision) = vision {
+        // The pool is trimmed after each; keys and values are those from before.
+        let merged = vision.merge() * vision.merge();
+        for (group, all, frame) in &work.encode {
+            let pool = Rehearsal::new(work.max_binding);
+            drop(vision.rehearse(&pool, *group));
+            // The group's own embeddings are in both.
+            let others = embeds.saturating_sub((group / merged.max(1)) as u64 * kept);
+            bytes = bytes.max(pool.bytes().saturating_add(others).saturating_add(pool.uploaded()));
+            flops = flops.saturating_add(vision.flops(*all as u64, *frame as u64));
+        }
+        bytes = bytes.saturating_add(cache.shape().bytes(cache.segments().sum()));
+    }
+    let keys = cache.shape().bytes(cache.room_for(*end, work.limit, work.max_binding));
+    let new = prompt.saturating_sub(*cached).max(1);
+    let decode = Rehearsal::new(work.max_binding);
+    let steps =
+        (prompt / attention_decode::CHUNK..=end / attention_decode::CHUNK).map(|n| (n + 1) * attention_decode::CHUNK);
+    for keys in steps {
+        rehearse(&decode, decoder, 1, 0, keys.min(*end).max(1), format, &[keys.min(*end).max(1)]);
+    }
+    let mut passes = vec![new.min(CHUNK)];
+    if new > CHUNK && !new.is_multiple_of(CHUNK) {
+        passes.push(new % CHUNK);
+    }
+    for n in passes {
+        let pass = Rehearsal::new(work.max_binding);
+        rehearse(&pass, decoder, n, work.held.len(), *prompt, format, &[*prompt]);
+        let all = pass.bytes_with(&decode).saturating_add(embeds).saturating_add(pass.uploaded());
+        bytes = bytes.max(all.saturating_add(keys));
+    }
+    flops = flops.saturating_add(decoder.flops(*cached as u64, new as u64));
+    Taken { bytes, flops }
 }
 
 /// From `from` down to `floor`, four steps for each halving, on multiples of `unit` in between.

@@ -2,11 +2,13 @@
 
 pub mod config;
 pub mod estimate;
+pub mod loops;
 pub mod sampler;
 pub mod session;
 
 use crate::error::Result;
-use crate::generate::sampler::{Sampler, SamplingParams};
+use crate::generate::loops::LoopGuard;
+use crate::generate::sampler::{Logprob, Sampler, SamplingParams, logprobs};
 use crate::generate::session::{Choose, Next, Prompt, Session};
 
 /// Why a reply ended.
@@ -18,15 +20,18 @@ pub enum Finish {
     Length,
     /// The caller cancelled.
     Cancelled,
+    /// It only repeated itself: [`LoopGuard`].
+    Repetition,
 }
 
 impl Finish {
-    /// The name in results: `stop`, `length` or `abort`.
+    /// The name in results: `stop`, `length`, `abort` or `repetition`.
     pub fn name(self) -> &'static str {
         match self {
             Finish::Stop => "stop",
             Finish::Length => "length",
             Finish::Cancelled => "abort",
+            Finish::Repetition => "repetition",
         }
     }
 }
@@ -42,6 +47,19 @@ pub struct GenerateOptions {
     pub stop_ids: Vec<u32>,
     /// The tokenizer's ids end here; rows of the lm_head from here on are padding and never chosen.
     pub vocab: usize,
+    /// Give the log-probability of every token, and of so many of the likeliest at its place.
+    pub logprobs: Option<usize>,
+    /// End a reply that only repeats itself.
+    pub loop_guard: bool,
+}
+
+/// A token of a reply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Where it was asked for.
+    pub logprob: Option<Logprob>,
 }
 
 /// What the receiver of a token wants next.
@@ -65,13 +83,15 @@ pub async fn generate(
     prompt: Prompt,
     options: &GenerateOptions,
     keep_going: &dyn Fn() -> bool,
-    on_token: &mut dyn FnMut(u32) -> Flow,
+    on_token: &mut dyn FnMut(Token) -> Flow,
 ) -> Result<Finish> {
     let mut sampler = Sampler::new(options.sampling.clone())?.with_vocab(options.vocab).with_prompt(prompt.ids.len());
     let p = &options.sampling;
-    // Penalties that count occurrences need all logits; so does drawing.
+    // Penalties that count occurrences need all logits; so do a bias, probabilities and drawing.
     let greedy = !p.do_sample || p.temperature == 0.0;
-    let on_device = greedy && p.presence_penalty == 0.0 && p.frequency_penalty == 0.0;
+    let plain = p.presence_penalty == 0.0 && p.frequency_penalty == 0.0 && p.logit_bias.is_empty();
+    let on_device = greedy && plain && options.logprobs.is_none();
+    let mut guard = options.loop_guard.then(LoopGuard::default);
     let mut history = prompt.ids.clone();
     let mut seen = Seen::new(&prompt.ids);
     if options.max_new_tokens == 0 {
@@ -95,17 +115,24 @@ pub async fn generate(
     // The cache has what there was to see.
     drop(prompt);
     for count in 1.. {
-        let id = match next {
-            Next::Id(id) => id,
-            Next::Logits(logits) => sampler.sample(&logits, &history)?,
+        let (id, logprob) = match next {
+            Next::Id(id) => (id, None),
+            Next::Logits(logits) => {
+                let id = sampler.sample(&logits, &history)?;
+                let logprob = options.logprobs.map(|top| logprobs(&logits, options.vocab, id, top)).transpose()?;
+                (id, logprob)
+            }
         };
         if options.stop_ids.contains(&id) {
             return Ok(Finish::Stop);
         }
-        match on_token(id) {
+        match on_token(Token { id, logprob }) {
             Flow::Continue => {}
             Flow::Stop => return Ok(Finish::Stop),
             Flow::Cancel => return Ok(Finish::Cancelled),
+        }
+        if guard.as_mut().is_some_and(|guard| guard.push(id)) {
+            return Ok(Finish::Repetition);
         }
         if count >= options.max_new_tokens || session.len() >= session.limit() {
             return Ok(Finish::Length);

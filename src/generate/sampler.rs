@@ -5,8 +5,9 @@
 //! f32 throughout. Where torch's f32 softmax is only approximate, ours is computed in f64 and rounded once, so that
 //! native and wasm builds agree; a token can differ only if it lies within rounding of a threshold.
 //!
-//! Additions of ours, all off by default: ids beyond the tokenizer are masked first, and presence and frequency
-//! penalties (as vLLM has them) come after the repetition penalty. What is drawn for a seed is our own choice.
+//! Additions of ours, all off by default: ids beyond the tokenizer are masked first. Then a bias is added, before all penalties as
+//! vLLM and transformers' `SequenceBiasLogitsProcessor` have it. Frequency and presence penalties come after the repetition penalty, as
+//! in vLLM's `apply_penalties`. What is drawn for a seed is our own choice.
 
 use crate::error::{Error, Result};
 
@@ -30,6 +31,8 @@ pub struct SamplingParams {
     pub presence_penalty: f64,
     /// Subtracted from the score of every generated id, as often as it was generated.
     pub frequency_penalty: f64,
+    /// Added to the scores of these ids, greedy or not.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Where the random numbers start.
     pub seed: u64,
 }
@@ -45,6 +48,7 @@ impl Default for SamplingParams {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
             seed: 0,
         }
     }
@@ -66,7 +70,7 @@ impl Sampler {
     ///
     /// # Errors
     /// [`Error::Invalid`] for values that transformers refuses: a temperature or penalty that is negative or not
-    /// finite, `top_p` or `min_p` outside 0 to 1.
+    /// finite, `top_p` or `min_p` outside 0 to 1; and for a presence or frequency penalty beyond ±2 or a bias beyond ±100.
     pub fn new(params: SamplingParams) -> Result<Self> {
         let p = &params;
         let check = |name: &str, value: f64, ok: bool, expected: &str| {
@@ -81,8 +85,14 @@ impl Sampler {
         if let Some(min_p) = p.min_p {
             check("min_p", min_p, (0.0..=1.0).contains(&min_p), "a number from 0 to 1")?;
         }
-        check("presence_penalty", p.presence_penalty, finite(p.presence_penalty), "a finite number")?;
-        check("frequency_penalty", p.frequency_penalty, finite(p.frequency_penalty), "a finite number")?;
+        // OpenAI's and vLLM's ranges.
+        for (name, value) in [("presence_penalty", p.presence_penalty), ("frequency_penalty", p.frequency_penalty)] {
+            check(name, value, (-2.0..=2.0).contains(&value), "a number from -2 to 2")?;
+        }
+        for &(id, bias) in &p.logit_bias {
+            let name = format!("logit_bias of {id}");
+            check(&name, f64::from(bias), (-100.0..=100.0).contains(&bias), "a number from -100 to 100")?;
+        }
         let random = Random::new(params.seed);
         Ok(Sampler { params, vocab: usize::MAX, prompt: 0, random })
     }
@@ -182,6 +192,11 @@ impl Sampler {
             return Err(Error::Gpu { message: format!("the logit of id {id} is {}", scores[id]) });
         }
         let p = &self.params;
+        for &(id, bias) in &p.logit_bias {
+            if let Some(score) = scores.get_mut(id as usize) {
+                *score += bias;
+            }
+        }
         if p.repetition_penalty != 1.0 {
             let penalty = p.repetition_penalty as f32;
             let mut seen = vec![false; scores.len()];
@@ -201,13 +216,51 @@ impl Sampler {
             }
             let (presence, frequency) = (p.presence_penalty as f32, p.frequency_penalty as f32);
             for (score, &count) in scores.iter_mut().zip(&counts).filter(|(_, count)| **count > 0) {
-                *score -= presence + frequency * count as f32;
+                *score -= frequency * count as f32;
+                *score -= presence;
             }
         }
         // Penalties can overflow upwards (a tiny divisor, a huge reward); keep them comparable.
         scores.iter_mut().for_each(|s| *s = s.min(f32::MAX));
         Ok(scores)
     }
+}
+
+/// The log-probability of an id, and the likeliest ids at its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprob {
+    /// Which id.
+    pub id: u32,
+    /// Natural logarithm.
+    pub logprob: f64,
+    /// The likeliest first; of equal ones the lower id.
+    pub top: Vec<(u32, f64)>,
+}
+
+/// log-softmax of a row of logits as the model gave it, in f64: of `id` and of the `top` largest below `vocab`. The rows beyond the
+/// tokenizer count in the sum, as in transformers.
+///
+/// # Errors
+/// [`Error::Gpu`] for logits that are no numbers; [`Error::Invalid`] for an id beyond them.
+pub fn logprobs(logits: &[f32], vocab: usize, id: u32, top: usize) -> Result<Logprob> {
+    let Some(&own) = logits.get(id as usize) else {
+        return Err(Error::invalid("id", format!("below {}", logits.len()), id.to_string()));
+    };
+    let most = logits.iter().fold(f32::NEG_INFINITY, |most, &score| most.max(score));
+    let sum: f64 = logits.iter().map(|&score| (f64::from(score) - f64::from(most)).exp()).sum();
+    if !sum.is_finite() {
+        return Err(Error::Gpu { message: "a logit is not a number".to_owned() });
+    }
+    let log = |score: f32| f64::from(score) - f64::from(most) - sum.ln();
+    let mut ids: Vec<u32> = (0..logits.len().min(vocab).min(u32::MAX as usize) as u32).collect();
+    let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let top = top.min(ids.len());
+    if top > 0 && top < ids.len() {
+        ids.select_nth_unstable_by(top - 1, order);
+    }
+    ids.truncate(top);
+    ids.sort_unstable_by(order);
+    Ok(Logprob { id, logprob: log(own), top: ids.into_iter().map(|id| (id, log(logits[id as usize]))).collect() })
 }
 
 /// The lowest id with the largest score. `scores` is not empty and has no NaN.
@@ -400,6 +453,33 @@ mod tests {
     }
 
     #[test]
+    fn a_bias_comes_before_the_penalties() {
+        let bias = |logit_bias: Vec<(u32, f32)>| SamplingParams { logit_bias, ..SamplingParams::default() };
+        let mut greedy = Sampler::new(bias(vec![(0, -100.0), (9, 5.0)])).unwrap();
+        assert_eq!(greedy.sample(&[50.0, 1.0, 0.0], &[]).unwrap(), 1, "banned; an id beyond the logits is nobody's");
+        let mut greedy = Sampler::new(bias(vec![(2, 100.0)])).unwrap();
+        assert_eq!(greedy.sample(&[50.0, 1.0, 0.0], &[]).unwrap(), 2);
+        // (1 − 3) · 2 = −4 against −3: after the penalty it would be 1 / 2 − 3 = −2.5.
+        let both = SamplingParams { repetition_penalty: 2.0, ..bias(vec![(0, -3.0)]) };
+        assert_eq!(Sampler::new(both).unwrap().sample(&[1.0, -3.0], &[0]).unwrap(), 1);
+    }
+
+    #[test]
+    fn logprobs_are_of_the_raw_logits() {
+        // Probabilities 0.5, 0.25, 0.125, 0.125, the last of an id that no tokenizer has.
+        let logits = [4f32.ln(), 2f32.ln(), 0.0, 0.0];
+        let found = logprobs(&logits, 3, 1, 20).unwrap();
+        assert!((found.logprob - 0.25f64.ln()).abs() < 1e-7);
+        assert_eq!(found.top.iter().map(|top| top.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!((found.top[2].1 - 0.125f64.ln()).abs() < 1e-7);
+        assert_eq!(logprobs(&logits, 4, 2, 0).unwrap().top, []);
+        assert_eq!(logprobs(&[1.0, 3.0, 3.0], 3, 0, 2).unwrap().top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(logprobs(&[f32::NEG_INFINITY, 0.0], 2, 1, 1).unwrap().logprob, 0.0);
+        assert!(logprobs(&[1.0, f32::NAN], 2, 0, 0).is_err());
+        assert!(logprobs(&[1.0], 1, 1, 0).is_err());
+    }
+
+    #[test]
     fn broken_logits_are_errors() {
         for do_sample in [false, true] {
             let sampler = sampling(|p| p.do_sample = do_sample);
@@ -428,6 +508,9 @@ mod tests {
         refuse(|p| p.repetition_penalty = 1e-60);
         refuse(|p| p.presence_penalty = f64::INFINITY);
         refuse(|p| p.frequency_penalty = f64::NAN);
+        refuse(|p| p.frequency_penalty = -2.1);
+        refuse(|p| p.logit_bias = vec![(3, 100.5)]);
+        refuse(|p| p.logit_bias = vec![(3, f32::NAN)]);
     }
 
     #[test]

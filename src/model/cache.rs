@@ -118,10 +118,7 @@ impl KvCache {
             room = 0;
         }
         while needed > room {
-            let more = (needed - room).max(room).next_multiple_of(STEP);
-            let more = more.min(self.shape.most(gpu.caps().max_binding));
-            // A limit is kept to, so that what all take is known.
-            let more = more.min(whole(limit.max(needed)) - room);
+            let more = self.more(room, needed, limit, gpu.caps().max_binding);
             if let Err(error) = self.grow(gpu, more) {
                 self.clear(gpu);
                 return Err(error);
@@ -129,6 +126,24 @@ impl KvCache {
             room += more;
         }
         Ok(())
+    }
+
+    /// Positions of the segment that follows on `room` of them.
+    fn more(&self, room: usize, needed: usize, limit: usize, max_binding: u64) -> usize {
+        let more = (needed - room).max(room).next_multiple_of(STEP);
+        let more = more.min(self.shape.most(max_binding));
+        // A limit is kept to, so that what all take is known.
+        more.min(whole(limit.max(needed)) - room)
+    }
+
+    /// Room that there will be when the cache has grown to `needed` positions one by one, which takes as much as any way to them or
+    /// more: [`KvCache::reserve`] on paper.
+    pub fn room_for(&self, needed: usize, limit: usize, max_binding: u64) -> usize {
+        let mut room: usize = self.segments().sum();
+        while needed > room {
+            room += self.more(room, room + 1, limit.max(needed), max_binding);
+        }
+        room
     }
 
     /// Appends a segment to every layer.

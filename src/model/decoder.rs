@@ -72,6 +72,18 @@ impl DecoderConfig {
         pool.launch((7 + usize::from(self.qk_norm) + cache.launches(keys, pool.max_binding())) * self.layers);
     }
 
+    /// Multiplications and additions of `n` tokens after `past` others and of the logits of the last.
+    pub fn flops(&self, past: u64, n: u64) -> u64 {
+        let Heads { q, kv, dim } = self.heads;
+        let [q, kv] = [q, kv].map(|heads| (heads * dim) as u64);
+        let (hidden, gate_up) = (self.hidden as u64, self.gate_up as u64);
+        let linear = hidden * (q + 2 * kv) + q * hidden + hidden * gate_up + gate_up / 2 * hidden;
+        // Each token sees all before it and itself, once for its scores and once for the sum of values.
+        let keys = n.saturating_mul(past).saturating_add(n.saturating_mul(n + 1) / 2);
+        let layer = n.saturating_mul(linear).saturating_add(keys.saturating_mul(2 * q));
+        2 * layer.saturating_mul(self.layers as u64).saturating_add(hidden * self.vocab as u64)
+    }
+
     /// [`Decoder::logits`] on paper, for `n` rows.
     pub fn rehearse_logits(&self, pool: &Rehearsal, n: usize) -> Lease {
         let _x = pool.scratch("rms_norm", n, self.hidden);

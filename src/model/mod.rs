@@ -15,6 +15,8 @@ pub mod qwen3_vl;
 pub mod registry;
 pub mod vision;
 
+use std::rc::Rc;
+
 use crate::error::Result;
 use crate::gpu::{Gpu, Lease, Rehearsal, Tensor};
 use crate::model::decoder::Decoder;
@@ -44,6 +46,9 @@ pub trait VisionTower {
     /// # Errors
     /// As there.
     fn prepare(&self, gpu: &Gpu) -> Result<Embeds>;
+
+    /// Its sizes.
+    fn sizes(&self) -> Rc<dyn VisionSizes>;
 }
 
 /// A vision tower's sizes, known without a device.
@@ -66,6 +71,9 @@ pub trait VisionSizes: std::fmt::Debug {
     /// [`VisionTower::encode`] on paper, for a picture of so many patches: takes from the pool what that would, in its order.
     /// What comes back are the embeddings.
     fn rehearse(&self, pool: &Rehearsal, patches: usize) -> Vec<Lease>;
+
+    /// Multiplications and additions of [`VisionTower::encode`] for so many patches, of which each frame has `frame`.
+    fn flops(&self, patches: u64, frame: u64) -> u64;
 }
 
 /// What a family says about media in a prompt.

@@ -4,6 +4,7 @@
 //! in `modeling_qwen2_5_vl.py`, `Qwen3VLVisionModel` in `modeling_qwen3_vl.py`.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::config::{Mlp, VisionConfig};
 use crate::error::{Error, Result};
@@ -325,6 +326,10 @@ impl VisionTower for Vision {
         let grid = Grid::new(1, side, side);
         self.encode(gpu, &vec![0.0; grid.count() * self.config.patch_len()], grid)
     }
+
+    fn sizes(&self) -> Rc<dyn VisionSizes> {
+        Rc::new(Sizes { config: self.config.clone(), frames: self.patch_embed.len() })
+    }
 }
 
 /// The tower on paper.
@@ -355,6 +360,33 @@ impl VisionSizes for Sizes {
 
     fn deepstack(&self) -> usize {
         self.config.deepstack.len()
+    }
+
+    fn flops(&self, patches: u64, frame: u64) -> u64 {
+        let c = &self.config;
+        let [hidden, unit, out, mlp] =
+            [c.hidden_size, c.merge_unit(), c.out_hidden_size, c.mlp_rows()].map(|n| n as u64);
+        let second = if c.mlp == Mlp::SwiGlu { mlp / 2 } else { mlp };
+        let block = patches.saturating_mul(4 * hidden * hidden + (mlp + second) * hidden);
+        // Scores, and sums of values. A window holds at most this many patches.
+        let attention = |keys: u64| patches.saturating_mul(2 * hidden).saturating_mul(keys.min(frame));
+        let (full, windowed) = match &c.windows {
+            Some(windows) => {
+                let side = (windows.size / c.patch_size.max(1)) as u64;
+                let full = windows.full.len();
+                (
+                    attention(frame).saturating_mul(full as u64),
+                    attention(side * side).saturating_mul((c.depth - full) as u64),
+                )
+            }
+            None => (attention(frame).saturating_mul(c.depth as u64), 0),
+        };
+        let wide = unit * hidden;
+        let merger = (patches / unit.max(1)).saturating_mul(wide * wide + wide * out);
+        let embed = patches.saturating_mul(c.patch_len() as u64 * hidden);
+        let mergers = merger.saturating_mul(1 + c.deepstack.len() as u64);
+        let blocks = block.saturating_mul(c.depth as u64);
+        2 * [blocks, full, windowed, mergers].into_iter().fold(embed, u64::saturating_add).min(u64::MAX / 2)
     }
 
     fn rehearse(&self, pool: &Rehearsal, n: usize) -> Vec<Lease> {

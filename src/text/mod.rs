@@ -4,6 +4,7 @@
 //! returns spans, and only the template itself can put a [`Span::Control`] among them; [`Tokenizer::encode`] gives
 //! ids of control tokens to those spans alone.
 
+mod hermes;
 mod stream;
 mod template;
 mod tokenizer;

@@ -1,6 +1,7 @@
 //! The checkpoint's chat template: messages → [`RenderedPrompt`].
 
 use super::RenderedPrompt;
+use super::hermes::{self, Turn};
 use crate::error::{Error, Result};
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig};
@@ -70,8 +71,12 @@ pub struct RenderOptions {
     /// The text of every added token: [`Tokenizer::control_tokens`](super::Tokenizer::control_tokens). Those of a single
     /// character are ignored.
     pub control_tokens: Vec<String>,
-    /// Tools as JSON schemas, for templates that know them.
+    /// Tools as a list of JSON schemas. A template that knows none gets them, and all calls of the conversation and what they gave,
+    /// in the form of Qwen2.5's template.
     pub tools: Option<Json>,
+    /// The prompt ends with the text of the last message, which the model goes on writing: transformers'
+    /// `continue_final_message`. Excludes `add_generation_prompt`.
+    pub continue_final_message: bool,
 }
 
 /// Longest template: the longest in use have 20 KB.
@@ -139,6 +144,11 @@ impl ChatTemplate {
     /// Whether the template knows reasoning apart from what is said.
     pub fn reasons(&self) -> bool {
         self.default.contains("reasoning_content")
+    }
+
+    /// Whether the template writes tools, and what became of them, in a form of its own.
+    pub fn calls(&self) -> bool {
+        self.tool_use.is_some() || self.default.contains("tool_calls")
     }
 
     /// The template itself, and the one for tools if that is another.
@@ -248,25 +258,40 @@ impl ChatTemplate {
         let guard = Guard::new(&o.control_tokens, &texts)?;
 
         let part = |part: &Part| match part {
-            Part::Text(text) => pairs([("type", "text".into()), ("text", guard.protect(text).into())]),
-            Part::Image => pairs([("type", "image".into())]),
-            Part::Video => pairs([("type", "video".into())]),
+            Part::Text(text) => Part::Text(guard.protect(text)),
+            media => media.clone(),
         };
-        let message = |message: &Cow<Message>| {
-            let content = match &message.content {
-                Content::Text(text) => guard.protect(text).into(),
-                Content::Parts(parts) => parts.iter().map(part).collect(),
+        let turn = |message: &Cow<Message>| Turn {
+            role: message.role.clone(),
+            content: match &message.content {
+                Content::Text(text) => Content::Text(guard.protect(text)),
+                Content::Parts(parts) => Content::Parts(parts.iter().map(part).collect()),
+            },
+            reasoning: message.reasoning.as_ref().map(|text| guard.protect(text)),
+            calls: message.tool_calls.as_ref().map(|calls| guarded_json(calls, &guard)),
+        };
+        let mut turns: Vec<Turn> = messages.iter().map(turn).collect();
+        if o.continue_final_message {
+            turns.last_mut().map_or(Err("none"), |last| guard.end_with(last)).map_err(|found| {
+                Error::invalid("the message to go on with", "text that an assistant said last, without calls", found)
+            })?;
+        }
+        let tools = o.tools.as_ref().map(|tools| guarded_json(tools, &guard));
+        let environment = self.environment(&guard, input)?;
+        let limit = MAX_OUTPUT + 4 * input;
+        if !self.calls() && (tools.is_some() || turns.iter().any(|turn| turn.calls.is_some())) {
+            let default = self.default_system(&environment)?;
+            let dump = |value: &Value| {
+                let mut dump = Dump::plain(&guard, limit);
+                dump.value(value, 0).map(|()| dump.out).map_err(|e| failed(e.to_string()))
             };
-            let mut fields = vec![("role", message.role.as_str().into()), ("content", content)];
-            fields.extend(message.reasoning.as_ref().map(|text| ("reasoning_content", guard.protect(text).into())));
-            fields.extend(message.tool_calls.as_ref().map(|calls| ("tool_calls", guarded_json(calls, &guard))));
-            pairs(fields)
-        };
+            turns = hermes::write(turns, tools.as_ref(), &default, &dump)?;
+        }
         let mut context = vec![
-            ("messages", messages.iter().map(message).collect::<Value>()),
-            ("tools", o.tools.as_ref().map_or(Value::from(()), |tools| guarded_json(tools, &guard))),
+            ("messages", turns.into_iter().map(value).collect::<Value>()),
+            ("tools", tools.unwrap_or(Value::from(()))),
             ("documents", Value::from(())),
-            ("add_generation_prompt", o.add_generation_prompt.into()),
+            ("add_generation_prompt", (o.add_generation_prompt && !o.continue_final_message).into()),
             ("add_vision_id", o.add_vision_id.into()),
         ];
         context.extend(self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str().into())));
@@ -275,13 +300,46 @@ impl ChatTemplate {
             (Some(_), Some(tool_use)) => tool_use,
             _ => &self.default,
         };
-        let environment = self.environment(&guard, input)?;
-        let template = environment.template_from_named_str(NAME, source).map_err(|e| failed(e.to_string()))?;
-        let mut out = Bounded { bytes: Vec::new(), limit: MAX_OUTPUT + 4 * input };
-        template.render_captured_to(pairs(context), &mut out).map_err(|e| failed(e.to_string()))?;
-        let text = String::from_utf8(out.bytes).map_err(|e| failed(e.to_string()))?;
+        let mut text = written(&environment, source, pairs(context), limit)?;
+        if o.continue_final_message {
+            guard.cut(&mut text)?;
+        }
         Ok(RenderedPrompt::cut(&text, &guard.tokens, |text| guard.remove(text)))
     }
+
+    /// The system message that the template writes before a conversation that begins without one.
+    fn default_system(&self, environment: &Environment) -> Result<String> {
+        let question = Turn { role: "user".into(), content: Content::default(), reasoning: None, calls: None };
+        let mut context = vec![("messages", std::iter::once(value(question)).collect::<Value>())];
+        context.extend(self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str().into())));
+        let text = written(environment, &self.default, pairs(context), MAX_OUTPUT)?;
+        let system = text.split_once("<|im_start|>system\n").and_then(|(_, rest)| rest.split_once("<|im_end|>"));
+        Ok(system.map_or_else(String::new, |(system, _)| system.to_owned()))
+    }
+}
+
+/// A message as templates see it.
+fn value(turn: Turn) -> Value {
+    let part = |part| match part {
+        Part::Text(text) => pairs([("type", "text".into()), ("text", text.into())]),
+        Part::Image => pairs([("type", "image".into())]),
+        Part::Video => pairs([("type", "video".into())]),
+    };
+    let content = match turn.content {
+        Content::Text(text) => text.into(),
+        Content::Parts(parts) => parts.into_iter().map(part).collect(),
+    };
+    let mut fields = vec![("role", turn.role.into()), ("content", content)];
+    fields.extend(turn.reasoning.map(|text| ("reasoning_content", text.into())));
+    fields.extend(turn.calls.map(|calls| ("tool_calls", calls)));
+    pairs(fields)
+}
+
+fn written(environment: &Environment, source: &str, context: Value, limit: usize) -> Result<String> {
+    let template = environment.template_from_named_str(NAME, source).map_err(|e| failed(e.to_string()))?;
+    let mut out = Bounded { bytes: Vec::new(), limit };
+    template.render_captured_to(context, &mut out).map_err(|e| failed(e.to_string()))?;
+    String::from_utf8(out.bytes).map_err(|e| failed(e.to_string()))
 }
 
 /// A message of an assistant that thinks, told apart as Qwen3's templates do it: they look for the tags in what was said, where
@@ -346,6 +404,8 @@ fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
 #[derive(Debug, Clone, Default)]
 struct Guard {
     mark: char,
+    /// Another such character, which ends the message that is gone on with.
+    end: char,
     tokens: Vec<String>,
     /// The first characters of the tokens.
     firsts: Vec<char>,
@@ -358,16 +418,17 @@ impl Guard {
     fn new(tokens: &[String], texts: &[&str]) -> Result<Self> {
         let used: HashSet<char> = texts.iter().flat_map(|text| text.chars()).filter(|&c| c >= '\u{FDD0}').collect();
         // Noncharacters first: Unicode reserves these for uses such as this one. Then the private planes.
-        let mark = ('\u{FDD0}'..='\u{FDEF}').chain('\u{F0000}'..='\u{10FFFD}').find(|c| !used.contains(c));
-        let mark = mark.ok_or_else(|| {
-            Error::invalid("messages", "one unused character of U+FDD0..U+FDEF or U+F0000..U+10FFFD", "all of them")
-        })?;
+        let mut unused = ('\u{FDD0}'..='\u{FDEF}').chain('\u{F0000}'..='\u{10FFFD}').filter(|c| !used.contains(c));
+        let (Some(mark), Some(end)) = (unused.next(), unused.next()) else {
+            let expected = "two unused characters of U+FDD0..U+FDEF or U+F0000..U+10FFFD";
+            return Err(Error::invalid("messages", expected, "fewer"));
+        };
         let tokens: Vec<String> = tokens.iter().filter(|token| token.chars().nth(1).is_some()).cloned().collect();
         let mut firsts: Vec<char> = tokens.iter().filter_map(|token| token.chars().next()).collect();
         firsts.sort_unstable();
         firsts.dedup();
         let longest = tokens.iter().map(|token| token.chars().count()).max().unwrap_or(0);
-        Ok(Self { mark, tokens, firsts, longest })
+        Ok(Self { mark, end, tokens, firsts, longest })
     }
 
     /// `text` with marks.
@@ -404,6 +465,34 @@ impl Guard {
             token.char_indices().skip(1).any(|(at, _)| continues(&token[at..]))
         };
         !text.is_empty() && self.tokens.iter().any(later)
+    }
+
+    /// Marks the end of a message, as transformers' `render_jinja_template` does it: with a sign and a space, which shows whether the
+    /// template trims what is said. `Err`: what the message is instead of one that can be gone on with.
+    fn end_with(&self, turn: &mut Turn) -> Result<(), &'static str> {
+        if turn.role != "assistant" || turn.calls.is_some() {
+            return Err(if turn.calls.is_some() { "calls" } else { "a message of another role" });
+        }
+        let text = match &mut turn.content {
+            Content::Text(text) => Some(text),
+            Content::Parts(parts) => {
+                parts.iter_mut().rev().find_map(|part| if let Part::Text(text) = part { Some(text) } else { None })
+            }
+        };
+        text.map(|text| text.extend([self.end, ' '])).ok_or("a message without text")
+    }
+
+    /// Cuts a prompt at the end of the marked message.
+    fn cut(&self, text: &mut String) -> Result<()> {
+        let Some(at) = text.rfind(self.end) else {
+            return Err(failed("the last message, which is to be gone on with, is not in the prompt"));
+        };
+        let trimmed = !text[at + self.end.len_utf8()..].starts_with(' ');
+        text.truncate(at);
+        if trimmed {
+            text.truncate(text.trim_end().len());
+        }
+        Ok(())
     }
 
     fn remove(&self, text: &str) -> String {
@@ -479,6 +568,12 @@ impl<'a> Dump<'a> {
         let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
         options.assert_all_used()?;
         Ok(Self { guard, ensure_ascii, sort_keys, indent, separator, colon, out: String::new(), limit })
+    }
+
+    /// Without any.
+    fn plain(guard: &'a Guard, limit: usize) -> Self {
+        let (separator, colon) = (", ".to_owned(), ": ".to_owned());
+        Self { guard, ensure_ascii: false, sort_keys: false, indent: None, separator, colon, out: String::new(), limit }
     }
 
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {

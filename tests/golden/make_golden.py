@@ -64,6 +64,7 @@ def main():
         results["encode"] = text.make_encode(args.real_tokenizer)
         results["template"] = text.make_template()
         results["template_qwen3"] = text.make_template3()
+        results["continued"] = text.make_tools()
     if "images" in only:
         images.make()
     for name in models.SPECS:

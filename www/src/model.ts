@@ -10,11 +10,14 @@ import type {
   Block,
   Box,
   DocumentResult,
+  GenerateOptions,
   ImageSource,
   LabeledPoint,
   Located,
+  Message,
   ModelInfo,
   OcrResult,
+  Plan,
   SessionOptions,
   Sizes,
   TaskOptions,
@@ -42,8 +45,19 @@ export class Model {
   /** Starts a conversation. It remembers what was said, so a second question does not look at the picture again. */
   async session(options: SessionOptions = {}): Promise<Session> {
     const { messages = [], addVisionId = false, tools = [] } = options;
-    const id = await this.#worker.call("session", { addVisionId, tools });
-    return new Session(this.#worker, id, messages);
+    const id = await this.#worker.call("session", { addVisionId });
+    return new Session(this.#worker, id, messages, tools);
+  }
+
+  /** What a conversation that begins with this prompt would take, and what may go wrong with its pictures: as `Session.plan`. */
+  async plan(input: string | Message[], options: SessionOptions & GenerateOptions = {}): Promise<Plan> {
+    const { messages = [], addVisionId = false, tools = [], ...rest } = options;
+    const session = await this.session({ messages, addVisionId, tools });
+    try {
+      return await session.plan(input, rest);
+    } finally {
+      session.destroy();
+    }
   }
 
   /**

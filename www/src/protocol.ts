@@ -13,6 +13,7 @@ import type {
   Message,
   ModelInfo,
   PixelLimits,
+  Plan,
   Progress,
   Result,
   Sizes,
@@ -33,21 +34,9 @@ export interface Calls {
     result: MemoryPlan;
     event: Progress;
   };
-  session: { args: { addVisionId: boolean; tools: Tool[] }; result: number; event: never };
-  prompt: {
-    args: {
-      session: number;
-      messages: WireMessage[];
-      images: Uint8Array[];
-      videos: WireVideo[];
-      options: Omit<GenerateOptions, "signal"> & {
-        /** The messages take the place of the conversation; its cache is used for what they have in common. */
-        replace?: true;
-      };
-    };
-    result: Result;
-    event: Delta;
-  };
+  session: { args: { addVisionId: boolean }; result: number; event: never };
+  prompt: { args: { session: number; options: PromptOptions } & WirePrompt; result: Result; event: Delta };
+  plan: { args: { session: number; options: PromptOptions } & WirePrompt; result: Plan; event: never };
   locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
   document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
   events: { args: { text: string }; result: VideoEvent[]; event: never };
@@ -62,6 +51,19 @@ export interface EngineOptions extends PixelLimits {
   kvCache?: KvCacheFormat | undefined;
   gguf?: string | undefined;
   mmproj?: string | undefined;
+}
+
+/** What goes with the messages of one prompt. */
+export type PromptOptions = Omit<GenerateOptions, "signal"> & {
+  tools?: Tool[];
+  /** The messages take the place of the conversation; its cache is used for what they have in common. */
+  replace?: true;
+};
+
+export interface WirePrompt {
+  messages: WireMessage[];
+  images: Uint8Array[];
+  videos: WireVideo[];
 }
 
 /** A message whose pictures and videos are numbers: indices into the `images` and `videos` beside it. */

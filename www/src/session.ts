@@ -1,8 +1,9 @@
 // A conversation, as the page has it.
 
 import type { WorkerLink } from "./link.js";
+import type { Calls } from "./protocol.js";
 import { wire } from "./wire.js";
-import type { Delta, GenerateOptions, Message, Result } from "./types.js";
+import type { Delta, GenerateOptions, Message, Plan, ResponseConstraint, Result, Tool } from "./types.js";
 
 /** The pieces of an answer as they come, and all of it at the end. */
 export interface Stream extends AsyncIterable<Delta> {
@@ -15,15 +16,17 @@ export class Session {
   readonly #worker: WorkerLink;
   readonly #id: number;
   readonly #destroyed = new AbortController();
+  readonly #tools: Tool[];
   #before: Message[];
   /** Prompts of one session run in the order they were made, each after the one before has settled. */
   #last: Promise<unknown> = Promise.resolve();
 
   /** @internal */
-  constructor(worker: WorkerLink, id: number, before: Message[]) {
+  constructor(worker: WorkerLink, id: number, before: Message[], tools: Tool[]) {
     this.#worker = worker;
     this.#id = id;
     this.#before = before;
+    this.#tools = tools;
   }
 
   /** Adds to the conversation and answers. */
@@ -76,6 +79,14 @@ export class Session {
     return { result, [Symbol.asyncIterator]: deltas };
   }
 
+  /**
+   * What `prompt` with the same arguments would take, and what may go wrong with its pictures. Nothing is encoded, and the
+   * conversation stays as it is; frames of videos are read, and `VideoFrame`s are closed, as there.
+   */
+  plan(input: string | Message[], options: GenerateOptions = {}): Promise<Plan> {
+    return this.#last.then(() => this.#send("plan", input, options, () => {}));
+  }
+
   /** Forgets the conversation and frees its memory. An answer that is being written ends. */
   destroy(): void {
     if (this.#destroyed.signal.aborted) return;
@@ -94,21 +105,45 @@ export class Session {
     onDelta: (delta: Delta) => void,
     how?: { replace: true },
   ): Promise<Result> {
+    const result = this.#last.then(async () => {
+      const result = await this.#send("prompt", input, options, onDelta, how);
+      this.#before = [];
+      return result.finishReason === "stop" && isSchema(options.responseConstraint) ? withParsed(result) : result;
+    });
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #send<C extends "prompt" | "plan">(
+    call: C,
+    input: string | Message[],
+    options: GenerateOptions,
+    onDelta: (delta: Calls[C]["event"]) => void,
+    how: { replace?: true } = {},
+  ): Promise<Calls[C]["result"]> {
     const { signal: callers, ...rest } = options;
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
     const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
-    const result = this.#last.then(async () => {
-      const { transfer, release, ...wired } = await wire(how?.replace ? turn : [...this.#before, ...turn]);
-      try {
-        const args = { session: this.#id, ...wired, options: { ...rest, ...how } };
-        const result = await this.#worker.call("prompt", args, onDelta, signal, transfer);
-        this.#before = [];
-        return result;
-      } finally {
-        release();
-      }
-    });
-    this.#last = result.catch(() => {});
+    const { transfer, release, ...wired } = await wire(how.replace ? turn : [...this.#before, ...turn]);
+    try {
+      const tools = this.#tools.length > 0 ? { tools: this.#tools } : {};
+      const args = { session: this.#id, ...wired, options: { ...rest, ...tools, ...how } };
+      return await this.#worker.call(call, args, onDelta, signal, transfer);
+    } finally {
+      release();
+    }
+  }
+}
+
+function isSchema(constraint?: ResponseConstraint): boolean {
+  return constraint !== undefined && !(constraint instanceof RegExp) && !("lark" in constraint);
+}
+
+/** What goes on with a message may be no JSON by itself; then there is nothing to add. */
+function withParsed(result: Result): Result {
+  try {
+    return { ...result, parsed: JSON.parse(result.text) as unknown };
+  } catch {
     return result;
   }
 }

@@ -1,13 +1,14 @@
 // The surface of the wasm module (src/web.rs) as the worker uses it.
 
 import type { Hasher } from "./download.js";
-import type { Calls, EngineOptions } from "./protocol.js";
+import type { Calls, EngineOptions, PromptOptions } from "./protocol.js";
 import type {
   Block,
   Delta,
   Located,
   MemoryPlan,
   ModelInfo,
+  Plan,
   Progress,
   Result,
   Sizes,
@@ -92,9 +93,11 @@ export interface WasmSession {
     messages: string,
     images: Uint8Array[],
     videos: VideoInput[],
-    options: Calls["prompt"]["args"]["options"],
+    options: PromptOptions,
     onDelta: (delta: Delta) => void,
     cancelled: () => boolean,
   ): Promise<Result>;
+  /** Videos are used up. */
+  plan(messages: string, images: Uint8Array[], videos: VideoInput[], options: PromptOptions): Omit<Plan, "videos">;
   free(): void;
 }

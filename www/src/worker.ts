@@ -3,7 +3,7 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
-import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
+import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WirePrompt } from "./protocol.js";
 import { findGguf, openSource, type Source } from "./source.js";
 import { support } from "./support.js";
 import type { AdapterInfo, Progress } from "./types.js";
@@ -57,16 +57,16 @@ const handlers: { [C in Call]: Handler<C> } = {
     return lastSession;
   },
 
-  async prompt({ session, messages, images, videos, options }, emit, signal) {
-    const held = sessions.get(session);
-    if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
-    const prompt = JSON.stringify(messages);
-    const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
-    const before = options.replace ? 0 : held.tokens;
-    const { inputs, infos } = await takeVideos(await module(), engine, videos, before + beside, signal);
+  async prompt({ session, options, ...wired }, emit, signal) {
+    const { held, prompt, images, inputs, infos } = await unpacked(session, wired, options, signal);
     const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
+  },
+
+  async plan({ session, options, ...wired }, _, signal) {
+    const { held, prompt, images, inputs, infos } = await unpacked(session, wired, options, signal);
+    return { ...held.live.plan(prompt, images, inputs, options), videos: infos };
   },
 
   async locate({ text, pictures }) {
@@ -87,6 +87,21 @@ const handlers: { [C in Call]: Handler<C> } = {
     return null;
   },
 };
+
+/** A prompt as the engine takes it, the frames of its videos read. */
+async function unpacked(
+  session: number,
+  { messages, images, videos }: WirePrompt,
+  { replace }: PromptOptions,
+  signal: AbortSignal,
+) {
+  const held = sessions.get(session);
+  if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
+  const prompt = JSON.stringify(messages);
+  const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
+  const { inputs, infos } = await takeVideos(await module(), engine, videos, (replace ? 0 : held.tokens) + beside, signal);
+  return { held, prompt, images, inputs, infos };
+}
 
 function loaded(): WasmEngine {
   if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");

@@ -1,11 +1,13 @@
 //! `fanlight ask`: one question.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use fanlight::chat::Hooks;
+use fanlight::chat::tools::Tool;
+use fanlight::chat::{AskOptions, Delta, Hooks, Plan};
+use fanlight::error::in_words;
 use fanlight::image::ImageOptions;
 use fanlight::video::VideoOptions;
 use fanlight::{Error, Result};
@@ -51,6 +53,12 @@ pub struct Ask {
     /// Most pixels of an image, or of a video's frame, after resizing.
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
+    /// Tools that the model may ask to be called: a list in OpenAI's form.
+    #[arg(long, value_name = "FILE.json")]
+    tools: Option<PathBuf>,
+    /// Answer nothing; say what the prompt would take.
+    #[arg(long)]
+    plan: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Print one JSON object instead of streaming text.
@@ -63,6 +71,7 @@ pub async fn run(args: Ask) -> Result<()> {
     let pictures = args.image.iter().map(|path| picture(path)).collect::<Result<Vec<_>>>()?;
     let videos = args.video.iter().map(|path| Footage::file(path)).collect::<Result<Vec<_>>>()?;
     let drafts = args.messages.as_deref().map(Drafts::read).transpose()?;
+    let tools = args.tools.as_deref().map(tools).transpose()?.unwrap_or_default();
     let begin = Instant::now();
     let Ready { engine, context, max_pixels } = load(&args.model, args.sampling.context, args.max_pixels).await?;
     let drafts = drafts.unwrap_or_else(|| {
@@ -84,28 +93,28 @@ pub async fn run(args: Ask) -> Result<()> {
     });
     let messages = drafts.finish(&engine, context)?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
-    let options = args.sampling.options(engine.generation_config());
+    let options = AskOptions { tools, ..args.sampling.options(engine.generation_config()) };
     let mut conversation = engine.conversation(context)?;
     let json = args.json;
+    if args.plan {
+        return print(&engine.plan(&conversation, &messages, &options)?, json);
+    }
     let mut out = std::io::stdout();
-    let mut on_text = |text: &str| {
-        if !json {
-            // A closed pipe is no reason to stop computing the answer.
-            let _ = write!(out, "{text}").and_then(|()| out.flush());
+    let mut begun = false;
+    let mut on_delta = |delta: Delta| {
+        if json {
+            return;
         }
+        // What a model thinks first is not its answer.
+        eprint!("{}", delta.reasoning);
+        let call = delta.call.and_then(|call| serde_json::to_string(call).ok());
+        let call = call.map(|call| format!("{}{call}\n", if begun { "\n" } else { "" }));
+        begun = !delta.text.is_empty();
+        // A closed pipe is no reason to stop computing the answer.
+        let _ = write!(out, "{}{}", delta.text, call.unwrap_or_default()).and_then(|()| out.flush());
     };
-    // What a model thinks first is not its answer.
-    let mut on_reasoning = |text: &str| {
-        if !json {
-            eprint!("{text}");
-        }
-    };
-    let hooks = Hooks {
-        on_text: &mut on_text,
-        on_reasoning: &mut on_reasoning,
-        cancelled: &|| false,
-        clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
-    };
+    let hooks =
+        Hooks { on_delta: &mut on_delta, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
     let answer = engine.ask(&mut conversation, &messages, &options, hooks).await?;
     if json {
         let mut object =
@@ -120,6 +129,39 @@ pub async fn run(args: Ask) -> Result<()> {
         println!("{object}");
     } else {
         println!();
+    }
+    Ok(())
+}
+
+fn tools(path: &Path) -> Result<Vec<Tool>> {
+    let io = |e: std::io::Error| Error::Io { path: path.display().to_string(), message: e.to_string() };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let json = serde_json::from_slice(&bytes).map_err(|e| Error::invalid("tools", "a JSON list", e.to_string()))?;
+    Tool::list(&json)
+}
+
+fn print(plan: &Plan, json: bool) -> Result<()> {
+    if json {
+        let object = serde_json::to_string(plan);
+        println!("{}", object.map_err(|e| Error::invalid("plan", "what JSON can hold", e.to_string()))?);
+        return Ok(());
+    }
+    let Plan { prompt_tokens, image_tokens, video_tokens, context_window, left, .. } = plan;
+    println!("prompt         {prompt_tokens} tokens, {image_tokens} of them images and {video_tokens} videos");
+    println!("context        {context_window} tokens, {left} left for the answer");
+    println!("memory         {} beside the weights", in_words(plan.bytes));
+    println!("work           {:.3e} multiplications and additions before the first word", plan.flops as f64);
+    for (i, image) in plan.images.iter().enumerate() {
+        let ([width, height], [w, h]) = (image.info.original, image.info.resized);
+        println!("image {:<8} {width}×{height}, seen at {w}×{h}: {} tokens", i + 1, image.info.tokens);
+        image.warnings.iter().for_each(|warning| println!("  {warning}"));
+    }
+    for (i, video) in plan.videos.iter().enumerate() {
+        let ([w, h], frames) = (video.resized, video.timestamps.len());
+        println!("video {:<8} {frames} frames, seen at {w}×{h}: {} tokens", i + 1, video.tokens);
+    }
+    if !plan.fits {
+        println!("does not fit   the context");
     }
     Ok(())
 }

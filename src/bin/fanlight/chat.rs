@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
-use fanlight::chat::{Content, Conversation, Hooks, Message, Part};
+use fanlight::chat::{Content, Conversation, Delta, Hooks, Message, Part};
 use fanlight::image::ImageOptions;
 use fanlight::video::VideoOptions;
 use fanlight::{Error, Result};
@@ -88,27 +88,20 @@ pub async fn run(args: Chat) -> Result<()> {
         }
         let mut parts = std::mem::take(&mut waiting);
         parts.push(Part::Text(line.to_owned()));
-        messages.push(Message { role: "user".into(), content: Content::Parts(parts), reasoning: None });
+        messages.push(Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() });
         let mut out = std::io::stdout();
-        let mut on_text = |text: &str| {
-            let _ = write!(out, "{text}").and_then(|()| out.flush());
+        let mut on_delta = |delta: Delta| {
+            // What a model thinks first is not its answer.
+            eprint!("{}", delta.reasoning);
+            let _ = write!(out, "{}", delta.text).and_then(|()| out.flush());
         };
-        // What a model thinks first is not its answer.
-        let mut on_reasoning = |text: &str| {
-            eprint!("{text}");
-        };
-        let hooks = Hooks {
-            on_text: &mut on_text,
-            on_reasoning: &mut on_reasoning,
-            cancelled: &|| false,
-            clock: &|| begin.elapsed().as_secs_f64() * 1000.0,
-        };
+        let hooks =
+            Hooks { on_delta: &mut on_delta, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
         match engine.ask(&mut conversation, &messages, &options, hooks).await {
             Ok(answer) => {
                 println!();
                 used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
-                messages
-                    .push(Message { reasoning: answer.reasoning.clone(), ..Message::text("assistant", &answer.text) });
+                answer.join(&mut messages);
             }
             Err(e @ Error::DeviceLost { .. }) => return Err(e),
             Err(e) => {

@@ -81,7 +81,8 @@ struct Turn {
     parts: Vec<Draft>,
     /// A string content, which has no parts.
     text: Option<String>,
-    reasoning: Option<String>,
+    /// Everything else of the message.
+    rest: Message,
 }
 
 impl Drafts {
@@ -108,7 +109,14 @@ impl Drafts {
         let raw = messages::parse(&read(path)?)?.into_iter();
         let drafts = raw.map(|message| {
             let parts = message.parts.into_iter().map(draft).collect::<Result<_>>()?;
-            Ok(Turn { role: message.role, parts, text: message.text, reasoning: message.reasoning })
+            let rest = Message {
+                reasoning: message.reasoning,
+                tool_calls: message.tool_calls,
+                tool_call_id: message.tool_call_id,
+                prefix: message.prefix,
+                ..Message::default()
+            };
+            Ok(Turn { role: message.role, parts, text: message.text, rest })
         });
         drafts.collect::<Result<_>>().map(Drafts)
     }
@@ -137,7 +145,7 @@ impl Drafts {
                 Some(text) => Content::Text(text),
                 None => Content::Parts(turn.parts.into_iter().map(finish).collect::<Result<_>>()?),
             };
-            Ok(Message { role: turn.role, content, reasoning: turn.reasoning })
+            Ok(Message { role: turn.role, content, ..turn.rest })
         });
         messages.collect()
     }

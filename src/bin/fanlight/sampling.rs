@@ -25,6 +25,21 @@ pub struct SamplingArgs {
     /// Weakens tokens that already occurred (1 is off).
     #[arg(long, value_name = "R")]
     pub repetition_penalty: Option<f64>,
+    /// Subtracted from the logits of tokens that the answer has already, from -2 to 2.
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub presence_penalty: Option<f64>,
+    /// The same as often as the answer has them.
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub frequency_penalty: Option<f64>,
+    /// Added to the logit of a token, from -100 to 100; may be given several times.
+    #[arg(long, value_name = "ID=BIAS", value_parser = bias)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// With --json: log-probabilities of the answer's tokens, and of so many of the likeliest.
+    #[arg(long, value_name = "N")]
+    pub logprobs: Option<usize>,
+    /// End an answer that only repeats itself.
+    #[arg(long)]
+    pub loop_guard: bool,
     /// Where the random numbers start.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -59,11 +74,22 @@ impl SamplingArgs {
         sampling.top_p = self.top_p.unwrap_or(sampling.top_p);
         sampling.min_p = self.min_p.or(sampling.min_p);
         sampling.repetition_penalty = self.repetition_penalty.unwrap_or(sampling.repetition_penalty);
+        sampling.presence_penalty = self.presence_penalty.unwrap_or(0.0);
+        sampling.frequency_penalty = self.frequency_penalty.unwrap_or(0.0);
+        sampling.logit_bias = self.logit_bias.clone();
         AskOptions {
             sampling: Some(sampling),
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
             add_vision_id: self.add_vision_id,
+            logprobs: self.logprobs,
+            loop_guard: self.loop_guard,
+            ..AskOptions::default()
         }
     }
+}
+
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let pair = text.split_once('=').and_then(|(id, bias)| id.parse().ok().zip(bias.parse().ok()));
+    pair.ok_or_else(|| "expected the id of a token and a number: 42=-100".to_owned())
 }

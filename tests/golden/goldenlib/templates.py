@@ -1,4 +1,5 @@
-"""Chat templates of Qwen3-VL: paraphrases with the same output as the Instruct and the Thinking edition's own.
+"""Chat templates of Qwen3-VL: paraphrases with the same output as the Instruct and the Thinking edition's own. Last, Qwen2.5's (the text
+model's), for what Qwen2.5-VL's template lacks: tools.
 
 Neither adds a default system prompt. Instruct knows the roles system (first message only), user, assistant and tool. Thinking also
 keeps later system messages, opens every reply with <think>, and drops the reasoning of turns before the last real question
@@ -110,4 +111,25 @@ THINKING = (
     "{%- endif %}"
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+)
+
+# What Qwen2.5's template writes for tools, calls and what they gave, with Qwen2.5-VL's default system prompt in place of its own and
+# pictures as Qwen2.5-VL's template writes them.
+TOOLS2 = (
+    PARTS +
+    "{%- if messages[0]['role'] == 'system' %}{%- set system = render(messages[0]['content'], true) %}"
+    "{%- else %}{%- set system = 'You are a helpful assistant.' %}{%- endif %}"
+    "{%- if tools %}{{- '<|im_start|>system\\n' + system + '\\n\\n' }}" + TOOLS +
+    "{%- else %}{{- '<|im_start|>system\\n' + system + '<|im_end|>\\n' }}{%- endif %}"
+    "{%- for message in messages %}"
+    "{%- if message['role'] == 'user' or (message['role'] == 'system' and not loop.first)"
+    " or (message['role'] == 'assistant' and not message['tool_calls']) %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' }}{{- render(message['content'], true) }}{{- '<|im_end|>\\n' }}"
+    "{%- elif message['role'] == 'assistant' %}"
+    "{%- set said = render(message['content'], true) %}"
+    "{{- '<|im_start|>assistant\\n' + said }}" + calls("said") +
+    "{%- elif message['role'] == 'tool' %}" + tool_response("render(message['content'], true)") +
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )

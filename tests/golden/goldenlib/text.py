@@ -329,3 +329,62 @@ def make_template3():
     texts = ["<think>\n\n</think>\n\nHi", "<tool_response>\n1\n</tool_response>", "<think", "</think>a<think>", "<0.3 seconds>", "<12.0 seconds><|vision_start|>"]
     write_json(TEXT3 / "encode.json", [{"text": s, "ids": tokenizer(s)["input_ids"]} for s in texts])
     return len(rows)
+
+
+def make_tools():
+    """tools.json: what Qwen2.5-VL's template lacks. continued.json: the last message gone on with (`continue_final_message`)."""
+    from transformers import AutoTokenizer
+    tokenizer, tokenizer3 = AutoTokenizer.from_pretrained(TEXT), AutoTokenizer.from_pretrained(TEXT3)
+    image = {"type": "image", "image": "a.png"}
+    say = lambda s: {"type": "text", "text": s}  # noqa: E731
+    user = lambda *parts: {"role": "user", "content": parts[0] if isinstance(parts[0], str) else list(parts)}  # noqa: E731
+    reply = lambda content, **more: {"role": "assistant", "content": content, **more}  # noqa: E731
+    call = lambda name, arguments: {"type": "function", "function": {"name": name, "arguments": arguments}}  # noqa: E731
+    tool = lambda content: {"role": "tool", "content": content}  # noqa: E731
+    system, door = {"role": "system", "content": "Be brief."}, call("look", {"place": "d\u00f6\u00f6r", "n": [1, 2.5, None]})
+    conversations = {
+        "tools": ([user("Look")], True),
+        "tools and system": ([system, user(image, say("Look"))], True),
+        "tools and an empty system": ([{"role": "system", "content": ""}, user("Look")], True),
+        "tools and a system of parts": ([{"role": "system", "content": [say("Be "), image, say("brief.")]}, user(image)], True),
+        "call": ([user("Look"), reply("", tool_calls=[door])], True),
+        "call after text": ([user("Look"), reply("I will.", tool_calls=[door])], True),
+        "call after parts": ([user("Look"), reply([say("I "), say("will.")], tool_calls=[door, door])], True),
+        "two calls and what they gave": (
+            [user("Look"), reply("", tool_calls=[door, call("count", {})]), tool("open"), tool([say("3")]), reply("Open, 3."), user("And?")], True),
+        "call without function": ([user("Look"), reply("", tool_calls=[{"name": "count", "arguments": {}}]), tool("1")], True),
+        "image in what it gave": ([user(image, say("Look")), reply("", tool_calls=[door]), tool([say("see "), image]), tool([image])], True),
+        "turns of calls": ([system, user("1"), reply("", tool_calls=[door]), tool("2"), reply("So", tool_calls=[door]), tool("3"), user("4")], True),
+        "calls without tools": ([user("Look"), reply("", tool_calls=[door]), tool("open")], False),
+    }
+    rows = []
+    for name, (messages, with_tools) in conversations.items():
+        for vision_id in (False, True) if "a.png" in json.dumps(messages) else (False,):
+            options = dict(add_generation_prompt=True, add_vision_id=vision_id, chat_template=templates.TOOLS2, tools=TOOL_LIST if with_tools else None)
+            rows.append({"name": name, "messages": messages, "tools": TOOL_LIST if with_tools else None, "add_vision_id": vision_id,
+                         "text": tokenizer.apply_chat_template(messages, tokenize=False, **options),
+                         "ids": tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)["input_ids"]})
+    write_json(TEXT / "tools.json", rows)
+
+    conversations = {
+        "prefix": ([user("2+2?"), reply("It is")], False),
+        "prefix with spaces": ([user("2+2?"), reply(" It is  \n")], False),
+        "empty prefix": ([system, user("2+2?"), reply("")], False),
+        "prefix of parts": ([user(image, say("What?")), reply([say("A "), say("red")])], False),
+        "the same text before": ([user("It is"), reply("It is"), user("It is"), reply("It is")], False),
+        "prefix with tools": ([user("Look"), reply("I will")], True),
+        "prefix after a call": ([user("Look"), reply("", tool_calls=[door]), tool("open"), reply("It is")], True),
+        "prefix with reasoning": ([user("2+2?"), reply("It is", reasoning_content="Two and two.")], False),
+    }
+    rows = []
+    for edition, tokens, template in (("qwen2_5", tokenizer, TEMPLATE), ("instruct", tokenizer3, templates.INSTRUCT),
+                                      ("thinking", tokenizer3, templates.THINKING)):
+        for name, (messages, with_tools) in conversations.items():
+            if edition == "qwen2_5" and with_tools:
+                template = templates.TOOLS2  # the same but for tools
+            options = dict(continue_final_message=True, chat_template=template, tools=TOOL_LIST if with_tools else None)
+            rows.append({"name": name, "edition": edition, "messages": messages, "tools": TOOL_LIST if with_tools else None,
+                         "text": tokens.apply_chat_template(messages, tokenize=False, **options),
+                         "ids": tokens.apply_chat_template(messages, tokenize=True, return_dict=True, **options)["input_ids"]})
+    write_json(TEXT / "continued.json", rows)
+    return len(rows)

@@ -1,0 +1,138 @@
+//! An answer while it is written: what the model thinks, what it says and what it asks to be called, each told apart.
+
+use serde::Serialize;
+
+use super::tools::{CallSplitter, Piece, ToolCall};
+use crate::chat::thinking::{Pieces, ThinkingSplitter};
+use crate::generate::sampler::Logprob;
+use crate::text::Tokenizer;
+
+/// The next piece of an answer: one of the first three, or nothing but log-probabilities.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Delta<'a> {
+    /// Text, whole characters only.
+    pub text: &'a str,
+    /// Reasoning, which all comes before the text.
+    pub reasoning: &'a str,
+    /// A call, when all of it is there.
+    pub call: Option<&'a ToolCall>,
+    /// Where they were asked for, of the tokens since the delta before.
+    pub logprobs: &'a [TokenLogprob],
+}
+
+/// A token of an answer and its likeliest rivals. Natural logarithms of what the model gave, before bias, penalties and temperature.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenLogprob {
+    /// The token.
+    #[serde(flatten)]
+    pub token: TopLogprob,
+    /// The likeliest in its place, the likeliest first.
+    pub top: Vec<TopLogprob>,
+}
+
+/// A token that was likely.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TopLogprob {
+    /// Its id.
+    pub id: u32,
+    /// Its text; U+FFFD for what is not a whole character.
+    pub token: String,
+    /// Its bytes: a character may be spread over several tokens.
+    pub bytes: Vec<u8>,
+    /// How likely it was.
+    pub logprob: f64,
+}
+
+impl TokenLogprob {
+    pub(super) fn new(logprob: &Logprob, tokenizer: &Tokenizer) -> Self {
+        let named = |id: u32, logprob: f64| {
+            let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+            TopLogprob { id, token: String::from_utf8_lossy(&bytes).into_owned(), bytes, logprob }
+        };
+        let top = logprob.top.iter().map(|&(id, logprob)| named(id, logprob)).collect();
+        TokenLogprob { token: named(logprob.id, logprob.logprob), top }
+    }
+}
+
+/// Takes the text of an answer piece by piece, tells its reader, and keeps all of it.
+pub(super) struct Writer<'a> {
+    on_delta: &'a mut dyn FnMut(Delta<'_>),
+    thinking: Option<ThinkingSplitter>,
+    calls: Option<CallSplitter>,
+    pub text: String,
+    pub reasoning: String,
+    pub tool_calls: Vec<ToolCall>,
+    pub logprobs: Vec<TokenLogprob>,
+    /// Log-probabilities that the reader has.
+    told: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Without `thinking` nothing is reasoning, without `calls` nothing is a call.
+    pub fn new(
+        thinking: Option<ThinkingSplitter>,
+        calls: Option<CallSplitter>,
+        on_delta: &'a mut dyn FnMut(Delta<'_>),
+    ) -> Self {
+        let (text, reasoning) = (String::new(), String::new());
+        Writer { on_delta, thinking, calls, text, reasoning, tool_calls: Vec::new(), logprobs: Vec::new(), told: 0 }
+    }
+
+    /// Takes the next piece of text.
+    pub fn write(&mut self, piece: &str) {
+        let pieces = match &mut self.thinking {
+            Some(splitter) => splitter.push(piece),
+            None => Pieces { answer: piece.to_owned(), ..Pieces::default() },
+        };
+        self.tell(pieces);
+    }
+
+    /// Ends the answer.
+    pub fn finish(&mut self) {
+        if let Some(pieces) = self.thinking.as_mut().map(ThinkingSplitter::finish) {
+            self.tell(pieces);
+        }
+        if let Some(pieces) = self.calls.as_mut().map(CallSplitter::finish) {
+            pieces.into_iter().for_each(|piece| self.piece(piece));
+        }
+        if self.told < self.logprobs.len() {
+            self.delta(Delta::default());
+        }
+    }
+
+    fn tell(&mut self, Pieces { reasoning, answer }: Pieces) {
+        if !reasoning.is_empty() {
+            self.reasoning.push_str(&reasoning);
+            self.delta(Delta { reasoning: &reasoning, ..Delta::default() });
+        }
+        if answer.is_empty() {
+            return;
+        }
+        match &mut self.calls {
+            Some(splitter) => {
+                let pieces = splitter.push(&answer);
+                pieces.into_iter().for_each(|piece| self.piece(piece));
+            }
+            None => self.piece(Piece::Text(answer)),
+        }
+    }
+
+    fn piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Text(text) => {
+                self.text.push_str(&text);
+                self.delta(Delta { text: &text, ..Delta::default() });
+            }
+            Piece::Call(call) => {
+                self.delta(Delta { call: Some(&call), ..Delta::default() });
+                self.tool_calls.push(call);
+            }
+        }
+    }
+
+    fn delta(&mut self, delta: Delta<'_>) {
+        let logprobs = &self.logprobs[self.told..];
+        (self.on_delta)(Delta { logprobs, ..delta });
+        self.told = self.logprobs.len();
+    }
+}
