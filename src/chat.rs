@@ -1,15 +1,16 @@
 //! Messages, pictures and videos in, text out: preprocessing, template, session and decoding put together.
 
+mod encoded;
 pub mod grounding;
 pub mod messages;
 pub mod thinking;
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::chat::encoded::Encoded;
 use crate::chat::grounding::{Convention, Located};
 use crate::chat::thinking::{Pieces, ThinkingSplitter};
 use crate::dtype::CacheFormat;
@@ -104,6 +105,8 @@ pub struct AskOptions {
     pub stop: Vec<String>,
     /// Prefix pictures with "Picture N: ".
     pub add_vision_id: bool,
+    /// The messages are not answered yet: more are going to follow.
+    pub unanswered: bool,
 }
 
 /// What became of a picture.
@@ -239,13 +242,24 @@ pub struct Engine {
     preprocessor: PreprocessorConfig,
     generation: GenerationConfig,
     cache: CacheFormat,
+    encoded: Encoded,
 }
 
 /// A conversation: its session on the device and the pictures it has encoded. Frames of videos are encoded when the session
 /// needs them and not kept.
 pub struct Conversation {
     session: Session,
-    encoded: HashMap<u64, Vec<Embeds>>,
+    encoded: HashMap<u128, Rc<[Embeds]>>,
+}
+
+impl Conversation {
+    /// Another conversation that has come as far: it shares memory until one of the two goes on.
+    ///
+    /// # Errors
+    /// Any error of the device.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Conversation { session: self.session.fork()?, encoded: self.encoded.clone() })
+    }
 }
 
 impl Engine {
@@ -304,7 +318,8 @@ impl Engine {
         };
         let model = registry::load(gpu, source, formats, progress, &begin).await?;
         let tokenizer = Rc::new(tokenizer);
-        Ok(Engine { gpu: gpu.clone(), model, tokenizer, template, preprocessor, generation, cache })
+        let (gpu, encoded) = (gpu.clone(), Encoded::default());
+        Ok(Engine { gpu, model, tokenizer, template, preprocessor, generation, cache, encoded })
     }
 
     /// The device.
@@ -330,6 +345,12 @@ impl Engine {
     /// The checkpoint's own sampling defaults and stop ids.
     pub fn generation_config(&self) -> &GenerationConfig {
         &self.generation
+    }
+
+    /// How many pictures have been through the vision tower. One that a conversation still holds is not encoded again, in whichever
+    /// conversation it comes.
+    pub fn encoded_pictures(&self) -> usize {
+        self.encoded.runs()
     }
 
     /// How the checkpoint wants pictures.
@@ -443,7 +464,7 @@ impl Engine {
     ) -> Result<Answer> {
         let Hooks { on_text, on_reasoning, cancelled, clock } = hooks;
         let begin = clock();
-        let prompted = self.prompt(conversation, messages, options.add_vision_id, cancelled).await?;
+        let prompted = self.prompt(conversation, messages, options, cancelled).await?;
         let (prompt, Infos { images, videos, thinking, cancelled: ended }) = prompted;
         let prefill = clock();
 
@@ -539,13 +560,35 @@ impl Engine {
         })
     }
 
+    /// Brings the conversation's cache to hold `messages`, so that an answer to these and what follows them begins sooner.
+    /// Returns how many tokens they are.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`], and [`Error::Cancelled`].
+    pub async fn append(
+        &self,
+        conversation: &mut Conversation,
+        messages: &[Message],
+        options: &AskOptions,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<usize> {
+        let options = AskOptions { unanswered: true, ..options.clone() };
+        let (prompt, infos) = self.prompt(conversation, messages, &options, cancelled).await?;
+        if infos.cancelled || cancelled() {
+            return Err(Error::Cancelled);
+        }
+        conversation.session.extend(&prompt, &|| !cancelled()).await?;
+        Ok(prompt.ids.len())
+    }
+
     /// Runs the prompt of `messages` and returns everything on the way.
     ///
     /// # Errors
     /// As [`Engine::ask`].
     pub async fn trace(&self, messages: &[Message], add_vision_id: bool) -> Result<Trace> {
         let mut conversation = self.conversation(usize::MAX)?;
-        let (prompt, _) = self.prompt(&mut conversation, messages, add_vision_id, &|| false).await?;
+        let options = AskOptions { add_vision_id, ..AskOptions::default() };
+        let (prompt, _) = self.prompt(&mut conversation, messages, &options, &|| false).await?;
         let (mut images, mut videos) = (TraceMedia::default(), TraceMedia::default());
         for (medium, encoded) in messages.iter().flat_map(Message::media).zip(&prompt.media) {
             let all = if encoded.second_per_grid.is_some() { &mut videos } else { &mut images };
@@ -589,7 +632,7 @@ impl Engine {
         &self,
         conversation: &mut Conversation,
         messages: &[Message],
-        add_vision_id: bool,
+        options: &AskOptions,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(Prompt, Infos)> {
         let media: Vec<Medium> = messages.iter().flat_map(Message::media).collect();
@@ -602,17 +645,24 @@ impl Engine {
         let mut items = Vec::new();
         for medium in &media {
             let item = self.measure(*medium, &mut infos)?;
-            items.push(Media { embeds: conversation.encoded.get(&item.key).cloned().unwrap_or_default(), ..item });
+            let known = conversation.encoded.get(&item.key).cloned().or_else(|| self.encoded.find(item.key));
+            items.push(Media { embeds: known.map_or_else(Vec::new, |known| known.to_vec()), ..item });
         }
-        let ids = self.ids(messages, &media, &items, add_vision_id, &mut infos)?;
+        let ids = self.ids(messages, &media, &items, options, &mut infos)?;
         let limit = conversation.session.limit();
-        if ids.len() >= limit {
-            return Err(Error::ContextOverflow { needed: ids.len() + 1, limit });
+        let needed = ids.len() + usize::from(!options.unanswered);
+        if needed > limit {
+            return Err(Error::ContextOverflow { needed, limit });
         }
         let mut prompt = Prompt { ids, media: items };
 
-        // Pictures that are no longer part of the conversation give their memory back.
+        // Pictures that are no longer part of the conversation give their memory back; those of others are held from now on.
         conversation.encoded.retain(|key, _| prompt.media.iter().any(|item| item.key == *key));
+        for key in prompt.media.iter().map(|item| item.key) {
+            if let Some(embeds) = self.encoded.find(key) {
+                conversation.encoded.insert(key, embeds);
+            }
+        }
         for index in conversation.session.wanting(&prompt) {
             let key = prompt.media[index].key;
             // Twice in one conversation, encoded once.
@@ -627,8 +677,10 @@ impl Engine {
                     other => other?,
                 },
             };
-            if let Medium::Image(..) = media[index] {
-                conversation.encoded.insert(key, embeds.clone());
+            if let (Medium::Image(..), None) = (media[index], known) {
+                let embeds: Rc<[Embeds]> = embeds.clone().into();
+                self.encoded.insert(key, &embeds);
+                conversation.encoded.insert(key, embeds);
             }
             prompt.media[index].embeds = embeds;
         }
@@ -641,7 +693,7 @@ impl Engine {
         let (key, grid, second_per_grid) = match medium {
             Medium::Image(picture, options) => {
                 let size = resized(picture, p, options)?;
-                (key(picture, options), self.grid(1, size), None)
+                (self.encoded.key(picture, size), self.grid(1, size), None)
             }
             Medium::Video(video) => {
                 let pace = (p.temporal_patch_size as f64 / video.sample_fps) as f32;
@@ -673,15 +725,15 @@ impl Engine {
         messages: &[Message],
         media: &[Medium<'_>],
         items: &[Media],
-        add_vision_id: bool,
+        options: &AskOptions,
         infos: &mut Infos,
     ) -> Result<Vec<u32>> {
         let flat = self.model.vision.is_none();
         let mut rendered = self.template.render(
             &messages.iter().map(|message| message.for_template(flat)).collect::<Vec<_>>(),
             &RenderOptions {
-                add_generation_prompt: true,
-                add_vision_id,
+                add_generation_prompt: !options.unanswered,
+                add_vision_id: options.add_vision_id,
                 control_tokens: self.tokenizer.control_tokens(),
                 tools: None,
             },
@@ -852,15 +904,6 @@ fn expand_pads(ids: &[u32], kinds: [(u32, &str, &[usize]); 2]) -> Result<Vec<u32
     Ok(out)
 }
 
-/// Equal for equal pixels and options.
-fn key(picture: &Picture, options: &ImageOptions) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (picture.width, picture.height).hash(&mut hasher);
-    picture.rgb.hash(&mut hasher);
-    (options.min_pixels, options.max_pixels, options.resized_height, options.resized_width).hash(&mut hasher);
-    hasher.finish()
-}
-
 /// The chat template of a checkpoint.
 ///
 /// # Errors
@@ -885,15 +928,5 @@ mod tests {
         for (images, videos) in [(&[3][..], &[][..]), (&[3], &[1]), (&[], &[2])] {
             assert_eq!(expand(&[1, 9, 9, 8], images, videos).unwrap_err().code(), "bad_request");
         }
-    }
-
-    #[test]
-    fn equal_pictures_have_equal_keys() {
-        let a = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
-        let b = Picture::new(1, 2, a.rgb.clone()).unwrap();
-        let o = ImageOptions::default();
-        assert_eq!(key(&a, &o), key(&a.clone(), &o));
-        assert_ne!(key(&a, &o), key(&b, &o));
-        assert_ne!(key(&a, &o), key(&a, &ImageOptions { max_pixels: Some(1), ..o }));
     }
 }

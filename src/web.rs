@@ -416,6 +416,48 @@ impl Session {
         count().map_err(|e: Error| to_js_error(&e))
     }
 
+    /// Another conversation that has come as far. It shares memory with this one until one of the two goes on.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    #[wasm_bindgen(js_name = clone)]
+    pub fn fork(&self) -> std::result::Result<Session, JsValue> {
+        let state = self.state.borrow();
+        let state = state.as_ref().ok_or_else(|| to_js_error(&busy()))?;
+        let conversation = state.conversation.fork().map_err(|error| to_js_error(&error))?;
+        let state = State { conversation, messages: state.messages.clone() };
+        let (engine, pixels, add_vision_id) = (self.engine.clone(), self.pixels, self.add_vision_id);
+        Ok(Session { engine, pixels, add_vision_id, state: RefCell::new(Some(state)) })
+    }
+
+    /// Adds messages as `prompt` does and computes all that is known before an answer. Returns the conversation's tokens.
+    ///
+    /// # Errors
+    /// As [`Session::prompt`]; `aborted` if it is cancelled.
+    pub async fn append(
+        &self,
+        messages: String,
+        images: Array,
+        videos: Vec<VideoInput>,
+        cancelled: Function,
+    ) -> std::result::Result<f64, JsValue> {
+        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
+        let before = state.messages.len();
+        let appending = async {
+            let (turn, _) = self.turn(&messages, &images, videos)?;
+            state.messages.extend(turn);
+            let options = AskOptions { add_vision_id: self.add_vision_id, ..AskOptions::default() };
+            let cancelled = || cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy());
+            self.engine.append(&mut state.conversation, &state.messages, &options, &cancelled).await
+        };
+        let result = appending.await;
+        if result.is_err() {
+            state.messages.truncate(before);
+        }
+        *self.state.borrow_mut() = Some(state);
+        result.map(|tokens| tokens as f64).map_err(|error| to_js_error(&error))
+    }
+
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
     /// used up) and answers.
     ///
@@ -430,10 +472,7 @@ impl Session {
         on_delta: Function,
         cancelled: Function,
     ) -> std::result::Result<JsValue, JsValue> {
-        let Some(mut state) = self.state.borrow_mut().take() else {
-            let error = Error::invalid("session", "one prompt at a time", "a second one");
-            return Err(to_js_error(&error));
-        };
+        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
         let before = state.messages.len();
         let result = self.answer(&mut state, &messages, (&images, videos), &options, &on_delta, &cancelled).await;
         if result.is_err() {
@@ -456,12 +495,7 @@ impl Session {
     ) -> Result<Value> {
         let begin = now();
         let options = self.options(&plain(options)?)?;
-        let turn = messages::parse(messages.as_bytes())?;
-        let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
-        let pictures = pictures.collect::<Result<Vec<_>>>()?;
-        let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;
-        let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
-        let new_pictures = pictures.len();
+        let (turn, [new_pictures, _]) = self.turn(messages, images, videos)?;
         state.messages.extend(turn);
         let tell = |text: &str, reasoning: &str| {
             let delta = if reasoning.is_empty() {
@@ -509,6 +543,16 @@ impl Session {
                 "original": size(i.original), "resized": size(i.resized), "tokens": i.tokens,
             })).collect::<Vec<_>>(),
         }))
+    }
+
+    /// Messages as they cross from JavaScript, and how many pictures and videos they brought.
+    fn turn(&self, messages: &str, images: &Array, videos: Vec<VideoInput>) -> Result<(Vec<Message>, [usize; 2])> {
+        let turn = messages::parse(messages.as_bytes())?;
+        let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
+        let pictures = pictures.collect::<Result<Vec<_>>>()?;
+        let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;
+        let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
+        Ok((turn, [pictures.len(), videos.len()]))
     }
 
     /// A picture's own options, and the engine's where it has none.
@@ -572,8 +616,14 @@ impl Session {
             max_tokens: natural(o, "maxTokens")?.map(|n| n as usize),
             stop,
             add_vision_id: self.add_vision_id,
+            unanswered: false,
         })
     }
+}
+
+/// Calls to a worker come one after another, so nobody should see this.
+fn busy() -> Error {
+    Error::invalid("session", "one call at a time", "a second one")
 }
 
 /// An options object as JSON; `undefined` is an empty one.

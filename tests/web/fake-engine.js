@@ -126,9 +126,32 @@ export const imageSize = (bytes) => measured(bytes).original;
 
 class Session {
   #tokens = 0;
+  /** What was said, as a text for each message. */
+  #said = [];
 
   tokens() {
     return 0;
+  }
+
+  clone() {
+    const other = new Session();
+    other.#tokens = this.#tokens;
+    other.#said = [...this.#said];
+    other.#pictures = [...this.#pictures];
+    return other;
+  }
+
+  async append(json, images, videos, cancelled) {
+    const messages = JSON.parse(json);
+    const text = messages.map(textOf).join("\n");
+    const seen = images.map(measured);
+    await obey(text, cancelled);
+    if (cancelled()) throw Object.assign(new Error("cancelled"), { code: "aborted", hint: "" });
+    const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
+    this.#tokens += 20 * messages.length + seen.reduce((sum, { tokens }) => sum + tokens, 0) + videoTokens;
+    this.#pictures.push(...seen.map(({ original }) => original));
+    this.#said.push(...messages.map(textOf));
+    return this.#tokens;
   }
 
   #resized = { width: 616, height: 392 };
@@ -137,16 +160,13 @@ class Session {
 
   async prompt(json, images, videos, options, onDelta, cancelled) {
     const messages = JSON.parse(json);
-    const content = messages.at(-1).content;
-    const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
+    const text = textOf(messages.at(-1));
     const seen = images.map(measured);
     this.#pictures.push(...seen.map(({ original }) => original));
     const cachedTokens = this.#tokens;
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
     const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
-    if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
-    if (text.includes("trap")) queueMicrotask(() => unreachable());
-    if (/trap|silent/.test(text)) await new Promise(() => {});
+    await obey(text.replace("wait", ""), cancelled);
     const located = this.#located(text);
     const answer = located.length > 0
       ? "```json\n" + JSON.stringify(located.map(({ at, label }) => ({ bbox_2d: at, label }))) + "\n```"
@@ -161,6 +181,7 @@ class Session {
       onDelta({ text: piece });
       written.push(piece);
     }
+    this.#said.push(...messages.map(textOf), written.join(""));
     this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
       text: written.join(""),
@@ -172,6 +193,7 @@ class Session {
       images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
       seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
       messages,
+      said: [...this.#said],
     };
   }
 
@@ -192,6 +214,17 @@ class Session {
   }
 
   free() {}
+}
+
+const textOf = ({ content }) =>
+  typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
+
+/** Orders in a text: "throw", "trap", "silent", "wait". */
+async function obey(text, cancelled) {
+  if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
+  if (text.includes("trap")) queueMicrotask(() => unreachable());
+  if (/trap|silent/.test(text)) await new Promise(() => {});
+  while (text.includes("wait") && !cancelled()) await pause(5);
 }
 
 /** The size a PNG says it has. */

@@ -23,7 +23,7 @@ export class Model {
   async session(options: SessionOptions = {}): Promise<Session> {
     const { messages = [], addVisionId = false } = options;
     const id = await this.#worker.call("session", { addVisionId });
-    return new Session(this.#worker, id, messages);
+    return new Session(this.#worker, id, messages, this.info.contextLength);
   }
 
   /**

@@ -33,16 +33,13 @@ export interface Calls {
   };
   session: { args: { addVisionId: boolean }; result: number; event: never };
   prompt: {
-    args: {
-      session: number;
-      messages: WireMessage[];
-      images: Uint8Array[];
-      videos: WireVideo[];
-      options: Omit<GenerateOptions, "signal">;
-    };
+    args: { session: number; options: Omit<GenerateOptions, "signal"> } & WireTurn;
     result: Result;
     event: Delta;
   };
+  /** Resolves with the conversation's tokens. */
+  append: { args: { session: number } & WireTurn; result: number; event: never };
+  clone: { args: { session: number }; result: number; event: never };
   locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
   document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
   events: { args: { text: string }; result: VideoEvent[]; event: never };
@@ -57,6 +54,13 @@ export interface EngineOptions extends PixelLimits {
   kvCache?: KvCacheFormat | undefined;
   gguf?: string | undefined;
   mmproj?: string | undefined;
+}
+
+/** Messages, and what they name by index. */
+export interface WireTurn {
+  messages: WireMessage[];
+  images: Uint8Array[];
+  videos: WireVideo[];
 }
 
 /** A message whose pictures and videos are numbers: indices into the `images` and `videos` beside it. */

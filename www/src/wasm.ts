@@ -97,5 +97,8 @@ export interface WasmSession {
     onDelta: (delta: Delta) => void,
     cancelled: () => boolean,
   ): Promise<Result>;
+  /** Adds messages and computes what can be computed before an answer. Resolves with the conversation's tokens. */
+  append(messages: string, images: Uint8Array[], videos: VideoInput[], cancelled: () => boolean): Promise<number>;
+  clone(): WasmSession;
   free(): void;
 }

@@ -3,7 +3,7 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
-import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
+import type { Call, Calls, FromWorker, ToWorker, WireTurn } from "./protocol.js";
 import { findGguf, openSource, type Source } from "./source.js";
 import { support } from "./support.js";
 import type { AdapterInfo, Progress } from "./types.js";
@@ -15,8 +15,13 @@ type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: A
 let engine: WasmEngine | undefined;
 /** Wasm's; it only ever grows. */
 let memory: WebAssembly.Memory | undefined;
-/** Conversations, and the tokens that they hold. */
-const sessions = new Map<number, { live: WasmSession; tokens: number }>();
+/** A conversation, and the tokens that it holds. */
+interface Conversation {
+  readonly live: WasmSession;
+  tokens: number;
+}
+
+const sessions = new Map<number, Conversation>();
 let lastSession = 0;
 
 const handlers: { [C in Call]: Handler<C> } = {
@@ -57,15 +62,25 @@ const handlers: { [C in Call]: Handler<C> } = {
     return lastSession;
   },
 
-  async prompt({ session, messages, images, videos, options }, emit, signal) {
-    const held = sessions.get(session);
-    if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
-    const prompt = JSON.stringify(messages);
-    const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
-    const { inputs, infos } = await takeVideos(await module(), engine, videos, held.tokens + beside, signal);
-    const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted);
+  async clone({ session }) {
+    const { live, tokens } = conversation(session);
+    sessions.set(++lastSession, { live: live.clone(), tokens });
+    return lastSession;
+  },
+
+  async prompt({ session, options, ...turn }, emit, signal) {
+    const held = conversation(session);
+    const { messages, inputs, infos } = await taken(held, turn, signal);
+    const result = await held.live.prompt(messages, turn.images, inputs, options, emit, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
+  },
+
+  async append({ session, ...turn }, _, signal) {
+    const held = conversation(session);
+    const { messages, inputs } = await taken(held, turn, signal);
+    held.tokens = await held.live.append(messages, turn.images, inputs, () => signal.aborted);
+    return held.tokens;
   },
 
   async locate({ text, pictures }) {
@@ -86,6 +101,19 @@ const handlers: { [C in Call]: Handler<C> } = {
     return null;
   },
 };
+
+function conversation(id: number): Conversation {
+  const held = sessions.get(id);
+  if (!held) throw new FanlightError("aborted", "this session was destroyed");
+  return held;
+}
+
+/** Messages as the engine takes them, with the frames of their videos. */
+async function taken({ live, tokens }: Conversation, { messages, images, videos }: WireTurn, signal: AbortSignal) {
+  const json = JSON.stringify(messages);
+  const beside = videos.length > 0 ? live.tokens(json, images) : 0;
+  return { messages: json, ...(await takeVideos(await module(), loaded(), videos, tokens + beside, signal)) };
+}
 
 function loaded(): WasmEngine {
   if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");
