@@ -1,5 +1,6 @@
 //! Messages, pictures and videos in, text out: preprocessing, template, session and decoding put together.
 
+mod encoded;
 pub mod grounding;
 pub mod messages;
 pub mod options;
@@ -9,11 +10,11 @@ pub mod thinking;
 pub mod tools;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::chat::encoded::Encoded;
 use crate::chat::grounding::{Convention, Located};
 pub use crate::chat::plan::Plan;
 use crate::chat::stream::Writer;
@@ -135,6 +136,8 @@ pub struct AskOptions {
     pub logprobs: Option<usize>,
     /// End an answer that only repeats itself.
     pub loop_guard: bool,
+    /// The messages are not answered yet: more are going to follow.
+    pub unanswered: bool,
 }
 
 /// What became of a picture.
@@ -297,13 +300,24 @@ pub struct Engine {
     generation: GenerationConfig,
     task_prompts: BTreeMap<String, String>,
     cache: CacheFormat,
+    encoded: Encoded,
 }
 
 /// A conversation: its session on the device and the pictures it has encoded. Frames of videos are encoded when the session
 /// needs them and not kept.
 pub struct Conversation {
     session: Session,
-    encoded: HashMap<u64, Vec<Embeds>>,
+    encoded: HashMap<u128, Rc<[Embeds]>>,
+}
+
+impl Conversation {
+    /// Another conversation that has come as far: it shares memory until one of the two goes on.
+    ///
+    /// # Errors
+    /// Any error of the device.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Conversation { session: self.session.fork()?, encoded: self.encoded.clone() })
+    }
 }
 
 impl Engine {
@@ -363,7 +377,8 @@ impl Engine {
         };
         let model = registry::load(gpu, source, formats, progress, &begin).await?;
         let tokenizer = Rc::new(tokenizer);
-        Ok(Engine { gpu: gpu.clone(), model, tokenizer, template, preprocessor, generation, task_prompts, cache })
+        let (gpu, encoded) = (gpu.clone(), Encoded::default());
+        Ok(Engine { gpu, model, tokenizer, template, preprocessor, generation, task_prompts, cache, encoded })
     }
 
     /// The device.
@@ -394,6 +409,12 @@ impl Engine {
     /// What the checkpoint was trained to be asked, by task, where its config.json says so.
     pub fn task_prompts(&self) -> &BTreeMap<String, String> {
         &self.task_prompts
+    }
+
+    /// How many pictures have been through the vision tower. One that a conversation still holds is not encoded again, in whichever
+    /// conversation it comes.
+    pub fn encoded_pictures(&self) -> usize {
+        self.encoded.runs()
     }
 
     /// How the checkpoint wants pictures.
@@ -606,6 +627,28 @@ impl Engine {
         })
     }
 
+    /// Brings the conversation's cache to hold `messages`, so that an answer to these and what follows them begins sooner.
+    /// Returns how many tokens they are.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`], and [`Error::Cancelled`].
+    pub async fn append(
+        &self,
+        conversation: &mut Conversation,
+        messages: &[Message],
+        options: &AskOptions,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<usize> {
+        let options = AskOptions { unanswered: true, ..options.clone() };
+        let messages = &*tools::in_order(messages)?;
+        let (prompt, infos) = self.prompt(conversation, messages, &options, cancelled).await?;
+        if infos.cancelled || cancelled() {
+            return Err(Error::Cancelled);
+        }
+        conversation.session.extend(&prompt, &|| !cancelled()).await?;
+        Ok(prompt.ids.len())
+    }
+
     /// Runs the prompt of `messages` and returns everything on the way.
     ///
     /// # Errors
@@ -663,12 +706,18 @@ impl Engine {
     ) -> Result<(Prompt, Infos)> {
         let (media, mut prompt, mut infos) = self.lay_out(conversation, messages, options)?;
         let limit = conversation.session.limit();
-        if prompt.ids.len() >= limit {
-            return Err(Error::ContextOverflow { needed: prompt.ids.len() + 1, limit });
+        let needed = prompt.ids.len() + usize::from(!options.unanswered);
+        if needed > limit {
+            return Err(Error::ContextOverflow { needed, limit });
         }
 
-        // Pictures that are no longer part of the conversation give their memory back.
+        // Pictures that are no longer part of the conversation give their memory back; those of others are held from now on.
         conversation.encoded.retain(|key, _| prompt.media.iter().any(|item| item.key == *key));
+        for key in prompt.media.iter().map(|item| item.key) {
+            if let Some(embeds) = self.encoded.find(key) {
+                conversation.encoded.insert(key, embeds);
+            }
+        }
         for index in conversation.session.wanting(&prompt) {
             let key = prompt.media[index].key;
             // Twice in one conversation, encoded once.
@@ -683,8 +732,10 @@ impl Engine {
                     other => other?,
                 },
             };
-            if let Medium::Image(..) = media[index] {
-                conversation.encoded.insert(key, embeds.clone());
+            if let (Medium::Image(..), None) = (media[index], known) {
+                let embeds: Rc<[Embeds]> = embeds.clone().into();
+                self.encoded.insert(key, &embeds);
+                conversation.encoded.insert(key, embeds);
             }
             prompt.media[index].embeds = embeds;
         }
@@ -708,7 +759,8 @@ impl Engine {
         let mut items = Vec::new();
         for medium in &media {
             let item = self.measure(*medium, &mut infos)?;
-            items.push(Media { embeds: conversation.encoded.get(&item.key).cloned().unwrap_or_default(), ..item });
+            let known = conversation.encoded.get(&item.key).cloned().or_else(|| self.encoded.find(item.key));
+            items.push(Media { embeds: known.map_or_else(Vec::new, |known| known.to_vec()), ..item });
         }
         let ids = self.ids(messages, &media, &items, options, &mut infos)?;
         Ok((media, Prompt { ids, media: items }, infos))
@@ -720,7 +772,7 @@ impl Engine {
         let (key, grid, second_per_grid) = match medium {
             Medium::Image(picture, options) => {
                 let size = resized(picture, p, options)?;
-                (key(picture, options), self.grid(1, size), None)
+                (self.encoded.key(picture, size), self.grid(1, size), None)
             }
             Medium::Video(video) => {
                 let pace = (p.temporal_patch_size as f64 / video.sample_fps) as f32;
@@ -765,7 +817,7 @@ impl Engine {
         let mut rendered = self.template.render(
             &messages.iter().map(|message| message.for_template(flat)).collect::<Vec<_>>(),
             &RenderOptions {
-                add_generation_prompt: !prefix,
+                add_generation_prompt: !prefix && !options.unanswered,
                 continue_final_message: prefix,
                 add_vision_id: options.add_vision_id,
                 control_tokens: self.tokenizer.control_tokens(),
@@ -944,15 +996,6 @@ fn expand_pads(ids: &[u32], kinds: [(u32, &str, &[usize]); 2]) -> Result<Vec<u32
     Ok(out)
 }
 
-/// Equal for equal pixels and options.
-fn key(picture: &Picture, options: &ImageOptions) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (picture.width, picture.height).hash(&mut hasher);
-    picture.rgb.hash(&mut hasher);
-    (options.min_pixels, options.max_pixels, options.resized_height, options.resized_width).hash(&mut hasher);
-    hasher.finish()
-}
-
 /// The chat template of a checkpoint.
 ///
 /// # Errors
@@ -977,15 +1020,5 @@ mod tests {
         for (images, videos) in [(&[3][..], &[][..]), (&[3], &[1]), (&[], &[2])] {
             assert_eq!(expand(&[1, 9, 9, 8], images, videos).unwrap_err().code(), "bad_request");
         }
-    }
-
-    #[test]
-    fn equal_pictures_have_equal_keys() {
-        let a = Picture::new(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
-        let b = Picture::new(1, 2, a.rgb.clone()).unwrap();
-        let o = ImageOptions::default();
-        assert_eq!(key(&a, &o), key(&a.clone(), &o));
-        assert_ne!(key(&a, &o), key(&b, &o));
-        assert_ne!(key(&a, &o), key(&a, &ImageOptions { max_pixels: Some(1), ..o }));
     }
 }

@@ -431,8 +431,7 @@ impl Session {
     ) -> std::result::Result<JsValue, JsValue> {
         let plan = || {
             let state = self.state.borrow();
-            let state =
-                state.as_ref().ok_or_else(|| Error::invalid("session", "one prompt at a time", "a second one"))?;
+            let state = state.as_ref().ok_or_else(busy)?;
             let options = self.options(&plain(&options)?)?;
             let (turn, [pictures, _]) = self.turn(messages, &images, videos)?;
             let all: Vec<Message> = state.messages.iter().cloned().chain(turn).collect();
@@ -441,6 +440,49 @@ impl Session {
             Ok(to_js(&json!(plan)))
         };
         plan().map_err(|error: Error| to_js_error(&error))
+    }
+
+    /// Another conversation that has come as far. It shares memory with this one until one of the two goes on.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    #[wasm_bindgen(js_name = clone)]
+    pub fn fork(&self) -> std::result::Result<Session, JsValue> {
+        let state = self.state.borrow();
+        let state = state.as_ref().ok_or_else(|| to_js_error(&busy()))?;
+        let conversation = state.conversation.fork().map_err(|error| to_js_error(&error))?;
+        let state = State { conversation, messages: state.messages.clone() };
+        let (engine, pixels, add_vision_id) = (self.engine.clone(), self.pixels, self.add_vision_id);
+        Ok(Session { engine, pixels, add_vision_id, state: RefCell::new(Some(state)) })
+    }
+
+    /// Adds messages as `prompt` does and computes all that is known before an answer. Returns the conversation's tokens.
+    ///
+    /// # Errors
+    /// As [`Session::prompt`]; `aborted` if it is cancelled.
+    pub async fn append(
+        &self,
+        messages: String,
+        images: Array,
+        videos: Vec<VideoInput>,
+        options: JsValue,
+        cancelled: Function,
+    ) -> std::result::Result<f64, JsValue> {
+        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
+        let before = state.messages.len();
+        let appending = async {
+            let options = self.options(&plain(&options)?)?;
+            let (turn, _) = self.turn(&messages, &images, videos)?;
+            state.messages.extend(turn);
+            let cancelled = || cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy());
+            self.engine.append(&mut state.conversation, &state.messages, &options, &cancelled).await
+        };
+        let result = appending.await;
+        if result.is_err() {
+            state.messages.truncate(before);
+        }
+        *self.state.borrow_mut() = Some(state);
+        result.map(|tokens| tokens as f64).map_err(|error| to_js_error(&error))
     }
 
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
@@ -458,10 +500,7 @@ impl Session {
         on_delta: Function,
         cancelled: Function,
     ) -> std::result::Result<JsValue, JsValue> {
-        let Some(mut state) = self.state.borrow_mut().take() else {
-            let error = Error::invalid("session", "one prompt at a time", "a second one");
-            return Err(to_js_error(&error));
-        };
+        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
         let replace = Reflect::get(&options, &JsValue::from_str("replace")).is_ok_and(|value| value.is_truthy());
         let replaced = replace.then(|| std::mem::take(&mut state.messages));
         let before = state.messages.len();
@@ -598,6 +637,11 @@ impl Session {
         let options = AskOptions::from_json(&own, self.engine.generation_config())?;
         Ok(AskOptions { add_vision_id: self.add_vision_id, ..options })
     }
+}
+
+/// Calls to a worker come one after another, so nobody should see this.
+fn busy() -> Error {
+    Error::invalid("session", "one call at a time", "a second one")
 }
 
 /// An options object as JSON; `undefined` is an empty one.

@@ -236,7 +236,7 @@ fn a_converted_model_answers_as_transformers() {
             let pictures = case.pictures();
             let images = pictures.iter().enumerate().map(|(key, patches)| {
                 let embeds = vec![tower.encode(&gpu, &patches.pixel_values, patches.grid()).unwrap()];
-                Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds }
+                Media { key: key as u128, grid: patches.grid(), second_per_grid: None, embeds }
             });
             let prompt = Prompt { media: images.collect(), ids: case.u32("input_ids") };
             let mut session = Session::new(&gpu, &loaded, 4096).unwrap();

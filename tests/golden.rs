@@ -22,12 +22,12 @@ fn prompt(engine: &Engine, case: &Case) -> Prompt {
     let encode = |patches: &Patches| vision.encode(&engine.gpu, &patches.pixel_values, patches.grid()).unwrap();
     let media = case.media().into_iter().enumerate().map(|(key, medium)| match medium {
         Medium::Image(patches) => {
-            Media { key: key as u64, grid: patches.grid(), second_per_grid: None, embeds: vec![encode(&patches)] }
+            Media { key: key as u128, grid: patches.grid(), second_per_grid: None, embeds: vec![encode(&patches)] }
         }
         Medium::Video(pairs, seconds) => {
             let grid = Grid { t: pairs.len() as u32, ..pairs[0].grid() };
             let embeds = pairs.iter().map(encode).collect();
-            Media { key: key as u64, grid, second_per_grid: Some(seconds), embeds }
+            Media { key: key as u128, grid, second_per_grid: Some(seconds), embeds }
         }
     });
     Prompt { ids: case.u32("input_ids"), media: media.collect() }

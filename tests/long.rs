@@ -133,7 +133,7 @@ fn yarn_with_pictures() {
     let tower = model.vision.as_ref().unwrap();
     let pictures = case.pictures();
     let images = pictures.iter().enumerate().map(|(key, patches)| Media {
-        key: key as u64,
+        key: key as u128,
         grid: patches.grid(),
         second_per_grid: None,
         embeds: vec![tower.encode(&gpu, &patches.pixel_values, patches.grid()).unwrap()],

@@ -153,7 +153,7 @@ impl ToolCall {
     }
 
     /// Reads `{"name", "arguments"}`, in which no arguments are an empty object.
-    fn parse(json: &str) -> std::result::Result<Option<(String, Map<String, Value>)>, serde_json::Error> {
+    fn parse(json: &str) -> serde_json::Result<Option<(String, Map<String, Value>)>> {
         let mut value: Value = serde_json::from_str(json)?;
         let name = value["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
         let arguments = arguments(value.get_mut("arguments").map_or(Value::Null, Value::take));

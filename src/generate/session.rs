@@ -24,7 +24,7 @@ const LOGITS_BYTES: usize = 32 << 20;
 #[derive(Clone)]
 pub struct Media {
     /// Names it: equal keys mean equal embeddings.
-    pub key: u64,
+    pub key: u128,
     /// Size in patches.
     pub grid: Grid,
     /// Of a video, the seconds from one temporal patch to the next (`second_per_grid_ts`).
@@ -83,7 +83,7 @@ pub struct Session {
     /// What the cache holds.
     ids: Vec<u32>,
     /// First token and key of the media in `ids`.
-    media: Vec<(usize, u64)>,
+    media: Vec<(usize, u128)>,
     /// Position of the token after the last of `ids`.
     next_position: i64,
     limit: usize,
@@ -148,6 +148,22 @@ impl Session {
             chunk: CHUNK,
             pass: 0,
             chosen: gpu.persistent("chosen id", 1, 4, Element::U32)?,
+        })
+    }
+
+    /// Another conversation that has come as far. It shares the cache until one of the two goes on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Session {
+            gpu: self.gpu.clone(),
+            model: self.model.clone(),
+            cache: self.cache.clone(),
+            ids: self.ids.clone(),
+            media: self.media.clone(),
+            chosen: self.gpu.persistent("chosen id", 1, 4, Element::U32)?,
+            ..*self
         })
     }
 
@@ -256,11 +272,28 @@ impl Session {
         choose: Choose<'_>,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Next> {
-        let next = self.passes(prompt, choose, keep_going).await;
-        next.map_err(|error| self.forget_if_full(error))
+        let next = self.passes(prompt, Some(choose), keep_going).await;
+        match next.map_err(|error| self.forget_if_full(error))? {
+            Some(next) => Ok(next),
+            None => Err(Error::Cancelled), // only without a choice
+        }
     }
 
-    async fn passes(&mut self, prompt: &Prompt, choose: Choose<'_>, keep_going: &dyn Fn() -> bool) -> Result<Next> {
+    /// Brings the cache to hold exactly `prompt` and chooses nothing.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub async fn extend(&mut self, prompt: &Prompt, keep_going: &dyn Fn() -> bool) -> Result<()> {
+        let passes = self.passes(prompt, None, keep_going).await;
+        passes.map(drop).map_err(|error| self.forget_if_full(error))
+    }
+
+    async fn passes(
+        &mut self,
+        prompt: &Prompt,
+        mut choose: Option<Choose<'_>>,
+        keep_going: &dyn Fn() -> bool,
+    ) -> Result<Option<Next>> {
         // What is wrong with the prompt is found before anything is forgotten.
         let (positions, next) = self.positions(prompt)?;
         let reuse = self.reusable(prompt);
@@ -279,19 +312,22 @@ impl Session {
             let mut rec = Recorder::new(&self.gpu);
             let splices = self.splices(&mut rec, prompt, &index[at..end])?;
             let h = self.record(&mut rec, &prompt.ids[at..end], &positions[at..end], &splices)?;
-            if last {
+            if let Some(choose) = choose.take_if(|_| last) {
                 let logits = self.model.decoder.logits(&mut rec, &h, h.rows - 1, 1)?;
                 let pending = self.choose(rec, &logits, choose)?;
                 self.advance(prompt, at..end);
                 self.next_position = next;
-                return pending.read(self).await;
+                return pending.read(self).await.map(Some);
             }
             self.gpu.execute(rec.finish())?;
             self.advance(prompt, at..end);
-            self.next_position = self.position_after(&positions, end);
+            self.next_position = if last { next } else { self.position_after(&positions, end) };
             at = end;
             // Also keeps the queue short: a pass is recorded only when the one before has run.
             self.gpu.settle().await?;
+            if last {
+                return Ok(None);
+            }
             if !keep_going() {
                 return Err(Error::Cancelled);
             }

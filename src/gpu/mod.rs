@@ -16,4 +16,4 @@ pub use device::{Caps, Gpu, GpuOptions};
 pub use memory::{Lease, MemoryUse, Meter, Rehearsal};
 pub use recorder::{Dispatch, Recorder, Recording};
 pub use shader::{Access, Kernel, Variant, WeightFormat};
-pub use tensor::{Element, Tensor};
+pub use tensor::{Element, Run, Tensor};

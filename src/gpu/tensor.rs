@@ -40,6 +40,20 @@ pub(super) struct Memory {
     class: Option<Class>,
 }
 
+/// Words that [`Gpu::copy`] moves from one tensor to another.
+pub struct Run<'a> {
+    /// Where they are.
+    pub from: &'a Tensor,
+    /// The first of them there.
+    pub first: usize,
+    /// Where they go: another tensor.
+    pub to: &'a Tensor,
+    /// The place of the first of them there.
+    pub start: usize,
+    /// How many.
+    pub words: usize,
+}
+
 /// Free buffers by class, and the count of everything that is allocated.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -149,6 +163,27 @@ impl Gpu {
             return Err(Error::invalid("buffer write", format!("whole words within {capacity} bytes"), found));
         }
         self.inner.queue.write_buffer(&tensor.memory.raw, offset, bytes);
+        Ok(())
+    }
+
+    /// Copies words on the device, after everything submitted so far.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] outside a tensor, before anything is copied; as [`Gpu::check`].
+    pub fn copy(&self, runs: &[Run<'_>]) -> Result<()> {
+        self.check()?;
+        let mut encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for run in runs.iter().filter(|run| run.words > 0) {
+            for (tensor, at) in [(run.from, run.first), (run.to, run.start)] {
+                if at.checked_add(run.words).is_none_or(|end| end > tensor.len()) {
+                    let expected = format!("a range within {} words", tensor.len());
+                    return Err(Error::invalid("copy", expected, format!("{} words at {at}", run.words)));
+                }
+            }
+            let [first, start, words] = [run.first, run.start, run.words].map(|words| 4 * words as u64);
+            encoder.copy_buffer_to_buffer(&run.from.memory.raw, first, &run.to.memory.raw, start, words);
+        }
+        self.inner.queue.submit([encoder.finish()]);
         Ok(())
     }
 

@@ -12,6 +12,8 @@ pub use decode::decode;
 pub use patchify::{Patches, PreprocessorConfig, patchify};
 pub use resize::{resize_bicubic, smart_resize};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
 
 /// The most pixels that a picture may have, as a file or after resizing: 64 Mi (192 MiB of RGB).
@@ -49,6 +51,20 @@ impl Picture {
         }
         Ok(())
     }
+
+    /// Equal for equal pictures and for no others: of the SHA-256 of size and pixels.
+    pub fn digest(&self) -> u128 {
+        let hasher = Sha256::new().chain_update(b"picture");
+        key(hasher
+            .chain_update(self.width.to_le_bytes())
+            .chain_update(self.height.to_le_bytes())
+            .chain_update(&self.rgb))
+    }
+}
+
+/// The first half of a SHA-256: nobody finds two inputs with the same.
+pub(crate) fn key(hasher: Sha256) -> u128 {
+    hasher.finalize().iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
 /// What a caller may change for one picture; the checkpoint's [`PreprocessorConfig`] fills the rest.

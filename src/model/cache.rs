@@ -1,8 +1,11 @@
-//! The KV cache: keys and values of every decoder layer, by head, in segments, so that it grows without a copy.
+//! The KV cache: keys and values of every decoder layer, by head, in segments, so that it grows without a copy. Caches share
+//! segments until one of them has to write where another reads.
+
+use std::rc::Rc;
 
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
-use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
+use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Run, Tensor};
 use crate::ops::attention::{self, Mask, Segment, attend};
 use crate::ops::cache_store::cache_store;
 use crate::ops::rope::{Heads, RopeTarget, rope};
@@ -18,11 +21,13 @@ pub struct CacheShape {
     pub format: CacheFormat,
 }
 
-/// The cache of one conversation. The positions of a segment are consecutive, and the segments of all layers are alike.
+/// The cache of one conversation. The positions of a segment are consecutive, and the segments of all layers are alike. A clone
+/// takes no memory: it holds the same pieces, and [`KvCache::reserve`] parts them where that is needed.
+#[derive(Clone)]
 pub struct KvCache {
     shape: CacheShape,
-    /// By layer, then in the order of positions.
-    layers: Vec<Vec<Segment>>,
+    /// In the order of positions: a segment of every layer. Only what is held once is written to.
+    pieces: Vec<Rc<Vec<Segment>>>,
     /// Positions filled.
     len: usize,
 }
@@ -82,7 +87,7 @@ fn whole(positions: usize) -> usize {
 impl KvCache {
     /// An empty cache without any memory yet.
     pub fn new(shape: CacheShape) -> Self {
-        KvCache { shape, layers: vec![Vec::new(); shape.layers], len: 0 }
+        KvCache { shape, pieces: Vec::new(), len: 0 }
     }
 
     /// What it is made of.
@@ -102,15 +107,26 @@ impl KvCache {
 
     /// Room of each segment in order.
     pub fn segments(&self) -> impl Iterator<Item = usize> {
-        self.layers.first().into_iter().flatten().map(|segment| segment.capacity)
+        self.pieces.iter().map(|piece| piece.first().map_or(0, |segment| segment.capacity))
     }
 
     /// Makes room for `needed` positions of the `limit` that there will ever be, by segments that each at least double the
-    /// cache, as far as a binding reaches. What is filled stays where it is.
+    /// cache, as far as a binding reaches. What is filled stays where it is, unless a clone holds the segment that the next
+    /// position goes to: then its filled part is copied, and the clone keeps the original.
     ///
     /// # Errors
     /// [`Error::DeviceTooSmall`], [`Error::OutOfMemory`]. The cache has then no memory and no positions.
     pub fn reserve(&mut self, gpu: &Gpu, needed: usize, limit: usize) -> Result<()> {
+        if needed <= self.len {
+            return Ok(());
+        }
+        let (at, past) = self.place();
+        let shared = (at..self.pieces.len()).find(|i| Rc::strong_count(&self.pieces[*i]) > 1);
+        let mut parted = None;
+        if let Some(first) = shared {
+            // What lies behind holds nothing of this cache.
+            parted = self.pieces.drain(first..).next().filter(|_| first == at && past > 0);
+        }
         let mut room: usize = self.segments().sum();
         if needed > room && self.len == 0 {
             // One segment is quicker than several.
@@ -119,7 +135,12 @@ impl KvCache {
         }
         while needed > room {
             let more = self.more(room, needed, limit, gpu.caps().max_binding);
-            if let Err(error) = self.grow(gpu, more) {
+            let copied = self.grow(gpu, more).and_then(|()| match parted.take() {
+                // The first segment that is new holds it: what is needed is no less, and neither bound was lower before.
+                Some(from) => self.copy(gpu, &from, past),
+                None => Ok(()),
+            });
+            if let Err(error) = copied {
                 self.clear(gpu);
                 return Err(error);
             }
@@ -148,12 +169,30 @@ impl KvCache {
 
     /// Appends a segment to every layer.
     fn grow(&mut self, gpu: &Gpu, capacity: usize) -> Result<()> {
-        let CacheShape { heads, format, .. } = self.shape;
+        let CacheShape { layers, heads, format } = self.shape;
         let make = |what| gpu.persistent(what, heads.kv * capacity, format.row_words(heads.dim), Element::F32);
-        for layer in &mut self.layers {
-            layer.push(Segment { k: make("keys")?, v: make("values")?, capacity, format });
-        }
+        let segment = |_| Ok(Segment { k: make("keys")?, v: make("values")?, capacity, format });
+        self.pieces.push(Rc::new((0..layers).map(segment).collect::<Result<_>>()?));
         Ok(())
+    }
+
+    /// Fills the first `filled` positions of the last segment from another one.
+    fn copy(&self, gpu: &Gpu, from: &[Segment], filled: usize) -> Result<()> {
+        let CacheShape { heads, format, .. } = self.shape;
+        let row = format.row_words(heads.dim);
+        let mut runs = Vec::new();
+        for (from, to) in from.iter().zip(self.pieces.last().into_iter().flat_map(|piece| piece.iter())) {
+            for (from_rows, to_rows) in [(&from.k, &to.k), (&from.v, &to.v)] {
+                runs.extend((0..heads.kv).map(|head| Run {
+                    from: from_rows,
+                    first: head * from.capacity * row,
+                    to: to_rows,
+                    start: head * to.capacity * row,
+                    words: filled * row,
+                }));
+            }
+        }
+        gpu.copy(&runs)
     }
 
     /// Forgets everything and gives the memory back.
@@ -215,7 +254,8 @@ impl KvCache {
         let CacheShape { heads, format, .. } = self.shape;
         let n = qkv.rows;
         let (at, past) = self.place();
-        let segments = self.layers.get(layer).map_or(&[][..], Vec::as_slice);
+        // Handles alone: a segment of this layer in each piece.
+        let segments: Vec<Segment> = self.pieces.iter().filter_map(|piece| piece.get(layer).cloned()).collect();
         let Some(segment) = segments.get(at) else {
             return Err(Error::Shape { what: "cache".into(), expected: vec![self.len + n], found: vec![self.len] });
         };
@@ -231,6 +271,6 @@ impl KvCache {
             let centre = bias.map(|bias| (bias, heads.q * heads.dim));
             cache_store(rec, &k, &v, heads.kv, centre, segment, past)?;
         }
-        attend(rec, &q, segments, &Mask::Causal { past: self.len, ranges }, heads)
+        attend(rec, &q, &segments, &Mask::Causal { past: self.len, ranges }, heads)
     }
 }

@@ -8,12 +8,11 @@
 mod json;
 mod plan;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::image::{Picture, resize_bicubic};
+use crate::image::{Picture, key, resize_bicubic};
 
 pub use plan::{MOST_FRAMES, frame_pixels, plan};
 
@@ -127,8 +126,8 @@ pub struct Video {
     pub sample_fps: f64,
     /// (width, height) of the frames as they came.
     pub original: (u32, u32),
-    /// Equal for equal pixels and times.
-    pub key: u64,
+    /// Equal for equal pixels and times, and for no others: of their SHA-256.
+    pub key: u128,
 }
 
 /// Takes the frames of a plan one by one and resizes each at once, so that no more than one is held at full size.
@@ -138,13 +137,14 @@ pub struct VideoBuilder {
     frames: Vec<Picture>,
     timestamps: Vec<f64>,
     original: Option<(u32, u32)>,
-    hasher: DefaultHasher,
+    hasher: Sha256,
 }
 
 impl VideoBuilder {
     /// Waits for the first frame of `plan`.
     pub fn new(plan: VideoPlan) -> Self {
-        VideoBuilder { plan, frames: vec![], timestamps: vec![], original: None, hasher: DefaultHasher::new() }
+        let hasher = Sha256::new().chain_update(b"video");
+        VideoBuilder { plan, frames: vec![], timestamps: vec![], original: None, hasher }
     }
 
     /// The plan.
@@ -180,8 +180,8 @@ impl VideoBuilder {
             return Err(Error::invalid("frames of a video", expected, format!("{}×{}", size.0, size.1)));
         }
         let resized = resize_bicubic(frame, self.plan.width, self.plan.height)?;
-        resized.rgb.hash(&mut self.hasher);
-        timestamp.to_bits().hash(&mut self.hasher);
+        self.hasher.update(&resized.rgb);
+        self.hasher.update(timestamp.to_bits().to_le_bytes());
         self.frames.push(resized);
         self.timestamps.push(timestamp);
         Ok(())
@@ -200,8 +200,11 @@ impl VideoBuilder {
         if !(sample_fps.is_finite() && sample_fps > 0.0) {
             return Err(Error::invalid("sample_fps", "a positive number", sample_fps.to_string()));
         }
-        (self.plan.width, self.plan.height, original, sample_fps.to_bits()).hash(&mut self.hasher);
-        let key = self.hasher.finish();
+        for side in [self.plan.width, self.plan.height, original.0, original.1] {
+            self.hasher.update(side.to_le_bytes());
+        }
+        self.hasher.update(sample_fps.to_bits().to_le_bytes());
+        let key = key(self.hasher);
         Ok(Video { frames: self.frames, timestamps: self.timestamps, sample_fps, original, key })
     }
 }

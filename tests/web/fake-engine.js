@@ -132,8 +132,10 @@ class Session {
   #tokens = 0;
   #options;
   #number = ++sessions;
-  /** JSON of all messages so far, without the answers. */
+  /** What was said, as a text for each message. */
   #said = [];
+  /** JSON of the messages that took the place of others. */
+  #given = [];
 
   constructor(options) {
     this.#options = options;
@@ -143,30 +145,48 @@ class Session {
     return 0;
   }
 
+  clone() {
+    const other = new Session(this.#options);
+    other.#tokens = this.#tokens;
+    other.#said = [...this.#said];
+    other.#pictures = [...this.#pictures];
+    return other;
+  }
+
+  async append(json, images, videos, options, cancelled) {
+    const messages = JSON.parse(json);
+    const text = messages.map(textOf).join("\n");
+    const seen = images.map(measured);
+    await obey(text, cancelled);
+    if (cancelled()) throw Object.assign(new Error("cancelled"), { code: "aborted", hint: "" });
+    const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
+    this.#tokens += 20 * messages.length + seen.reduce((sum, { tokens }) => sum + tokens, 0) + videoTokens;
+    this.#pictures.push(...seen.map(({ original }) => original));
+    this.#said.push(...messages.map(textOf));
+    return this.#tokens;
+  }
+
   #resized = { width: 616, height: 392 };
   /** Sizes of the conversation's pictures. */
   #pictures = [];
 
   async prompt(json, images, videos, options, onDelta, cancelled) {
     const messages = JSON.parse(json);
-    const content = messages.at(-1).content;
-    const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
-    const { tools = [] } = this.#options ?? {};
+    const text = textOf(messages.at(-1));
+    const { tools = [] } = options;
     asked.postMessage({ session: this.#number, tools, messages, options, images: images.map((bytes) => bytes.length), videos: videos.length });
     const seen = images.map(measured);
     if (options.replace) {
       const said = messages.map((message) => JSON.stringify(message));
-      const differs = said.findIndex((message, i) => message !== this.#said[i]);
+      const differs = said.findIndex((message, i) => message !== this.#given[i]);
       this.#tokens = 30 * (differs < 0 ? said.length : differs);
-      [this.#said, this.#pictures] = [said, []];
+      [this.#given, this.#said, this.#pictures] = [said, [], []];
     }
     this.#pictures.push(...seen.map(({ original }) => original));
     const cachedTokens = this.#tokens;
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
     const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
-    if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
-    if (text.includes("trap")) queueMicrotask(() => unreachable());
-    if (/trap|silent/.test(text)) await new Promise(() => {});
+    await obey(text.replace("wait", ""), cancelled);
     const located = this.#located(text);
     const answer = located.length > 0
       ? "```json\n" + JSON.stringify(located.map(({ at, label }) => ({ bbox_2d: at, label }))) + "\n```"
@@ -199,6 +219,7 @@ class Session {
     }
     // The token that ends an answer writes nothing.
     if (pieces.length === all.length) logprobs.push({ ...token("", written.length), top: [] });
+    this.#said.push(...messages.map(textOf), written.join(""));
     this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
       text: written.join(""),
@@ -213,6 +234,7 @@ class Session {
       images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
       seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
       messages,
+      said: [...this.#said],
     };
   }
 
@@ -233,6 +255,17 @@ class Session {
   }
 
   free() {}
+}
+
+const textOf = ({ content }) =>
+  typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
+
+/** Orders in a text: "throw", "trap", "silent", "wait". */
+async function obey(text, cancelled) {
+  if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
+  if (text.includes("trap")) queueMicrotask(() => unreachable());
+  if (/trap|silent/.test(text)) await new Promise(() => {});
+  while (text.includes("wait") && !cancelled()) await pause(5);
 }
 
 /** The size a PNG says it has. */

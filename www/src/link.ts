@@ -50,6 +50,13 @@ export class WorkerLink {
     return settled.finally(() => signal?.removeEventListener("abort", abort));
   }
 
+  /** Tells when it is closed, until `signal` is aborted. (A handler of `closed` could not be taken back.) */
+  onClosed(tell: (reason: FanlightError) => void, signal: AbortSignal): void {
+    const reason = () => this.#reason && tell(this.#reason);
+    if (this.#reason) reason();
+    else this.#watch.signal.addEventListener("abort", reason, { signal });
+  }
+
   close(reason: FanlightError): void {
     if (this.#reason) return;
     this.#reason = reason;

@@ -46,7 +46,7 @@ export class Model {
   async session(options: SessionOptions = {}): Promise<Session> {
     const { messages = [], addVisionId = false, tools = [] } = options;
     const id = await this.#worker.call("session", { addVisionId });
-    return new Session(this.#worker, id, messages, tools);
+    return new Session(this.#worker, id, { messages, tools, contextWindow: this.info.contextLength });
   }
 
   /** What a conversation that begins with this prompt would take, and what may go wrong with its pictures: as `Session.plan`. */

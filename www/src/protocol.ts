@@ -35,8 +35,11 @@ export interface Calls {
     event: Progress;
   };
   session: { args: { addVisionId: boolean }; result: number; event: never };
-  prompt: { args: { session: number; options: PromptOptions } & WirePrompt; result: Result; event: Delta };
-  plan: { args: { session: number; options: PromptOptions } & WirePrompt; result: Plan; event: never };
+  prompt: { args: { session: number; options: PromptOptions } & WireTurn; result: Result; event: Delta };
+  plan: { args: { session: number; options: PromptOptions } & WireTurn; result: Plan; event: never };
+  /** Resolves with the conversation's tokens. */
+  append: { args: { session: number; options: PromptOptions } & WireTurn; result: number; event: never };
+  clone: { args: { session: number }; result: number; event: never };
   locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
   document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
   events: { args: { text: string }; result: VideoEvent[]; event: never };
@@ -60,7 +63,8 @@ export type PromptOptions = Omit<GenerateOptions, "signal"> & {
   replace?: true;
 };
 
-export interface WirePrompt {
+/** Messages, and what they name by index. */
+export interface WireTurn {
   messages: WireMessage[];
   images: Uint8Array[];
   videos: WireVideo[];

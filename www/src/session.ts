@@ -1,9 +1,9 @@
 // A conversation, as the page has it.
 
-import type { WorkerLink } from "./link.js";
-import type { Calls } from "./protocol.js";
+import { aborted, type WorkerLink } from "./link.js";
+import type { PromptOptions } from "./protocol.js";
 import { wire } from "./wire.js";
-import type { Delta, GenerateOptions, Message, Plan, ResponseConstraint, Result, Tool } from "./types.js";
+import type { AppendOptions, Delta, GenerateOptions, Message, Plan, ResponseConstraint, Result, Tool } from "./types.js";
 
 /** The pieces of an answer as they come, and all of it at the end. */
 export interface Stream extends AsyncIterable<Delta> {
@@ -13,20 +13,34 @@ export interface Stream extends AsyncIterable<Delta> {
 
 /** A conversation. Its prompts run one after the other, in the order in which they were made. */
 export class Session {
+  /** Tokens that the conversation may have, pictures and answers included. */
+  readonly contextWindow: number;
   readonly #worker: WorkerLink;
   readonly #id: number;
   readonly #destroyed = new AbortController();
   readonly #tools: Tool[];
+  /** Of `SessionOptions`: they go to the worker with the first prompt. */
   #before: Message[];
-  /** Prompts of one session run in the order they were made, each after the one before has settled. */
+  #usage: number;
+  /** Calls of one session run in the order they were made, each after the one before has settled. */
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @internal */
-  constructor(worker: WorkerLink, id: number, before: Message[], tools: Tool[]) {
+  /** @internal `usage`: tokens that it holds already. */
+  constructor(worker: WorkerLink, id: number, begin: Beginning, usage = 0) {
     this.#worker = worker;
     this.#id = id;
-    this.#before = before;
-    this.#tools = tools;
+    this.#before = begin.messages;
+    this.#tools = begin.tools;
+    this.contextWindow = begin.contextWindow;
+    this.#usage = usage;
+  }
+
+  /**
+   * Tokens that the conversation has by now, as of the last call that has settled; one that failed has changed nothing. The
+   * messages that a session begins with count from the first prompt or `append` on.
+   */
+  get contextUsage(): number {
+    return this.#usage;
   }
 
   /** Adds to the conversation and answers. */
@@ -83,8 +97,40 @@ export class Session {
    * What `prompt` with the same arguments would take, and what may go wrong with its pictures. Nothing is encoded, and the
    * conversation stays as it is; frames of videos are read, and `VideoFrame`s are closed, as there.
    */
-  plan(input: string | Message[], options: GenerateOptions = {}): Promise<Plan> {
-    return this.#last.then(() => this.#send("plan", input, options, () => {}));
+  plan(input: string | Message[], { signal, ...rest }: GenerateOptions = {}): Promise<Plan> {
+    return this.#next(signal, (signal) =>
+      this.#send([...this.#before, ...turnOf(input)], signal, ({ transfer, ...turn }) =>
+        this.#worker.call("plan", { session: this.#id, ...turn, options: this.#options(rest) }, undefined, signal, transfer),
+      ),
+    );
+  }
+
+  /**
+   * Adds to the conversation and lets the model look at it, so that an answer begins sooner: pictures and videos are encoded,
+   * and everything is read. Nothing is answered; the next prompt goes on from here. Messages that belong to one turn may come
+   * in several calls: two user messages in a row are what they would be in one list.
+   *
+   * An aborted call rejects with code "aborted", and the conversation is as it was before.
+   */
+  append(messages: Message[], { signal }: AppendOptions = {}): Promise<void> {
+    return this.#next(signal, async (signal) => {
+      this.#usage = await this.#send([...this.#before, ...messages], signal, ({ transfer, ...turn }) =>
+        this.#worker.call("append", { session: this.#id, ...turn, options: this.#options({}) }, undefined, signal, transfer),
+      );
+      this.#before = [];
+    });
+  }
+
+  /**
+   * Another conversation that has come as far as this one, calls that are pending included. They share memory, on the device
+   * too, until they differ, and then what they have in common.
+   */
+  clone(): Promise<Session> {
+    return this.#next(undefined, async () => {
+      const id = await this.#worker.call("clone", { session: this.#id });
+      const begin = { messages: this.#before, tools: this.#tools, contextWindow: this.contextWindow };
+      return new Session(this.#worker, id, begin, this.#usage);
+    });
   }
 
   /** Forgets the conversation and frees its memory. An answer that is being written ends. */
@@ -103,36 +149,79 @@ export class Session {
     input: string | Message[],
     options: GenerateOptions,
     onDelta: (delta: Delta) => void,
-    how?: { replace: true },
+    how: { replace?: true } = {},
   ): Promise<Result> {
-    const result = this.#last.then(async () => {
-      const result = await this.#send("prompt", input, options, onDelta, how);
+    const { signal: callers, ...rest } = options;
+    return this.#next(callers, async (signal) => {
+      const all = how.replace ? turnOf(input) : [...this.#before, ...turnOf(input)];
+      const result = await this.#send(all, signal, ({ transfer, ...turn }) => {
+        const args = { session: this.#id, ...turn, options: { ...this.#options(rest), ...how } };
+        return this.#worker.call("prompt", args, onDelta, signal, transfer);
+      });
       this.#before = [];
+      this.#usage = result.usage.promptTokens + result.usage.completionTokens;
       return result.finishReason === "stop" && isSchema(options.responseConstraint) ? withParsed(result) : result;
     });
+  }
+
+  /** Runs when everything before has settled. */
+  #next<T>(callers: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
+    const result = this.#last.then(() => run(signal));
     this.#last = result.catch(() => {});
     return result;
   }
 
-  async #send<C extends "prompt" | "plan">(
-    call: C,
-    input: string | Message[],
-    options: GenerateOptions,
-    onDelta: (delta: Calls[C]["event"]) => void,
-    how: { replace?: true } = {},
-  ): Promise<Calls[C]["result"]> {
-    const { signal: callers, ...rest } = options;
-    const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
-    const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
-    const { transfer, release, ...wired } = await wire(how.replace ? turn : [...this.#before, ...turn]);
+  /** What goes with every prompt: what stands at its beginning. */
+  #options(options: PromptOptions): PromptOptions {
+    return this.#tools.length > 0 ? { ...options, tools: this.#tools } : options;
+  }
+
+  /** Brings messages to the worker. */
+  async #send<T>(messages: Message[], signal: AbortSignal, call: (wired: Wired) => Promise<T>): Promise<T> {
+    const { release, ...wired } = await this.#wired(messages, signal);
     try {
-      const tools = this.#tools.length > 0 ? { tools: this.#tools } : {};
-      const args = { session: this.#id, ...wired, options: { ...rest, ...tools, ...how } };
-      return await this.#worker.call(call, args, onDelta, signal, transfer);
+      return await call(wired);
     } finally {
       release();
     }
   }
+
+  /** As `wire`. A picture that never comes must not keep an abort, or a model that was destroyed, from settling the call. */
+  async #wired(messages: Message[], signal: AbortSignal): ReturnType<typeof wire> {
+    const wiring = wire(messages);
+    if (!hasMedia(messages)) return wiring;
+    const over = new AbortController();
+    const ended = new Promise<never>((_, reject) => {
+      const abort = () => reject(aborted("this was aborted while pictures and videos were read"));
+      if (signal.aborted) abort();
+      signal.addEventListener("abort", abort, { signal: over.signal });
+      this.#worker.onClosed(reject, over.signal);
+    });
+    try {
+      return await Promise.race([wiring, ended]);
+    } catch (error) {
+      wiring.then(discard, () => {});
+      throw error;
+    } finally {
+      over.abort();
+    }
+  }
+}
+
+/** Gives back what would have gone to the worker. */
+function discard({ release, transfer }: Awaited<ReturnType<typeof wire>>): void {
+  for (const moved of transfer) if (moved instanceof VideoFrame) moved.close();
+  void release();
+}
+
+/** Whether anything has to be fetched or read before the messages can be sent. */
+function hasMedia(messages: Message[]): boolean {
+  return messages.some(({ content }) => typeof content !== "string" && content.some(({ type }) => type !== "text"));
+}
+
+function turnOf(input: string | Message[]): Message[] {
+  return typeof input === "string" ? [{ role: "user", content: input }] : input;
 }
 
 function isSchema(constraint?: ResponseConstraint): boolean {
@@ -147,3 +236,12 @@ function withParsed(result: Result): Result {
     return result;
   }
 }
+
+/** What a conversation begins with. */
+interface Beginning {
+  messages: Message[];
+  tools: Tool[];
+  contextWindow: number;
+}
+
+type Wired = Omit<Awaited<ReturnType<typeof wire>>, "release">;

@@ -363,9 +363,14 @@ export interface GenerateOptions {
   /** Ends an answer that only repeats itself: `finishReason: "repetition"`. Nothing is changed until then. */
   loopGuard?: boolean;
   /**
-   * Ends the answer early: it resolves with what was written so far and `finishReason: "abort"`. While the videos of the
-   * prompt are still being read it rejects with code "aborted", and the conversation is as it was before.
+   * Ends the answer early: it resolves with what was written so far and `finishReason: "abort"`. While the pictures and videos
+   * of the prompt are still being read it rejects with code "aborted", and the conversation is as it was before.
    */
+  signal?: AbortSignal;
+}
+
+export interface AppendOptions {
+  /** Rejects with code "aborted"; the conversation is as it was before. */
   signal?: AbortSignal;
 }
 

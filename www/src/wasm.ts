@@ -99,5 +99,14 @@ export interface WasmSession {
   ): Promise<Result>;
   /** Videos are used up. */
   plan(messages: string, images: Uint8Array[], videos: VideoInput[], options: PromptOptions): Omit<Plan, "videos">;
+  /** Adds messages and computes what can be computed before an answer. Resolves with the conversation's tokens. */
+  append(
+    messages: string,
+    images: Uint8Array[],
+    videos: VideoInput[],
+    options: PromptOptions,
+    cancelled: () => boolean,
+  ): Promise<number>;
+  clone(): WasmSession;
   free(): void;
 }

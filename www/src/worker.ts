@@ -3,7 +3,7 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
-import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WirePrompt } from "./protocol.js";
+import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "./protocol.js";
 import { findGguf, openSource, type Source } from "./source.js";
 import { support } from "./support.js";
 import type { AdapterInfo, Progress } from "./types.js";
@@ -15,8 +15,13 @@ type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: A
 let engine: WasmEngine | undefined;
 /** Wasm's; it only ever grows. */
 let memory: WebAssembly.Memory | undefined;
-/** Conversations, and the tokens that they hold. */
-const sessions = new Map<number, { live: WasmSession; tokens: number }>();
+/** A conversation, and the tokens that it holds. */
+interface Conversation {
+  readonly live: WasmSession;
+  tokens: number;
+}
+
+const sessions = new Map<number, Conversation>();
 let lastSession = 0;
 
 const handlers: { [C in Call]: Handler<C> } = {
@@ -57,16 +62,31 @@ const handlers: { [C in Call]: Handler<C> } = {
     return lastSession;
   },
 
-  async prompt({ session, options, ...wired }, emit, signal) {
-    const { held, prompt, images, inputs, infos } = await unpacked(session, wired, options, signal);
-    const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted);
+  async clone({ session }) {
+    const { live, tokens } = conversation(session);
+    sessions.set(++lastSession, { live: live.clone(), tokens });
+    return lastSession;
+  },
+
+  async prompt({ session, options, ...turn }, emit, signal) {
+    const held = conversation(session);
+    const { messages, inputs, infos } = await taken(held, turn, options, signal);
+    const result = await held.live.prompt(messages, turn.images, inputs, options, emit, () => signal.aborted);
     held.tokens = result.usage.promptTokens + result.usage.completionTokens;
     return { ...result, videos: infos };
   },
 
-  async plan({ session, options, ...wired }, _, signal) {
-    const { held, prompt, images, inputs, infos } = await unpacked(session, wired, options, signal);
-    return { ...held.live.plan(prompt, images, inputs, options), videos: infos };
+  async plan({ session, options, ...turn }, _, signal) {
+    const held = conversation(session);
+    const { messages, inputs, infos } = await taken(held, turn, options, signal);
+    return { ...held.live.plan(messages, turn.images, inputs, options), videos: infos };
+  },
+
+  async append({ session, options, ...turn }, _, signal) {
+    const held = conversation(session);
+    const { messages, inputs } = await taken(held, turn, options, signal);
+    held.tokens = await held.live.append(messages, turn.images, inputs, options, () => signal.aborted);
+    return held.tokens;
   },
 
   async locate({ text, pictures }) {
@@ -88,19 +108,23 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 };
 
-/** A prompt as the engine takes it, the frames of its videos read. */
-async function unpacked(
-  session: number,
-  { messages, images, videos }: WirePrompt,
+function conversation(id: number): Conversation {
+  const held = sessions.get(id);
+  if (!held) throw new FanlightError("aborted", "this session was destroyed");
+  return held;
+}
+
+/** Messages as the engine takes them, with the frames of their videos. */
+async function taken(
+  { live, tokens }: Conversation,
+  { messages, images, videos }: WireTurn,
   { replace }: PromptOptions,
   signal: AbortSignal,
 ) {
-  const held = sessions.get(session);
-  if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
-  const prompt = JSON.stringify(messages);
-  const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
-  const { inputs, infos } = await takeVideos(await module(), engine, videos, (replace ? 0 : held.tokens) + beside, signal);
-  return { held, prompt, images, inputs, infos };
+  const json = JSON.stringify(messages);
+  const beside = videos.length > 0 ? live.tokens(json, images) : 0;
+  const before = replace ? 0 : tokens;
+  return { messages: json, ...(await takeVideos(await module(), loaded(), videos, before + beside, signal)) };
 }
 
 function loaded(): WasmEngine {
