@@ -102,7 +102,10 @@ fn penalties_of_the_answer_are_vllms() {
             let found = logprobs(&logits, logits.len(), id, 5).unwrap();
             assert!((found.logprob - expected).abs() < 1e-12 * expected.abs().max(1.0), "{what}: {found:?}");
             let top = list(&set["top"], Value::as_f64);
-            assert!(found.top.iter().zip(&top).all(|(a, b)| (a.1 - b).abs() < 1e-12 * b.abs().max(1.0)), "{what}: {found:?}");
+            assert!(
+                found.top.iter().zip(&top).all(|(a, b)| (a.1 - b).abs() < 1e-12 * b.abs().max(1.0)),
+                "{what}: {found:?}"
+            );
         }
     }
 }
