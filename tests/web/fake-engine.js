@@ -146,8 +146,8 @@ class Session {
     const messages = JSON.parse(json);
     const content = messages.at(-1).content;
     const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
-    const { tools = [] } = options;
-    asked.postMessage({ session: this.#number, tools, messages, options, images: images.map((bytes) => bytes.length), videos: videos.length });
+    const { tools = [], ...others } = options;
+    asked.postMessage({ session: this.#number, tools, messages, options: others, images: images.map((bytes) => bytes.length), videos: videos.length });
     const seen = images.map(measured);
     if (options.replace) {
       const said = messages.map((message) => JSON.stringify(message));
