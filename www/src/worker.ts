@@ -92,13 +92,13 @@ const handlers: { [C in Call]: Handler<C> } = {
 async function unpacked(
   session: number,
   { messages, images, videos }: WirePrompt,
-  { replace }: PromptOptions,
+  { replace, tools }: PromptOptions,
   signal: AbortSignal,
 ) {
   const held = sessions.get(session);
   if (!held || !engine) throw new FanlightError("aborted", "this session was destroyed");
   const prompt = JSON.stringify(messages);
-  const beside = videos.length > 0 ? held.live.tokens(prompt, images) : 0;
+  const beside = videos.length > 0 ? held.live.tokens(prompt, images, tools ? JSON.stringify(tools) : "") : 0;
   const { inputs, infos } = await takeVideos(await module(), engine, videos, (replace ? 0 : held.tokens) + beside, signal);
   return { held, prompt, images, inputs, infos };
 }
