@@ -392,15 +392,18 @@ struct State {
 
 #[wasm_bindgen]
 impl Session {
-    /// Tokens that the texts and pictures of these messages take, which their videos have to leave free.
+    /// Tokens that the texts, calls and pictures of these messages take, and `tools` (JSON), which their videos have to leave free.
     ///
     /// # Errors
     /// As [`Engine::load`].
-    pub fn tokens(&self, messages: &str, images: Array) -> std::result::Result<f64, JsValue> {
+    pub fn tokens(&self, messages: &str, images: Array, tools: &str) -> std::result::Result<f64, JsValue> {
         let count = || {
-            let mut tokens = 0;
+            let mut tokens = self.engine.tokens(&Part::Text(tools.to_owned()));
             for message in messages::parse(messages.as_bytes())? {
                 tokens += message.text.map_or(0, |text| self.engine.tokens(&Part::Text(text)));
+                for call in &message.tool_calls {
+                    tokens += self.engine.tokens(&Part::Text(json!(call).to_string()));
+                }
                 for part in message.parts {
                     tokens += match part {
                         RawPart::Text(text) => self.engine.tokens(&Part::Text(text)),

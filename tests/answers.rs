@@ -2,17 +2,23 @@
 //! what it points at.
 #![expect(clippy::disallowed_methods, reason = "a test harness blocks")]
 
+mod golden_fixture;
+
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use fanlight::chat::{Answer, AskOptions, Content, Engine, Hooks, ImageInfo, Message, Part, Timings, Usage};
+use fanlight::chat::messages::RawPart;
+use fanlight::chat::tools::{Tool, ToolCall, ToolChoice};
+use fanlight::chat::{
+    Answer, AskOptions, Content, Conversation, Engine, Hooks, ImageInfo, Message, Part, Timings, Usage,
+};
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::gpu::{Gpu, GpuOptions};
-use fanlight::image::Picture;
+use fanlight::image::{ImageOptions, Picture, decode};
 use fanlight::text::RenderedPrompt;
 use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
-use fanlight::weights::source::Memory;
+use fanlight::weights::source::{Directory, Memory};
 use pollster::block_on;
 
 /// `models/qwen3_vl` with another template.
@@ -83,6 +89,195 @@ fn old_reasoning_is_not_told_again() {
     assert_eq!(prompt(thought(Some("Is it a door?"), "A door.")), plain);
     // Also where the caller left it in the text.
     assert_eq!(prompt(thought(None, "<think>\nIs it a door?\n</think>\n\nA door.")), plain);
+}
+
+/// The embedded model, whose answers are words.
+fn screen_reader() -> Engine {
+    let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+    let source = Directory::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/screen-reader"));
+    block_on(Engine::load(&gpu, &source, &mut |_, _| {})).unwrap()
+}
+
+fn screen(n: u32) -> Part {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/screens/screen-{n:03}.png"));
+    Part::Image(Rc::new(decode(&std::fs::read(path).unwrap()).unwrap()), ImageOptions::default())
+}
+
+fn user(parts: Vec<Part>) -> Message {
+    Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() }
+}
+
+fn greedy(max_tokens: usize) -> AskOptions {
+    let sampling = Some(SamplingParams::default());
+    AskOptions { sampling, max_tokens: Some(max_tokens), ..AskOptions::default() }
+}
+
+fn answer(engine: &Engine, conversation: &mut Conversation, messages: &[Message], options: &AskOptions) -> Answer {
+    try_answer(engine, conversation, messages, options).unwrap()
+}
+
+fn try_answer(
+    engine: &Engine,
+    conversation: &mut Conversation,
+    messages: &[Message],
+    options: &AskOptions,
+) -> fanlight::Result<Answer> {
+    let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+    block_on(engine.ask(conversation, messages, options, hooks))
+}
+
+/// What is begun is gone on with as if the model had begun it, from the cache; and it is one message afterwards.
+#[test]
+fn a_begun_answer_is_gone_on_with() {
+    let engine = screen_reader();
+    let question = user(vec![screen(0), Part::Text("What does the screen show?".into())]);
+    let mut conversation = engine.conversation(2048).unwrap();
+    let whole = answer(&engine, &mut conversation, std::slice::from_ref(&question), &greedy(40));
+    let cut = whole.text.match_indices(' ').nth(1).expect("three words").0;
+    let begun = Message { prefix: true, ..Message::text("assistant", &whole.text[..cut]) };
+    let mut messages = vec![question, begun];
+    let rest = answer(&engine, &mut conversation, &messages, &greedy(40));
+    assert_eq!(rest.text, whole.text[cut..]);
+    let tokens = engine.tokenizer().encode_plain(&whole.text[..cut]).unwrap().len();
+    assert_eq!(rest.prompt_tokens, whole.prompt_tokens + tokens);
+    assert!(rest.usage.cached_tokens >= whole.prompt_tokens);
+    rest.join(&mut messages);
+    assert_eq!(messages.len(), 2);
+    assert!(matches!(&messages[1].content, Content::Text(text) if *text == whole.text) && !messages[1].prefix);
+    // Only the last can be.
+    let early = [Message { prefix: true, ..Message::text("assistant", "It") }, Message::text("user", "Go on.")];
+    let error = try_answer(&engine, &mut conversation, &early, &greedy(1)).unwrap_err();
+    assert!(error.to_string().contains("messages[0].prefix"), "{error}");
+}
+
+/// The first token's probability is that of transformers' logits; asking for it changes nothing.
+#[test]
+fn logprobs_are_of_the_models_logits() {
+    let engine = engine_of("base", None);
+    let case = golden_fixture::cases("base").into_iter().find(|(name, _)| name == "text").unwrap().1;
+    let folder = golden_fixture::folder("base");
+    let messages: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join(case["messages"].as_str().unwrap())).unwrap()).unwrap();
+    let messages: Vec<Message> = fanlight::chat::messages::parse(messages.to_string().as_bytes())
+        .unwrap()
+        .into_iter()
+        .map(|raw| {
+            let parts = raw.parts.into_iter().map(|part| match part {
+                RawPart::Text(text) => Part::Text(text),
+                other => panic!("{other:?} in a text"),
+            });
+            let content = raw.text.map_or_else(|| Content::Parts(parts.collect()), Content::Text);
+            Message { role: raw.role, content, ..Message::default() }
+        })
+        .collect();
+    let stored = std::fs::read(folder.join("text.safetensors")).unwrap();
+    let stored = safetensors::SafeTensors::deserialize(&stored).unwrap();
+    let logits = stored.tensor("logits_last").unwrap();
+    let rows: Vec<f64> =
+        logits.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
+    let last = &rows[rows.len() - logits.shape().last().unwrap()..];
+    let most = last.iter().copied().fold(f64::MIN, f64::max);
+    let sum = last.iter().map(|l| (l - most).exp()).sum::<f64>().ln() + most;
+    let mut conversation = engine.conversation(1024).unwrap();
+    let plain = answer(&engine, &mut conversation, &messages, &greedy(12));
+    let asked = answer(&engine, &mut conversation, &messages, &AskOptions { logprobs: Some(3), ..greedy(12) });
+    assert_eq!((&asked.token_ids, plain.logprobs), (&plain.token_ids, None));
+    let logprobs = asked.logprobs.unwrap();
+    assert_eq!(logprobs.iter().map(|l| l.token.id).collect::<Vec<_>>(), asked.token_ids);
+    for found in logprobs[0].top.iter().chain([&logprobs[0].token]) {
+        let expected = last[found.id as usize] - sum;
+        assert!((found.logprob - expected).abs() < 1e-4, "{found:?}: {expected}");
+    }
+    let vocab = engine.tokenizer().len();
+    let best = (0..vocab).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap();
+    assert_eq!(logprobs[0].top[0].id as usize, best);
+    assert!(logprobs.iter().all(|l| l.top.len() == 3 && l.top.is_sorted_by(|a, b| a.logprob >= b.logprob)));
+    let bytes: Vec<u8> = logprobs.iter().flat_map(|l| l.token.bytes.clone()).collect();
+    assert_eq!(String::from_utf8_lossy(&bytes), engine.tokenizer().decode(&plain.token_ids, false).unwrap());
+    // What only the engine can check.
+    let biased = SamplingParams { logit_bias: vec![(vocab as u32, 1.0)], ..SamplingParams::default() };
+    for refused in [
+        AskOptions { logprobs: Some(21), ..greedy(1) },
+        AskOptions { sampling: Some(biased), ..greedy(1) },
+        AskOptions { tool_choice: ToolChoice::Required, ..greedy(1) },
+    ] {
+        assert_eq!(try_answer(&engine, &mut conversation, &messages, &refused).unwrap_err().code(), "bad_request");
+    }
+    // A bias that makes one token win each time is a loop of one token.
+    let one = SamplingParams { logit_bias: vec![(65, 100.0)], ..SamplingParams::default() };
+    let options = AskOptions { sampling: Some(one), loop_guard: true, ..greedy(900) };
+    let looped = answer(&engine, &mut conversation, &messages, &options);
+    assert_eq!((looped.finish_reason, looped.token_ids.len()), ("repetition", 512));
+}
+
+/// Tools are in the prompt, unless the choice is none, whatever the family's template knows.
+#[test]
+fn tools_are_offered_or_not() {
+    let look = serde_json::json!([{"type": "function", "function": {"name": "look_around", "parameters": {"type": "object"}}}]);
+    let tools = Tool::list(&look).unwrap();
+    for model in ["base", "qwen2_vl", "qwen3_vl"] {
+        let engine = engine_of(model, None);
+        let conversation = engine.conversation(4096).unwrap();
+        let messages = [Message::text("user", "Look")];
+        let tokens = |messages: &[Message], tools: &[Tool], tool_choice: ToolChoice| {
+            let options = AskOptions { tools: tools.to_vec(), tool_choice, ..AskOptions::default() };
+            engine.plan(&conversation, messages, &options).unwrap().prompt_tokens
+        };
+        let without = tokens(&messages, &[], ToolChoice::Auto);
+        let name = engine.tokenizer().encode_plain("look_around").unwrap().len();
+        assert!(tokens(&messages, &tools, ToolChoice::Auto) > without + name, "{model}");
+        assert_eq!(tokens(&messages, &tools, ToolChoice::None), without, "{model}");
+        // What came of a call counts, with or without tools.
+        let call = ToolCall { id: "a".into(), name: "look_around".into(), arguments: serde_json::Map::new() };
+        let called = Message { tool_calls: vec![call], ..Message::text("assistant", "") };
+        let told = [messages[0].clone(), called, Message::text("tool", "A door.")];
+        let both = name + engine.tokenizer().encode_plain("A door.").unwrap().len();
+        assert!(tokens(&told, &[], ToolChoice::None) > without + both, "{model}");
+    }
+}
+
+/// A plan says what asking then takes, and takes nothing itself.
+#[test]
+fn a_plan_is_what_happens() {
+    let engine = screen_reader();
+    let mut conversation = engine.conversation(2048).unwrap();
+    let mut messages = vec![user(vec![screen(0), screen(1), Part::Text("What do the screens show?".into())])];
+    let mut flops = Vec::new();
+    for turn in 0..2 {
+        engine.gpu().trim();
+        engine.gpu().forget_peaks();
+        let before = engine.gpu().memory().persistent.current;
+        let plan = engine.plan(&conversation, &messages, &greedy(20)).unwrap();
+        assert_eq!(engine.gpu().memory().total.peak, engine.gpu().memory().total.current, "nothing was computed");
+        let held = weight_bytes(&engine, before);
+        let answer = answer(&engine, &mut conversation, &messages, &greedy(20));
+        let usage = answer.usage;
+        assert_eq!(
+            (plan.prompt_tokens, plan.image_tokens, plan.video_tokens, plan.cached_tokens),
+            (usage.prompt_tokens, usage.image_tokens, usage.video_tokens, usage.cached_tokens)
+        );
+        assert_eq!((plan.context_window, plan.left, plan.fits), (2048, 2048 - usage.prompt_tokens, true));
+        assert_eq!(plan.images.iter().map(|image| image.info.clone()).collect::<Vec<_>>(), answer.images);
+        assert!(plan.images.iter().all(|image| image.warnings.iter().any(|w| w.contains("under 1024"))));
+        let peak = engine.gpu().memory().total.peak - held;
+        println!("turn {turn}: {} planned, {peak} taken, {} flops", plan.bytes, plan.flops);
+        assert!(plan.bytes >= peak && plan.bytes <= peak * 3 / 2, "turn {turn}: {} planned, {peak} taken", plan.bytes);
+        flops.push(plan.flops);
+        answer.join(&mut messages);
+        messages.push(Message::text("user", "What else?"));
+    }
+    assert!(flops[1] < flops[0] / 10, "{flops:?}");
+    // What does not fit is said, not refused.
+    let small = engine.conversation(64).unwrap();
+    let plan = engine.plan(&small, &messages, &greedy(20)).unwrap();
+    assert!(!plan.fits && plan.left == 0 && plan.prompt_tokens > 64 && plan.cached_tokens == 0);
+}
+
+/// Bytes of the weights alone, of what is held with the conversation.
+fn weight_bytes(engine: &Engine, persistent: u64) -> u64 {
+    let weights: u64 = engine.model().weight_bytes.iter().map(|(_, bytes)| bytes).sum();
+    assert!(persistent >= weights);
+    weights
 }
 
 /// Boxes as each family writes them, of a picture of 2000 × 1000 pixels that the model saw at 1008 × 504.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fanlight::generate::config::GenerationConfig;
-use fanlight::generate::sampler::{Sampler, SamplingParams};
+use fanlight::generate::sampler::{Sampler, SamplingParams, logprobs};
 use serde_json::Value;
 
 fn fixture() -> Value {
@@ -39,6 +39,8 @@ fn params(value: &Value) -> SamplingParams {
             "top_p" => params.top_p = number,
             "min_p" => params.min_p = Some(number),
             "repetition_penalty" => params.repetition_penalty = number,
+            "frequency_penalty" => params.frequency_penalty = number,
+            "presence_penalty" => params.presence_penalty = number,
             _ => panic!("a parameter that this test does not know: {name}"),
         }
     }
@@ -73,6 +75,39 @@ fn probabilities_are_transformers() {
         cut += usize::from(theirs.len() < len);
     }
     assert!(cut >= 20, "sets that drop something");
+}
+
+/// Bias, presence and frequency as transformers and vLLM have them, and log-probabilities of the logits as they are.
+#[test]
+fn penalties_of_the_answer_are_vllms() {
+    let fixture = fixture();
+    let sets = fixture["penalties"].as_array().unwrap();
+    assert!(sets.len() >= 18);
+    for set in sets {
+        let row = &fixture["rows"][set["row"].as_u64().unwrap() as usize];
+        let (logits, prompt) = (floats(&row["logits"]), ids(&row["prompt_ids"]));
+        let bias = set["logit_bias"].as_object().unwrap();
+        let logit_bias = bias.iter().map(|(id, bias)| (id.parse().unwrap(), bias.as_f64().unwrap() as f32)).collect();
+        let params = SamplingParams { logit_bias, ..params(&set["params"]) };
+        let what = format!("row {} with {} and {bias:?}", set["row"], set["params"]);
+        let sampler = Sampler::new(params).unwrap().with_prompt(prompt.len());
+        let history = [prompt, ids(&set["answer_ids"])].concat();
+        let ours = sampler.probabilities(&logits, &history).unwrap();
+        for (id, expected) in (0..).zip(floats(&set["probabilities"])) {
+            let p = ours.iter().find(|choice| choice.0 == id).map_or(0.0, |choice| choice.1);
+            assert!((p - expected).abs() <= 1e-5 * expected + 1e-9, "{what}: id {id}: {p} instead of {expected}");
+        }
+        for pair in set["logprobs"].as_array().unwrap() {
+            let (id, expected) = (pair[0].as_u64().unwrap() as u32, pair[1].as_f64().unwrap());
+            let found = logprobs(&logits, logits.len(), id, 5).unwrap();
+            assert!((found.logprob - expected).abs() < 1e-12 * expected.abs().max(1.0), "{what}: {found:?}");
+            let top = list(&set["top"], Value::as_f64);
+            assert!(
+                found.top.iter().zip(&top).all(|(a, b)| (a.1 - b).abs() < 1e-12 * b.abs().max(1.0)),
+                "{what}: {found:?}"
+            );
+        }
+    }
 }
 
 #[test]

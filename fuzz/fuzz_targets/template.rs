@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
         add_generation_prompt: true,
         add_vision_id: true,
         control_tokens: ["<|im_start|>", "<|im_end|>", "<|image_pad|>"].map(str::to_owned).to_vec(),
-        tools: None,
+        ..RenderOptions::default()
     };
     // Fuel pays for time and for 64 bytes a step; the prompt has its own limit.
     within(512 * input.len() + (192 << 20), || {

@@ -136,3 +136,55 @@ impl<'a> Writer<'a> {
         self.told = self.logprobs.len();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::tools::ids;
+
+    fn token(id: u32) -> TokenLogprob {
+        TokenLogprob {
+            token: TopLogprob { id, token: String::new(), bytes: Vec::new(), logprob: 0.0 },
+            top: Vec::new(),
+        }
+    }
+
+    /// Reasoning, text, calls, and the tokens that each delta brings, for tokens of a character each.
+    #[test]
+    fn everything_is_told_once() {
+        const CALL: &str = "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"n\": 1}}\n</tool_call>";
+        let said = format!("Hm.\n</think>\n\nI look.\n{CALL}\n{CALL}");
+        let mut told: Vec<String> = Vec::new();
+        let mut tokens = Vec::new();
+        let mut on_delta = |delta: Delta| {
+            let kinds = [!delta.text.is_empty(), !delta.reasoning.is_empty(), delta.call.is_some()];
+            assert!(kinds.iter().filter(|kind| **kind).count() <= 1);
+            tokens.extend(delta.logprobs.iter().map(|logprob| logprob.token.id));
+            let call = delta.call.map(|call| format!(" {}:{}", call.id, call.name)).unwrap_or_default();
+            told.push(format!("{}{}{call}", delta.reasoning, delta.text));
+        };
+        let calls = Some(CallSplitter::new(ids(&[])));
+        let mut writer = Writer::new(Some(ThinkingSplitter::new(true)), calls, &mut on_delta);
+        for (i, c) in said.chars().enumerate() {
+            writer.logprobs.push(token(i as u32));
+            writer.write(&c.to_string());
+        }
+        writer.logprobs.push(token(said.len() as u32));
+        writer.finish();
+        assert_eq!((writer.reasoning.as_str(), writer.text.as_str(), writer.tool_calls.len()), ("Hm.", "I look.", 2));
+        assert_eq!(writer.tool_calls[1].id, "call_2");
+        assert_eq!(told.concat(), "Hm.I look. call_1:look call_2:look");
+        assert_eq!(told.last().map(String::as_str), Some(""), "the last token brought nothing");
+        assert_eq!(tokens, (0..=said.len() as u32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn without_tools_nothing_is_a_call() {
+        let text = "<tool_call>\n{\"name\": \"look\"}\n</tool_call>";
+        let mut on_delta = |delta: Delta| assert!(delta.call.is_none());
+        let mut writer = Writer::new(None, None, &mut on_delta);
+        writer.write(text);
+        writer.finish();
+        assert_eq!((writer.text.as_str(), writer.tool_calls.len()), (text, 0));
+    }
+}

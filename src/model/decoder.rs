@@ -224,3 +224,22 @@ impl Decoder {
         Ok(logits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Qwen2.5-3B's card: 2.77 billion parameters without embeddings, each of which is multiplied and added once per token.
+    #[test]
+    fn a_token_uses_each_parameter_once() {
+        let heads = Heads { q: 16, kv: 2, dim: 128 };
+        let (layers, hidden, vocab) = (36, 2048, 151_936);
+        let config = DecoderConfig { layers, hidden, heads, eps: 1e-6, vocab, gate_up: 2 * 11008, qk_norm: false };
+        let head = 2 * (hidden * vocab) as u64;
+        let linear = config.flops(0, 1) - head;
+        assert!((linear as f64 / 2.77e9 - 2.0).abs() < 0.01, "{linear}");
+        // 4 · heads · dim for each key in sight of each query; the head is paid once.
+        let keys = 1000 * 500 + 1000 * 1001 / 2 - 1000;
+        assert_eq!(config.flops(500, 1000), 1000 * linear + head + 36 * 4 * 2048 * keys);
+    }
+}

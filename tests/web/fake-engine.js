@@ -3,7 +3,7 @@
 // has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
 // `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
 // What every prompt was asked goes to the BroadcastChannel "asked". "think" has it think first, "call" makes it call the first
-// tool, once or "twice"; options are heeded as far as they change an answer's shape: `logprobs`, `maxTokens`, `replace`.
+// tool, once or "twice", "json …" has it say that; options are heeded as far as they change an answer's shape: `logprobs`, `maxTokens`, `replace`.
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -64,8 +64,8 @@ export class Engine {
     return { digest, weights: "keep", kvCache: "f32", decisions: [], taskPrompts: this.config.taskPrompts ?? {}, maxPixels: 1_003_520, modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
   }
 
-  session(options) {
-    return new Session(options);
+  session() {
+    return new Session();
   }
 
   planVideo(trackJson, optionsJson) {
@@ -130,23 +130,18 @@ export const imageSize = (bytes) => measured(bytes).original;
 
 class Session {
   #tokens = 0;
-  #options;
   #number = ++sessions;
   /** What was said, as a text for each message. */
   #said = [];
   /** JSON of the messages that took the place of others. */
   #given = [];
 
-  constructor(options) {
-    this.#options = options;
-  }
-
   tokens() {
     return 0;
   }
 
   clone() {
-    const other = new Session(this.#options);
+    const other = new Session();
     other.#tokens = this.#tokens;
     other.#said = [...this.#said];
     other.#pictures = [...this.#pictures];
@@ -173,8 +168,8 @@ class Session {
   async prompt(json, images, videos, options, onDelta, cancelled) {
     const messages = JSON.parse(json);
     const text = textOf(messages.at(-1));
-    const { tools = [] } = options;
-    asked.postMessage({ session: this.#number, tools, messages, options, images: images.map((bytes) => bytes.length), videos: videos.length });
+    const { tools = [], ...others } = options;
+    asked.postMessage({ session: this.#number, tools, messages, options: others, images: images.map((bytes) => bytes.length), videos: videos.length });
     const seen = images.map(measured);
     if (options.replace) {
       const said = messages.map((message) => JSON.stringify(message));
@@ -190,6 +185,8 @@ class Session {
     const located = this.#located(text);
     const answer = located.length > 0
       ? "```json\n" + JSON.stringify(located.map(({ at, label }) => ({ bbox_2d: at, label }))) + "\n```"
+      : text.startsWith("json ")
+      ? text.slice(5)
       : text.includes("Read")
         ? "Account settings\nYour name\nAda\nSave\nCancel\nDelete account"
         : `Delete account (${images.length} pictures, ${videos.length} videos, <b>${messages.length}</b> messages)`;
@@ -235,6 +232,17 @@ class Session {
       seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
       messages,
       said: [...this.#said],
+    };
+  }
+
+  /** What it was asked is in `asked`. */
+  plan(json, images, videos, options) {
+    const tokens = images.reduce((sum, image) => sum + measured(image).tokens, 0);
+    return {
+      promptTokens: this.#tokens + 30 + tokens, imageTokens: tokens, videoTokens: 0, cachedTokens: this.#tokens, contextWindow: 2048,
+      fits: true, left: 2018 - this.#tokens - tokens, bytes: 1e6, flops: 1e9,
+      images: images.map((image) => ({ ...measured(image), resized: this.#resized, warnings: ["small"] })),
+      asked: { messages: JSON.parse(json), options },
     };
   }
 

@@ -87,8 +87,8 @@ export interface WasmEngine {
 }
 
 export interface WasmSession {
-  /** What the texts and pictures of these messages take of the context. */
-  tokens(messages: string, images: Uint8Array[]): number;
+  /** What the texts, calls and pictures of these messages, and tools, take of the context. */
+  tokens(messages: string, images: Uint8Array[], tools: string): number;
   prompt(
     messages: string,
     images: Uint8Array[],

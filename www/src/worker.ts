@@ -118,11 +118,11 @@ function conversation(id: number): Conversation {
 async function taken(
   { live, tokens }: Conversation,
   { messages, images, videos }: WireTurn,
-  { replace }: PromptOptions,
+  { replace, tools }: PromptOptions,
   signal: AbortSignal,
 ) {
   const json = JSON.stringify(messages);
-  const beside = videos.length > 0 ? live.tokens(json, images) : 0;
+  const beside = videos.length > 0 ? live.tokens(json, images, tools ? JSON.stringify(tools) : "") : 0;
   const before = replace ? 0 : tokens;
   return { messages: json, ...(await takeVideos(await module(), loaded(), videos, before + beside, signal)) };
 }

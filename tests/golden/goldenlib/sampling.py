@@ -2,7 +2,8 @@
 
 import torch
 from safetensors.torch import load_file
-from transformers import GenerationConfig, LogitsProcessorList, Qwen2_5_VLForConditionalGeneration
+from transformers import (GenerationConfig, LogitsProcessorList, Qwen2_5_VLForConditionalGeneration, RepetitionPenaltyLogitsProcessor,
+                          SequenceBiasLogitsProcessor)
 
 from . import models
 from .families import FAMILIES
@@ -25,6 +26,35 @@ SETS = [
 def exact(values, digits=9):
     """f32 as decimals; nine digits read back to the same f32."""
     return [float(f"{float(v):.{digits}g}") for v in values]
+
+
+# Bias, presence and frequency, which transformers' generate does not have: (bias, repetition, frequency, presence, temperature).
+PENALTIES = [({}, 1.0, 0.5, 0.0, 1.0), ({}, 1.0, 0.0, 1.5, 1.0), ({}, 1.0, -1.25, -2.0, 0.7), ({}, 1.3, 0.7, 0.3, 0.9),
+             ({3: 2.5, 8: -100.0}, 1.0, 0.0, 0.0, 1.0), ({3: 2.5, 5: -1.75}, 1.4, 0.4, 0.2, 1.0)]
+
+
+def penalties(rows):
+    """Bias by transformers' SequenceBiasLogitsProcessor, which goes first in its list; then what vLLM's `apply_penalties`
+    (model_executor/layers/utils.py) does in its order: repetition, `logits -= frequency * counts`, `logits -= presence * mask`, the last
+    two of the answer alone. Log-probabilities: log_softmax of the logits as they are, in f64."""
+    out = []
+    for r, row in enumerate(rows):
+        prompt, logits = row["prompt_ids"], torch.tensor([row["logits"]], dtype=torch.float32)
+        answer = [3, 5, 3, prompt[0], 3, logits.argmax().item()]
+        ids, counts = torch.tensor([prompt + answer]), torch.bincount(torch.tensor(answer), minlength=logits.shape[1])[None]
+        for bias, repetition, frequency, presence, temperature in PENALTIES:
+            processors = LogitsProcessorList(
+                ([SequenceBiasLogitsProcessor([[[i], b] for i, b in bias.items()])] if bias else [])
+                + [RepetitionPenaltyLogitsProcessor(repetition)])
+            scores = processors(ids, logits.clone())
+            scores -= frequency * counts
+            scores -= presence * (counts > 0)
+            raw = torch.log_softmax(logits.double(), -1)[0]
+            out.append({"row": r, "answer_ids": answer, "logit_bias": bias, "params": {
+                "repetition_penalty": repetition, "frequency_penalty": frequency, "presence_penalty": presence, "temperature": temperature},
+                "probabilities": exact(torch.softmax(scores / temperature, -1)[0], 7),
+                "logprobs": [[i, raw[i].item()] for i in [3, prompt[0]]], "top": raw.topk(5).values.tolist()})
+    return out
 
 
 def make():
@@ -61,7 +91,8 @@ def make():
     processor = models.load_processor(folder)
     for case in ("text", "image", "windows", "image_tall"):
         for penalty in (1.05, 1.3):
-            inputs = models.build_inputs(processor, folder, models.CASES[case]["messages"])
+            family = FAMILIES["qwen2_5_vl"]
+            inputs = models.build_inputs(family, processor, folder, models.case_of(family, case)["messages"])
             out = model.generate(
                 **inputs, max_new_tokens=48, logits_processor=LogitsProcessorList([models.MaskPadding(FAMILIES["qwen2_5_vl"].used)]),
                 generation_config=GenerationConfig(do_sample=False, repetition_penalty=penalty, eos_token_id=None, pad_token_id=0),
@@ -72,5 +103,6 @@ def make():
             if gap > models.GAP and models.text.added_id("<|image_pad|>") not in new:
                 penalised.append({"case": case, "repetition_penalty": penalty, "greedy_ids": new, "smallest_gap": round(gap, 5)})
     assert len(penalised) >= 3, len(penalised)
-    write_json(ROOT / "sampling.json", {"rows": rows, "sets": sets, "greedy_with_penalty": penalised}, indent=None)
+    write_json(ROOT / "sampling.json", {"rows": rows, "sets": sets, "greedy_with_penalty": penalised, "penalties": penalties(rows)},
+               indent=None)
     return {"sets": len(sets), "greedy_with_penalty": len(penalised)}
