@@ -1,5 +1,6 @@
 // The package: everything that a page imports. The engine runs in a worker; nothing here blocks the page.
 
+export { availability } from "./availability.js";
 export { type ErrorCode, FanlightError } from "./errors.js";
 export { estimate, load, type ModelSource } from "./load.js";
 export { Model } from "./model.js";

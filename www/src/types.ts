@@ -320,6 +320,23 @@ export interface CachedModel {
   lastUsed: Date;
 }
 
+/** A file of a checkpoint, and how much of it is kept. */
+export interface CachedFile {
+  file: string;
+  size: number;
+  /** Bytes of it that are here. */
+  bytes: number;
+  complete: boolean;
+  /** The last load read it. */
+  needed: boolean;
+}
+
+/**
+ * Chrome's words for it. "unavailable": it cannot be run or fetched here. "downloadable": loading will use the network.
+ * "downloading": a tab is fetching it. "available": loading asks nobody.
+ */
+export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
+
 /** What a conversation begins with. */
 export interface SessionOptions {
   /** Messages before the first prompt, for example a system message. */
