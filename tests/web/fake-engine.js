@@ -64,8 +64,8 @@ export class Engine {
     return { digest, weights: "keep", kvCache: "f32", decisions: [], taskPrompts: this.config.taskPrompts ?? {}, maxPixels: 1_003_520, modelType, parameters: 3_100_000, weightBytes: 6_300_000, contextLength: 2048 };
   }
 
-  session(options) {
-    return new Session(options);
+  session() {
+    return new Session();
   }
 
   planVideo(trackJson, optionsJson) {
@@ -130,14 +130,9 @@ export const imageSize = (bytes) => measured(bytes).original;
 
 class Session {
   #tokens = 0;
-  #options;
   #number = ++sessions;
   /** JSON of all messages so far, without the answers. */
   #said = [];
-
-  constructor(options) {
-    this.#options = options;
-  }
 
   tokens() {
     return 0;
@@ -151,8 +146,8 @@ class Session {
     const messages = JSON.parse(json);
     const content = messages.at(-1).content;
     const text = typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
-    const { tools = [] } = this.#options ?? {};
-    asked.postMessage({ session: this.#number, tools, messages, options, images: images.map((bytes) => bytes.length), videos: videos.length });
+    const { tools = [], ...own } = options;
+    asked.postMessage({ session: this.#number, tools, messages, options: own, images: images.map((bytes) => bytes.length), videos: videos.length });
     const seen = images.map(measured);
     if (options.replace) {
       const said = messages.map((message) => JSON.stringify(message));

@@ -229,7 +229,7 @@ test("every field arrives as the engine's own option", async (t) => {
   assert.ok(Number.isInteger(seed) && seed >= 0);
   assert.notEqual(fourth.seed, seed, "without a seed each answer has another one");
   assert.deepEqual(fourth, { replace: true, toolChoice: "required", seed: fourth.seed });
-  assert.deepEqual(asked.map(({ session }) => session), [1, 1, 2, 3], "other tools, another conversation");
+  assert.deepEqual(asked.map(({ session, tools }) => [session, tools.length]), [[1, 1], [1, 1], [1, 0], [1, 1]]);
 });
 
 test("messages of every role and parts of every kind", async (t) => {

@@ -40,14 +40,14 @@ export class Session {
   }
 
   /**
-   * As `promptStreaming`, and the messages take the place of all that was said before.
+   * As `promptStreaming`, and the messages and tools take the place of all that was said before.
    * @internal
    */
-  replacing(messages: Message[], options: GenerateOptions = {}): Stream {
-    return this.#streaming(messages, options, { replace: true });
+  replacing(messages: Message[], tools: Tool[], options: GenerateOptions = {}): Stream {
+    return this.#streaming(messages, options, { replace: true, ...(tools.length > 0 && { tools }) });
   }
 
-  #streaming(input: string | Message[], options: GenerateOptions, how?: { replace: true }): Stream {
+  #streaming(input: string | Message[], options: GenerateOptions, how?: Replacing): Stream {
     const stop = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
     const queue: Delta[] = [];
@@ -103,7 +103,7 @@ export class Session {
     input: string | Message[],
     options: GenerateOptions,
     onDelta: (delta: Delta) => void,
-    how?: { replace: true },
+    how?: Replacing,
   ): Promise<Result> {
     const result = this.#last.then(async () => {
       const result = await this.#send("prompt", input, options, onDelta, how);
@@ -119,7 +119,7 @@ export class Session {
     input: string | Message[],
     options: GenerateOptions,
     onDelta: (delta: Calls[C]["event"]) => void,
-    how: { replace?: true } = {},
+    how: Partial<Replacing> = {},
   ): Promise<Calls[C]["result"]> {
     const { signal: callers, ...rest } = options;
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
@@ -133,6 +133,11 @@ export class Session {
       release();
     }
   }
+}
+
+interface Replacing {
+  replace: true;
+  tools?: Tool[];
 }
 
 function isSchema(constraint?: ResponseConstraint): boolean {
