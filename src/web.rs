@@ -370,7 +370,8 @@ pub fn image_size(bytes: &[u8]) -> std::result::Result<JsValue, JsValue> {
 }
 
 /// How large a model of `model_type` that runs elsewhere sees a picture that is `width` × `height`, by the rule of its family and
-/// the limits of its server, those of the family's checkpoints if not given: `{original, resized}`.
+/// the limits of its server, those of the family's checkpoints if not given:
+/// `{original, resized, tokens}`.
 ///
 /// # Errors
 /// As [`Engine::load`].
@@ -385,7 +386,8 @@ pub fn sizes_for(model_type: &str, width: u32, height: u32, limits: JsValue) -> 
         let least = natural(&limits, "minPixels")?.unwrap_or(least).min(most);
         let (h, w) = smart_resize(height, width, factor, least, most)?;
         let size = |width: u32, height: u32| json!({"width": width, "height": height});
-        Ok(to_js(&json!({"original": size(width, height), "resized": size(w, h)})))
+        let tokens = u64::from(w / factor) * u64::from(h / factor);
+        Ok(to_js(&json!({"original": size(width, height), "resized": size(w, h), "tokens": tokens})))
     };
     sizes().map_err(|e: Error| to_js_error(&e))
 }

@@ -6,6 +6,7 @@ export { estimate, load, type ModelSource } from "./load.js";
 export { Model } from "./model.js";
 export { models } from "./models.js";
 export type * from "./openai-types.js";
+export { connect, type ConnectOptions, type RemoteInfo, RemoteModel, RemoteSession } from "./remote.js";
 export { Session, type Stream } from "./session.js";
 export { support } from "./support.js";
 export type * from "./types.js";

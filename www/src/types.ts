@@ -322,10 +322,13 @@ export interface CachedModel {
 
 /** A file of a checkpoint, and how much of it is kept. */
 export interface CachedFile {
+  /** Its name in the repository or folder. */
   file: string;
+  /** Bytes. */
   size: number;
   /** Bytes of it that are here. */
   bytes: number;
+  /** All of it that loading needs is here. */
   complete: boolean;
   /** The last load read it. */
   needed: boolean;
@@ -448,7 +451,9 @@ export interface Box {
 
 /** Something that was pointed at in a picture, in its own pixels. */
 export interface LabeledPoint {
+  /** What the model calls it. */
   label: string;
+  /** Where it is. */
   point: Point;
 }
 
@@ -484,6 +489,7 @@ export interface DocumentResult {
   html: string;
   /** Its pieces in reading order. */
   blocks: Block[];
+  /** The whole answer. */
   result: Result;
 }
 

@@ -77,6 +77,22 @@ const handlers: { [C in Call]: Handler<C> } = {
     return loaded().document(html, picture);
   },
 
+  async sizesFor({ modelType, images, limits }) {
+    const wasm = await module();
+    return images.map((bytes, i) => {
+      const { width, height } = wasm.imageSize(bytes);
+      return wasm.sizesFor(modelType, width, height, limits[i] ?? {});
+    });
+  },
+
+  async locateFor({ modelType, text, pictures }) {
+    return (await module()).locateFor(modelType, text, pictures);
+  },
+
+  async documentFor({ modelType, html, picture }) {
+    return (await module()).documentFor(modelType, html, picture);
+  },
+
   async events({ text }) {
     return loaded().events(text);
   },
