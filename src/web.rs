@@ -8,12 +8,13 @@ use js_sys::{Array, Function, Object, Reflect, Uint8Array};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
+use crate::chat::grounding::Convention;
 use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
 use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Delta, Hooks, ImageInfo, Message, Part, grounding};
 use crate::error::{Error, Result};
 use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
-use crate::image::{ImageOptions, Picture, decode};
+use crate::image::{ImageOptions, Picture, decode, smart_resize};
 use crate::model::gguf::GgufModel;
 use crate::video::{Track, Video, VideoBuilder, VideoOptions, VideoPlan};
 use crate::weights::Checkpoint;
@@ -305,12 +306,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn locate(&self, text: &str, pictures: JsValue) -> std::result::Result<JsValue, JsValue> {
-        let pictures =
-            plain(&pictures).and_then(|list| list.as_array().into_iter().flatten().map(image_info).collect());
-        let pictures: Vec<ImageInfo> = pictures.map_err(|e| to_js_error(&e))?;
-        let convention = self.engine.convention();
-        let located = convention.map(|convention| grounding::locate(text, convention, &pictures));
-        Ok(to_js(&json!(located.unwrap_or_default())))
+        located(self.engine.convention(), text, &pictures).map_err(|e| to_js_error(&e))
     }
 
     /// The blocks of a page that this model wrote as HTML, of a picture `{original, resized}`.
@@ -318,9 +314,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn document(&self, html: &str, picture: JsValue) -> std::result::Result<JsValue, JsValue> {
-        let picture = plain(&picture).and_then(|picture| image_info(&picture)).map_err(|e| to_js_error(&e))?;
-        let blocks = self.engine.convention().map(|convention| grounding::document(html, convention, &picture));
-        Ok(to_js(&json!(blocks.unwrap_or_default())))
+        blocks(self.engine.convention(), html, &picture).map_err(|e| to_js_error(&e))
     }
 
     /// The events that a text tells of, in seconds.
@@ -373,6 +367,60 @@ impl VideoInput {
 pub fn image_size(bytes: &[u8]) -> std::result::Result<JsValue, JsValue> {
     let picture = decode(bytes).map_err(|e| to_js_error(&e))?;
     Ok(to_js(&json!({"width": picture.width, "height": picture.height})))
+}
+
+/// How large a model of `model_type` that runs elsewhere sees a picture that is `width` × `height`, by the rule of its family and
+/// the limits of its server, those of the family's checkpoints if not given:
+/// `{original, resized, tokens}`.
+///
+/// # Errors
+/// As [`Engine::load`].
+#[wasm_bindgen(js_name = sizesFor)]
+pub fn sizes_for(model_type: &str, width: u32, height: u32, limits: JsValue) -> std::result::Result<JsValue, JsValue> {
+    let sizes = || {
+        let limits = plain(&limits)?;
+        // Of the checkpoints on the Hub: a token is a square of 28 pixels, from Qwen3-VL on of 32.
+        let (factor, least, most) =
+            if model_type.starts_with("qwen3") { (32, 65_536, 16_777_216) } else { (28, 3136, 12_845_056) };
+        let most = natural(&limits, "maxPixels")?.unwrap_or(most);
+        let least = natural(&limits, "minPixels")?.unwrap_or(least).min(most);
+        let (h, w) = smart_resize(height, width, factor, least, most)?;
+        let size = |width: u32, height: u32| json!({"width": width, "height": height});
+        let tokens = u64::from(w / factor) * u64::from(h / factor);
+        Ok(to_js(&json!({"original": size(width, height), "resized": size(w, h), "tokens": tokens})))
+    };
+    sizes().map_err(|e: Error| to_js_error(&e))
+}
+
+/// As [`Engine::locate`], for a text that a model of `model_type` has written elsewhere.
+///
+/// # Errors
+/// As [`Engine::load`].
+#[wasm_bindgen(js_name = locateFor)]
+pub fn locate_for(model_type: &str, text: &str, pictures: JsValue) -> std::result::Result<JsValue, JsValue> {
+    located(Convention::of(model_type), text, &pictures).map_err(|e| to_js_error(&e))
+}
+
+/// As [`Engine::document`], for a page that a model of `model_type` has written elsewhere.
+///
+/// # Errors
+/// As [`Engine::load`].
+#[wasm_bindgen(js_name = documentFor)]
+pub fn document_for(model_type: &str, html: &str, picture: JsValue) -> std::result::Result<JsValue, JsValue> {
+    blocks(Convention::of(model_type), html, &picture).map_err(|e| to_js_error(&e))
+}
+
+fn located(convention: Option<Convention>, text: &str, pictures: &JsValue) -> Result<JsValue> {
+    let list = plain(pictures)?;
+    let pictures = list.as_array().into_iter().flatten().map(image_info).collect::<Result<Vec<_>>>()?;
+    let located = convention.map(|convention| grounding::locate(text, convention, &pictures));
+    Ok(to_js(&json!(located.unwrap_or_default())))
+}
+
+fn blocks(convention: Option<Convention>, html: &str, picture: &JsValue) -> Result<JsValue> {
+    let picture = image_info(&plain(picture)?)?;
+    let blocks = convention.map(|convention| grounding::document(html, convention, &picture));
+    Ok(to_js(&json!(blocks.unwrap_or_default())))
 }
 
 /// A conversation: it remembers its messages.

@@ -252,8 +252,8 @@ class Session {
     const { width, height } = this.#pictures[image] ?? this.#resized;
     const place = ([x, y]) => [(x * width) / this.#resized.width, (y * height) / this.#resized.height];
     const box = (x1, y1, x2, y2, label) => ({ kind: "box", at: [...place([x1, y1]), ...place([x2, y2])], label, image });
-    if (text.includes("Locate")) return [box(154, 98, 308, 196, "Delete"), box(462, 0, 616, 40, "Cancel")];
-    if (!text.includes("Point")) return [];
+    if (/Locate|Outline|Detect/.test(text) && !text.includes("points")) return [box(154, 98, 308, 196, "Delete"), box(462, 0, 616, 40, "Cancel")];
+    if (!/Point|points/.test(text)) return [];
     const polygon = [[308, 196], [462, 220], [440, 300], [320, 280]].map(place);
     return [
       { kind: "point", at: place([154, 98]), label: "Nut", image },

@@ -345,3 +345,63 @@ test("several models in one repository: the caller names one", async (t) => {
   const asked = hub.requests.filter(({ place, file }) => place === "hub" && file).map(({ file }) => file);
   assert.deepEqual([...new Set(asked)].sort(), ["b-F32.gguf", "mmproj-F16.gguf"]);
 });
+
+test("availability: asked of the network only where nothing is kept, and true of what load does", async (t) => {
+  const { files } = checkpoint();
+  const hub = await startHub(t, { files });
+  // Not the empty page: one that never came over a socket may not ask this machine for anything.
+  const page = await tab(t, hub, { path: "src/index.js" });
+  const ask = (model = hub.repo, options = {}) =>
+    withPackage(
+      page,
+      async ({ availability }, { model, options }, caught) => caught(availability(model, options)),
+      { model, options: { endpoint: hub.endpoint, timeoutMs: 2000, ...options } },
+    );
+  const about = (model = hub.repo) =>
+    withPackage(page, async ({ models }, model) => ({ cached: await models.isCached(model), files: await models.files(model) }), model);
+  const begin = await ask();
+  assert.equal(begin.value, "downloadable", begin.message);
+  assert.equal((await ask("org/nothing-there")).value, "unavailable");
+  assert.deepEqual(await about(), { cached: false, files: [] });
+
+  // A tab stops in the middle: what it has is kept, and so is who is at it.
+  const address = `${hub.endpoint}/${hub.repo}/resolve/main/`;
+  hub.fault = () => ({ rate: 4 * 1024 });
+  for (const model of [hub.repo, address]) {
+    const before = served(hub);
+    const other = await tab(t, hub, { beside: page });
+    const died = loading(other, { ...hub, repo: model }).catch(() => {});
+    while (served(hub) - before < 2 * MIB) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal((await ask(model)).value, "downloading");
+    await other.close();
+    await died;
+    // Its locks go a moment after it.
+    for (let said; said !== "downloadable"; said = (await ask(model)).value) assert.ok([undefined, "downloading"].includes(said), said);
+    const half = await about(model);
+    assert.equal(half.cached, false);
+    const cut = half.files.filter(({ file, bytes, size }) => /safetensors/.test(file) && bytes < size);
+    assert.ok(cut.length > 0 && cut.every(({ complete, needed }) => !complete && needed), JSON.stringify(half.files));
+  }
+  hub.fault = undefined;
+
+  await loading(page, hub);
+  const before = hub.requests.length;
+  assert.equal((await ask()).value, "available");
+  assert.equal((await ask(hub.repo, { revision: hub.commit })).value, "available");
+  const whole = await about();
+  assert.equal(hub.requests.length, before, "nobody was asked");
+  assert.equal(whole.cached, true);
+  assert.deepEqual(whole.files.map(({ file, complete }) => [file, complete]).sort(), Object.keys(files).map((file) => [file, file !== "README.md"]).sort());
+  assert.equal((await ask(hub.repo, { cache: "none" })).value, "downloadable", "what is kept is not used then");
+  assert.equal((await ask(hub.repo, { gguf: "other.gguf" })).value, "downloadable");
+  assert.equal((await ask(address)).value, "downloadable");
+  await loading(page, { ...hub, repo: address });
+  assert.equal((await ask(address)).value, "available");
+  assert.equal((await about(address)).cached, true);
+  assert.equal((await ask("not a name")).value, "unavailable", "an address with nothing at it");
+  const gone = await withPackage(page, async ({ availability }, repo) => {
+    Object.defineProperty(navigator, "gpu", { value: undefined });
+    return availability(repo);
+  }, hub.repo);
+  assert.equal(gone, "unavailable");
+});

@@ -229,7 +229,7 @@ test("every field arrives as the engine's own option", async (t) => {
   assert.ok(Number.isInteger(seed) && seed >= 0);
   assert.notEqual(fourth.seed, seed, "without a seed each answer has another one");
   assert.deepEqual(fourth, { replace: true, toolChoice: "required", seed: fourth.seed });
-  assert.deepEqual(asked.map(({ session }) => session), [1, 1, 2, 3], "other tools, another conversation");
+  assert.deepEqual(asked.map(({ session, tools }) => [session, tools.length]), [[1, 1], [1, 1], [1, 0], [1, 1]]);
 });
 
 test("messages of every role and parts of every kind", async (t) => {
@@ -510,7 +510,9 @@ test("the embedded model answers about a picture, and knows it again as a data U
       const session = await model.session();
       const content = [{ type: "image", image: url }, { type: "text", text: "What does the red button say?" }];
       const asked = await session.prompt([{ role: "user", content }], { maxTokens: 24 });
-      return { first, second, lines, asked };
+      const own = { max_tokens: 24, seed: 5, temperature: 1, n: 2, logprobs: true, top_logprobs: 2, stop: "\n" };
+      const drawn = await create({ messages: [{ role: "user", content: "What does the red button say?" }], ...own });
+      return { first, second, lines, asked, drawn };
     },
     sample,
   );
@@ -523,4 +525,15 @@ test("the embedded model answers about a picture, and knows it again as a data U
   const final = await ChatCompletionStream.fromReadableStream(new Response(seen.lines).body).finalChatCompletion();
   assert.equal(final.choices[0].message.content, second.choices[0].message.content);
   assert.equal(final.usage.prompt_tokens, second.usage.prompt_tokens);
+  assert.equal(seen.drawn.choices.length, 2);
+  for (const { message, logprobs, finish_reason } of seen.drawn.choices) {
+    assert.ok(["stop", "length"].includes(finish_reason));
+    assert.ok(!message.content.includes("\n"));
+    assert.ok(logprobs.content.map(({ token }) => token).join("").startsWith(message.content));
+    for (const { logprob, top_logprobs } of logprobs.content) {
+      assert.ok(logprob <= 0);
+      assert.equal(top_logprobs.length, 2);
+      assert.ok(top_logprobs[0].logprob >= top_logprobs[1].logprob && top_logprobs[0].logprob >= logprob - 1e-6);
+    }
+  }
 });

@@ -63,7 +63,7 @@ async function withWorker<T>(
 }
 
 /** What the worker needs of the caller's options. */
-function loadArgs(model: ModelSource, options: LoadOptions): Calls["load"]["args"] {
+export function loadArgs(model: ModelSource, options: LoadOptions): Calls["load"]["args"] {
   const { onProgress: _, signal: __, weights, revision, endpoint, token, cache = "opfs", timeoutMs = 30_000, ...rest } = options;
   const { place, gguf } = placeOf(model, { revision, endpoint, token });
   const { deviceMemory = 8 } = navigator as { deviceMemory?: number };

@@ -1,8 +1,8 @@
 // What is kept on this device: to show it, and to remove it. Needs no worker and no network.
 
 import { FanlightError } from "./errors.js";
-import { type Manifest, modelLock, Store } from "./store.js";
-import type { CachedModel } from "./types.js";
+import { type Manifest, type ManifestFile, modelLock, Store, type Stored } from "./store.js";
+import type { CachedFile, CachedModel } from "./types.js";
 
 /** What is kept on this device: to show it, and to remove it. Needs no worker and no network. */
 export const models = {
@@ -24,16 +24,39 @@ export const models = {
   },
 
   /**
+   * Every file of a checkpoint, and how much of it is here: of an `id` of the list, or of the `ORG/NAME` or address that it was
+   * loaded by (the revision that was loaded last). None for one that nothing is kept of.
+   */
+  async files(model: string | CachedModel): Promise<CachedFile[]> {
+    const store = await opened();
+    const [manifest] = (await matching(store, model)).sort((a, b) => b.used - a.used);
+    if (!store || !manifest) return [];
+    return Promise.all(
+      Object.entries(manifest.files).map(async ([name, file]): Promise<CachedFile> => {
+        const blob = await store.blob(file.key, file);
+        const kept = blob !== undefined && isWhole(blob, file);
+        const needed = manifest.needed.includes(name);
+        return { file: name, size: file.size, bytes: kept ? file.size : (blob?.ranges.size ?? 0), complete: kept, needed };
+      }),
+    );
+  },
+
+  /** Whether everything is here that the last load of it needed, so that the next one with the same options asks nobody. */
+  async isCached(model: string | CachedModel): Promise<boolean> {
+    const store = await opened();
+    const complete = (await matching(store, model)).map((manifest) => store && isComplete(store, manifest));
+    return (await Promise.all(complete)).includes(true);
+  },
+
+  /**
    * Removes a checkpoint: an `id` of the list, or the `ORG/NAME` or address that it was loaded by (all its revisions
    * then). Files that another one shares stay. Throws `busy` while some tab is loading it; nothing is removed then.
    */
   async remove(model: string | CachedModel): Promise<void> {
     const store = await opened();
-    const name = typeof model === "string" ? model : model.id;
-    const gone = (await store?.manifests())?.filter((manifest) => [manifest.id, manifest.model].includes(name)) ?? [];
-    for (const { id, model } of gone) {
+    for (const { id, model: name } of await matching(store, model)) {
       await navigator.locks.request(modelLock(id), { ifAvailable: true }, async (lock) => {
-        if (!lock) throw new FanlightError("busy", `${model} is being loaded`, "Wait until it is loaded, then remove it.", true);
+        if (!lock) throw new FanlightError("busy", `${name} is being loaded`, "Wait until it is loaded, then remove it.", true);
         await store?.drop(id);
       });
     }
@@ -48,17 +71,31 @@ async function opened(): Promise<Store | undefined> {
   }
 }
 
+async function matching(store: Store | undefined, model: string | CachedModel): Promise<Manifest[]> {
+  const name = typeof model === "string" ? model : model.id;
+  const address = URL.parse(name, document.baseURI)?.href;
+  const names = [name, address, `${address}/`];
+  return (await store?.manifests())?.filter(({ id, model }) => names.includes(id) || names.includes(model)) ?? [];
+}
+
+/** Whether the files that the last load read are here, or these. */
+export async function isComplete(store: Store, { files, needed }: Manifest, names = needed): Promise<boolean> {
+  const whole = names.map(async (name) => {
+    const file = files[name];
+    const blob = file && (await store.blob(file.key, file));
+    return blob !== undefined && isWhole(blob, file);
+  });
+  return names.length > 0 && (await Promise.all(whole)).every(Boolean);
+}
+
+/** Files without a sha256 are never said to be complete: once they were read, what is needed of them is there. */
+const isWhole = (blob: Stored, file: ManifestFile | undefined): boolean =>
+  blob.complete || (file?.sha256 === undefined && file?.read === true);
+
 async function described(store: Store, manifest: Manifest): Promise<CachedModel> {
-  const { id, model, endpoint, commit, revisions, files, needed, used } = manifest;
+  const { id, model, endpoint, commit, revisions, files, used } = manifest;
   const keys = [...new Set(Object.values(files).map(({ key }) => key))].filter((key) => key !== "");
   const sizes = await Promise.all(keys.map((key) => store.bytes(key)));
-  const complete = await Promise.all(
-    needed.map(async (name) => {
-      const file = files[name];
-      const blob = file && (await store.blob(file.key, file));
-      return blob !== undefined && (blob.complete || file?.sha256 === undefined);
-    }),
-  );
   return {
     id,
     model,
@@ -66,7 +103,7 @@ async function described(store: Store, manifest: Manifest): Promise<CachedModel>
     ...(commit !== undefined && { commit }),
     revisions,
     bytes: sizes.reduce((total, size) => total + size, 0),
-    complete: needed.length > 0 && complete.every(Boolean),
+    complete: await isComplete(store, manifest),
     lastUsed: new Date(used),
   };
 }

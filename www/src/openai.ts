@@ -22,12 +22,12 @@ import type {
   ChatUsage,
 } from "./openai-types.js";
 import type { Session, Stream } from "./session.js";
-import type { GenerateOptions, ModelInfo, Result, SessionOptions, TokenLogprob, ToolCall } from "./types.js";
+import type { GenerateOptions, ModelInfo, Result, TokenLogprob, ToolCall } from "./types.js";
 
 /** What answers: a model. */
 interface Answering {
   readonly info: ModelInfo;
-  session(options: SessionOptions): Promise<Session>;
+  session(): Promise<Session>;
 }
 
 /** What goes on top of every chunk and answer. */
@@ -64,7 +64,7 @@ type Piece = { index: number } & (
 
 class SharedConversation {
   readonly #model: Answering;
-  #session: { tools: string; session: Session } | undefined;
+  #session: Session | undefined;
   /** Settles when the request before has. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -91,7 +91,7 @@ class SharedConversation {
     const results: Result[] = [];
     for (const [index, seed] of asked.seeds.entries()) {
       if (signal.aborted) throw aborted("the request was aborted");
-      const session = await this.#sessionWith(asked);
+      const session = (this.#session ??= await this.#model.session());
       const result = await this.#one(session, asked, seed, signal, (piece) => onPiece({ index, ...piece }));
       results.push(result);
       onPiece({ index, result });
@@ -112,32 +112,18 @@ class SharedConversation {
       ...(seed !== undefined && { seed }),
       signal: AbortSignal.any([signal, enough.signal]),
     };
-    const stream: Stream = session.replacing(asked.messages, options);
-    let called = false;
-    // Errors come from `result`.
+    const stream: Stream = session.replacing(asked.messages, asked.tools, options);
+    let first: ToolCall | undefined;
     for await (const { text, reasoning, toolCall, logprobs } of stream) {
       // With one call allowed, nothing after it is part of the answer.
-      if (called && !asked.manyCalls) continue;
+      if (first && !asked.manyCalls) continue;
       onPiece({ text, ...(reasoning !== undefined && { reasoning }), ...(toolCall && { call: toolCall }), ...(logprobs && { logprobs }) });
-      if (!toolCall) continue;
-      called = true;
-      if (!asked.manyCalls) enough.abort();
+      first ??= toolCall;
+      if (first && !asked.manyCalls) enough.abort();
     }
     const result = await stream.result;
     if (signal.aborted) throw aborted("the request was aborted");
-    if (asked.manyCalls || !called) return result;
-    return { ...result, finishReason: "tool_calls", toolCalls: result.toolCalls?.slice(0, 1) ?? [] };
-  }
-
-  /** The one conversation; anew for other tools, which stand at the beginning of every prompt. */
-  async #sessionWith({ tools }: Asked): Promise<Session> {
-    const key = JSON.stringify(tools);
-    if (this.#session?.tools === key) return this.#session.session;
-    this.#session?.session.destroy();
-    this.#session = undefined;
-    const session = await this.#model.session(tools.length > 0 ? { tools } : {});
-    this.#session = { tools: key, session };
-    return session;
+    return asked.manyCalls || !first ? result : { ...result, finishReason: "tool_calls", toolCalls: [first] };
   }
 }
 

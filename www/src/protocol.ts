@@ -6,6 +6,7 @@ import type {
   Block,
   Delta,
   GenerateOptions,
+  ImageInfo,
   Keeping,
   KvCacheFormat,
   Located,
@@ -42,6 +43,10 @@ export interface Calls {
   clone: { args: { session: number }; result: number; event: never };
   locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
   document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
+  /** The next three are of a model that runs elsewhere: the engine only reads what it wrote. */
+  sizesFor: { args: { modelType: string; images: Uint8Array[]; limits: PixelLimits[] }; result: ImageInfo[]; event: never };
+  locateFor: { args: { modelType: string; text: string; pictures: Sizes[] }; result: Located[]; event: never };
+  documentFor: { args: { modelType: string; html: string; picture: Sizes }; result: Block[]; event: never };
   events: { args: { text: string }; result: VideoEvent[]; event: never };
   release: { args: { session: number }; result: null; event: never };
 }

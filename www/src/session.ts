@@ -54,14 +54,14 @@ export class Session {
   }
 
   /**
-   * As `promptStreaming`, and the messages take the place of all that was said before.
+   * As `promptStreaming`, and the messages and tools take the place of all that was said before.
    * @internal
    */
-  replacing(messages: Message[], options: GenerateOptions = {}): Stream {
-    return this.#streaming(messages, options, { replace: true });
+  replacing(messages: Message[], tools: Tool[], options: GenerateOptions = {}): Stream {
+    return this.#streaming(messages, options, { replace: true, ...(tools.length > 0 && { tools }) });
   }
 
-  #streaming(input: string | Message[], options: GenerateOptions, how?: { replace: true }): Stream {
+  #streaming(input: string | Message[], options: GenerateOptions, how?: Replacing): Stream {
     const stop = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
     const queue: Delta[] = [];
@@ -149,7 +149,7 @@ export class Session {
     input: string | Message[],
     options: GenerateOptions,
     onDelta: (delta: Delta) => void,
-    how: { replace?: true } = {},
+    how: Partial<Replacing> = {},
   ): Promise<Result> {
     const { signal: callers, ...rest } = options;
     return this.#next(callers, async (signal) => {
@@ -222,6 +222,11 @@ function hasMedia(messages: Message[]): boolean {
 
 function turnOf(input: string | Message[]): Message[] {
   return typeof input === "string" ? [{ role: "user", content: input }] : input;
+}
+
+interface Replacing {
+  replace: true;
+  tools?: Tool[];
 }
 
 function isSchema(constraint?: ResponseConstraint): boolean {

@@ -5,6 +5,7 @@ import { FanlightError } from "./errors.js";
 import { Http, type HttpOptions } from "./http.js";
 import { fileUrl, isCommit, list, type RepoFile, type RepoId, resolve } from "./hub.js";
 import { Prepared } from "./prepared.js";
+import type { EngineOptions } from "./protocol.js";
 import { hold, type Manifest, modelLock, Store } from "./store.js";
 import type { CacheInfo, Keeping, Progress } from "./types.js";
 import type { Reader } from "./wasm.js";
@@ -14,6 +15,29 @@ export type Place =
   | { kind: "url"; base: string }
   | { kind: "files"; files: File[] }
   | { kind: "folder"; folder: FileSystemDirectoryHandle };
+
+const named = async (text: string): Promise<string> => (await hex("SHA-256", new TextEncoder().encode(text))).slice(0, 32);
+
+/** What the manifest of a commit, or of a folder, is stored under. */
+export const repoManifest = ({ endpoint, repo }: RepoId, commit: string): Promise<string> => named(`${endpoint}${repo}@${commit}`);
+export const folderManifest = (base: URL): Promise<string> => named(base.href);
+
+const preparedKey = async (manifest: string, wish: string): Promise<string> => `prepared-${await named(`${manifest}\n${wish}`)}`;
+
+/** What the weights that are kept for these options are stored under; nothing where the files are kept as they are. */
+export function preparedFor(manifest: string, cache: Keeping, options: EngineOptions): Promise<string> | undefined {
+  return keeping(cache, options) === "quantized" ? preparedKey(manifest, wishOf(options)) : undefined;
+}
+
+/** What is kept as it is needs nothing prepared. */
+export function keeping(cache: Keeping, { weights = "keep" }: EngineOptions): Keeping {
+  return cache === "quantized" && weights === "keep" ? "opfs" : cache;
+}
+
+/** All that prepared weights depend on besides the checkpoint. */
+export function wishOf({ weights = "keep", memory, contextLength, maxPixels, kvCache }: EngineOptions): string {
+  return JSON.stringify([weights, ...(weights === "auto" ? [memory, contextLength, maxPixels, kvCache] : [])]);
+}
 
 export interface SourceOptions {
   cache: Keeping;
@@ -106,8 +130,7 @@ class Remote implements Source {
     if (this.#options.cache === "quantized" && this.cache.kind !== "none" && !this.commit) this.cache.kind = "opfs";
     // Only a commit says that the files are still those that the weights were made of.
     if (this.#manifest && this.#store && this.commit && this.#options.cache === "quantized") {
-      const facts = new TextEncoder().encode(`${this.#manifest.id}\n${this.#options.wish}`);
-      const key = `prepared-${(await hex("SHA-256", facts)).slice(0, 32)}`;
+      const key = await preparedKey(this.#manifest.id, this.#options.wish);
       this.#prepared = await Prepared.open(this.#store, key, this.#options.loads, (reason) => this.#notKept(reason));
     }
   }
@@ -154,6 +177,10 @@ class Remote implements Source {
     await this.#running.finish();
     this.cache.networkBytes = this.#running.networkBytes;
     await this.#settlePrepared();
+    for (const name of this.#manifest?.needed ?? []) {
+      const file = this.#manifest?.files[name];
+      if (file) file.read = true;
+    }
     await this.#keepManifest();
     this.close();
   }
@@ -208,7 +235,7 @@ class Remote implements Source {
     this.names = [...files.keys()];
     const { endpoint, repo: model, revision } = id;
     this.#manifest = {
-      id: (await hex("SHA-256", new TextEncoder().encode(`${endpoint}${model}@${commit}`))).slice(0, 32),
+      id: await repoManifest(id, commit),
       model,
       endpoint,
       commit,
@@ -240,7 +267,7 @@ class Remote implements Source {
   // ── A folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   async #openFolder(base: URL): Promise<void> {
-    const id = (await hex("SHA-256", new TextEncoder().encode(base.href))).slice(0, 32);
+    const id = await folderManifest(base);
     const manifest: Manifest = { id, model: base.href, revisions: [], files: {}, needed: [], used: Date.now() };
     this.#manifest = manifest;
     this.#locate = async (name) => {

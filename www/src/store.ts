@@ -15,6 +15,15 @@ export interface BlobFacts {
   sha256?: string | undefined;
 }
 
+export interface ManifestFile {
+  size: number;
+  key: string;
+  sha256?: string | undefined;
+  sha1?: string | undefined;
+  /** A load has read all that it needs of it. */
+  read?: true;
+}
+
 /** A checkpoint of which files were kept. */
 export interface Manifest {
   id: string;
@@ -25,7 +34,7 @@ export interface Manifest {
   /** The revisions that meant this commit when they were last looked up. */
   revisions: string[];
   /** Every file of the commit, as the Hub lists them, or those that were read. */
-  files: Record<string, { size: number; key: string; sha256?: string | undefined; sha1?: string | undefined }>;
+  files: Record<string, ManifestFile>;
   /** Names of those that were read when it was loaded. */
   needed: string[];
   /** When it was last loaded, in milliseconds since 1970. */
@@ -133,6 +142,10 @@ export class Store {
       const old = others.find(({ id }) => id === manifest.id);
       const revisions = [...new Set([...(old?.revisions ?? []), ...manifest.revisions])];
       const joined = { ...manifest, revisions, files: { ...old?.files, ...manifest.files } };
+      for (const [name, file] of Object.entries(joined.files)) {
+        const before = old?.files[name];
+        if (before?.read && before.key === file.key) joined.files[name] = { ...file, read: true };
+      }
       await this.#write(joined);
       // A revision means one commit at a time.
       for (const other of others) {

@@ -21,7 +21,8 @@ import type {
 
 /** What is asked: a model, here or on a server. */
 export interface Asking {
-  readonly info: Pick<ModelInfo, "modelType" | "taskPrompts" | "maxPixels">;
+  /** Without `maxPixels`, what becomes of limits is not known, and a picture is better left as it is. */
+  readonly info: Pick<ModelInfo, "modelType" | "taskPrompts"> & { maxPixels?: number };
   session(): Promise<{
     prompt(input: Message[], options: GenerateOptions): Promise<Result>;
     destroy(): void;
@@ -129,8 +130,9 @@ async function ask(model: Asking, task: Task, image: ImageSource, options: TaskO
   const { prompt, minPixels, maxPixels, onResult, ...generation } = options;
   const question = prompt === undefined ? questionOf(model.info, task) : { prompt };
   const limits: PixelLimits = { ...(maxPixels !== undefined && { maxPixels }) };
-  const least = minPixels ?? question.minPixels;
-  if (least !== undefined) limits.minPixels = Math.min(least, maxPixels ?? model.info.maxPixels);
+  const most = maxPixels ?? model.info.maxPixels;
+  const least = minPixels ?? (model.info.maxPixels === undefined ? undefined : question.minPixels);
+  if (least !== undefined) limits.minPixels = Math.min(least, most ?? least);
   const text = question.prompt.replaceAll("{what}", () => what);
   const messages: Message[] = [{ role: "user", content: [{ type: "image", image, ...limits }, { type: "text", text }] }];
   if (question.system !== undefined) messages.unshift({ role: "system", content: question.system });

@@ -320,6 +320,26 @@ export interface CachedModel {
   lastUsed: Date;
 }
 
+/** A file of a checkpoint, and how much of it is kept. */
+export interface CachedFile {
+  /** Its name in the repository or folder. */
+  file: string;
+  /** Bytes. */
+  size: number;
+  /** Bytes of it that are here. */
+  bytes: number;
+  /** All of it that loading needs is here. */
+  complete: boolean;
+  /** The last load read it. */
+  needed: boolean;
+}
+
+/**
+ * Chrome's words for it. "unavailable": it cannot be run or fetched here. "downloadable": loading will use the network.
+ * "downloading": a tab is fetching it. "available": loading asks nobody.
+ */
+export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
+
 /** What a conversation begins with. */
 export interface SessionOptions {
   /** Messages before the first prompt, for example a system message. */
@@ -436,7 +456,9 @@ export interface Box {
 
 /** Something that was pointed at in a picture, in its own pixels. */
 export interface LabeledPoint {
+  /** What the model calls it. */
   label: string;
+  /** Where it is. */
   point: Point;
 }
 
@@ -472,6 +494,7 @@ export interface DocumentResult {
   html: string;
   /** Its pieces in reading order. */
   blocks: Block[];
+  /** The whole answer. */
   result: Result;
 }
 

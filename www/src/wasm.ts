@@ -5,9 +5,11 @@ import type { Calls, EngineOptions, PromptOptions } from "./protocol.js";
 import type {
   Block,
   Delta,
+  ImageInfo,
   Located,
   MemoryPlan,
   ModelInfo,
+  PixelLimits,
   Plan,
   Progress,
   Result,
@@ -66,6 +68,10 @@ export interface WasmModule {
   VideoInput: new (plan: VideoPlan) => VideoInput;
   /** Of an encoded picture, upright. */
   imageSize(bytes: Uint8Array): { width: number; height: number };
+  /** Of a model that runs elsewhere, by its `model_type`. */
+  sizesFor(modelType: string, width: number, height: number, limits: PixelLimits): ImageInfo;
+  locateFor(modelType: string, text: string, pictures: Sizes[]): Located[];
+  documentFor(modelType: string, html: string, picture: Sizes): Block[];
   estimate(reader: Reader, options: EngineOptions): Promise<MemoryPlan>;
   Engine: {
     load(

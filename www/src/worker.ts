@@ -4,7 +4,7 @@
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "./protocol.js";
-import { findGguf, openSource, type Source } from "./source.js";
+import { findGguf, keeping, openSource, type Source, wishOf } from "./source.js";
 import { support } from "./support.js";
 import type { AdapterInfo, Progress } from "./types.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
@@ -97,6 +97,22 @@ const handlers: { [C in Call]: Handler<C> } = {
     return loaded().document(html, picture);
   },
 
+  async sizesFor({ modelType, images, limits }) {
+    const wasm = await module();
+    return images.map((bytes, i) => {
+      const { width, height } = wasm.imageSize(bytes);
+      return wasm.sizesFor(modelType, width, height, limits[i] ?? {});
+    });
+  },
+
+  async locateFor({ modelType, text, pictures }) {
+    return (await module()).locateFor(modelType, text, pictures);
+  },
+
+  async documentFor({ modelType, html, picture }) {
+    return (await module()).documentFor(modelType, html, picture);
+  },
+
   async events({ text }) {
     return loaded().events(text);
   },
@@ -145,12 +161,15 @@ async function open(
   onProgress: (progress: Progress) => void,
 ): Promise<Source> {
   const { place, cache, timeoutMs, options } = args;
-  const { weights = "keep", memory: most, contextLength, maxPixels, kvCache } = options;
-  const wish = JSON.stringify([weights, ...(weights === "auto" ? [most, contextLength, maxPixels, kvCache] : [])]);
-  // What is kept as it is needs nothing prepared.
-  const keeping = cache === "quantized" && weights === "keep" ? "opfs" : cache;
   const sha256 = () => new wasm.Sha256();
-  const source = await openSource(place, { cache: keeping, wish, loads, timeoutMs, sha256, onProgress });
+  const source = await openSource(place, {
+    cache: keeping(cache, options),
+    wish: wishOf(options),
+    loads,
+    timeoutMs,
+    sha256,
+    onProgress,
+  });
   if (source.names) Object.assign(options, findGguf(source.names, options.gguf, options.mmproj));
   return source;
 }
