@@ -80,8 +80,8 @@ test("signatures are those that a caller sees", async (t) => {
 });
 
 test("what the outline does not name is shown, and is a problem", async (t) => {
-  const index = await file(t, "/** One. */\nexport const one = 1;");
-  const { html, problems } = await apiPage(index);
+  const points = await written(t, "/** One. */\nexport const one = 1;");
+  const { html, problems } = await apiPage(points);
   assert.match(html, /<h2 id="about-more">/);
   assert.match(html, /<article id="one">/);
   assert.ok(problems.includes("one has no place in outline.md"));
@@ -121,13 +121,14 @@ for (const [name, viewport] of [["phone", { width: 360, height: 740 }], ["deskto
   });
 }
 
-async function file(t, source) {
+/** An entry point with this source. */
+async function written(t, source) {
   const folder = await mkdtemp(join(tmpdir(), "fanlight-api-"));
   t.after(() => rm(folder, { recursive: true }));
   await writeFile(join(folder, "index.ts"), source);
-  return join(folder, "index.ts");
+  return [{ from: "fixture", file: join(folder, "index.ts") }];
 }
 
 async function fixture(t, source) {
-  return declarations(await file(t, source));
+  return declarations(await written(t, source));
 }

@@ -1,5 +1,6 @@
 // What the package exports, as its sources declare it: names, signatures and doc comments.
 
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,24 +13,42 @@ const www = join(dirname(fileURLToPath(import.meta.url)), "..");
 const WIDTH = 88;
 const TAGS = new Set(["internal", "deprecated", "example", "throws"]);
 
+/** Whose members are OpenAI's own: what is not said about them is what OpenAI says. */
+const BORROWED = /\/openai-types\.ts$/;
+
+/** What can be imported: `fanlight` and what package.json has beside it, with the source of each. */
+function entryPoints() {
+  const { name, exports } = JSON.parse(readFileSync(join(www, "package.json"), "utf8"));
+  const typed = Object.entries(exports).filter(([, to]) => typeof to === "object" && to.types);
+  const source = ({ types }) => join(www, types.replace(/^\.\/dist\/(.*)\.d\.ts$/, "$1.ts"));
+  return typed.map(([path, to]) => ({ from: join(name, path), file: source(to) }));
+}
+
 /**
- * `entries` by name: `{ name, kind, signature, doc, members, usedBy }`, members as `{ name, signature, doc }`, signatures in HTML, docs
+ * `entries` by name: `{ name, from, kind, signature, doc, members, usedBy }`, members as `{ name, signature, doc }`, signatures in HTML, docs
  * in Markdown. `problems`: what keeps it from being documentation, a sentence each.
  */
-export function declarations(index = join(www, "src/index.ts")) {
+export function declarations(points = entryPoints()) {
   const config = ts.readConfigFile(join(www, "tsconfig.json"), ts.sys.readFile).config;
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, www);
-  const program = ts.createProgram([index], { ...options, noEmit: true });
+  const program = ts.createProgram(points.map(({ file }) => file), { ...options, noEmit: true });
   const checker = program.getTypeChecker();
   const resolved = (symbol) => (symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol);
-  const module = checker.getSymbolAtLocation(program.getSourceFile(index));
-  const exported = new Map(checker.getExportsOfModule(module).map((symbol) => [resolved(symbol), symbol.name]));
+  const [exported, origin] = [new Map(), new Map()];
+  for (const { from, file } of points) {
+    for (const symbol of checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file)))) {
+      if (exported.has(resolved(symbol))) continue;
+      exported.set(resolved(symbol), symbol.name);
+      origin.set(symbol.name, from);
+    }
+  }
   const [entries, problems, uses] = [new Map(), [], new Map()];
   for (const [symbol, name] of exported) {
     const place = (identifier) => placeOf(identifier, name);
-    const entry = { name, members: [], ...described(symbol, name, place) };
+    const entry = { name, from: origin.get(name), members: [], ...described(symbol, name, place) };
     if (entry.doc === "") problems.push(`${name} has no doc comment`);
-    for (const member of entry.members) {
+    const borrowed = BORROWED.test(symbol.declarations[0].getSourceFile().fileName);
+    for (const member of borrowed ? [] : entry.members) {
       if (member.doc === "" && !member.plain) problems.push(`${name}.${member.name} has no doc comment`);
     }
     entries.set(name, entry);
