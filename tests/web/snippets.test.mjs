@@ -74,10 +74,14 @@ async function inFile(name) {
   return inText(name.replace(/\W/g, "-"), await readFile(path(`../../${name}`), "utf8"));
 }
 
+/** Examples beside a declaration need not import it. */
 function inComments() {
   const all = [...declarations().entries.values()];
-  return all.flatMap(({ name, doc, members }) => [
+  const values = all.filter(({ kind, from }) => from === "fanlight" && !/^(interface|type)$/.test(kind)).map(({ name }) => name);
+  const imported = ({ name, text }) => ({ name, text: /from "fanlight/.test(text) ? text : `import { ${values.join(", ")} } from "fanlight";\n${text}` });
+  const examples = all.flatMap(({ name, doc, members }) => [
     ...inText(name, doc),
     ...members.flatMap((member) => inText(`${name}-${member.name.replace(/\W/g, "")}`, member.doc)),
   ]);
+  return examples.map(imported);
 }

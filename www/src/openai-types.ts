@@ -3,17 +3,19 @@
 
 import type { ImageSource, JsonSchema, VideoSource } from "./types.js";
 
+/** Words among the pictures. */
 export interface ChatTextPart {
   type: "text";
   text: string;
 }
 
 /** The pixel limits beside a picture are Qwen's own, as its servers take them: after resizing, per picture. */
-interface ChatPixels {
+export interface ChatPixels {
   min_pixels?: number;
   max_pixels?: number;
 }
 
+/** A picture, as OpenAI has it. */
 export interface ChatImageUrlPart extends ChatPixels {
   type: "image_url";
   image_url: {
@@ -64,6 +66,7 @@ export interface ChatRefusedPart {
   type: "input_audio" | "file";
 }
 
+/** A piece of a user's message. */
 export type ChatPart =
   | ChatTextPart
   | ChatImageUrlPart
@@ -72,6 +75,7 @@ export type ChatPart =
   | ChatVideoUrlPart
   | ChatRefusedPart;
 
+/** A call that the model asks for. */
 export interface ChatFunctionCall {
   id: string;
   type: "function";
@@ -89,6 +93,7 @@ export interface ChatCustomCall {
   custom: { name: string; input: string };
 }
 
+/** Something said: OpenAI's `ChatCompletionMessageParam`. */
 export type ChatMessageParam =
   | { role: "system" | "developer"; content: string | ChatTextPart[]; name?: string }
   | { role: "user"; content: string | ChatPart[]; name?: string }
@@ -111,6 +116,7 @@ export type ChatMessageParam =
   /** Refused: "tool" came after it. */
   | { role: "function"; content: string | null; name: string };
 
+/** Something that the model may ask to be called. */
 export interface ChatFunctionTool {
   type: "function";
   function: { name: string; description?: string; parameters?: JsonSchema; strict?: boolean | null };
@@ -122,6 +128,7 @@ export interface ChatCustomTool {
   custom: { name: string };
 }
 
+/** Whether the model calls a tool. */
 export type ChatToolChoice =
   | "none"
   | "auto"
@@ -130,6 +137,7 @@ export type ChatToolChoice =
   /** Refused. */
   | { type: "allowed_tools" | "custom" };
 
+/** What an answer may be. */
 export type ChatResponseFormat =
   | { type: "text" }
   /** Any JSON object. */
@@ -185,31 +193,38 @@ export interface ChatRequestBase {
   prediction?: unknown;
 }
 
+/** A request whose answer comes as a whole. */
 export interface ChatRequestNonStreaming extends ChatRequestBase {
   stream?: false | null;
 }
 
+/** A request whose answer comes in chunks. */
 export interface ChatRequestStreaming extends ChatRequestBase {
   stream: true;
 }
 
+/** What `create` takes. */
 export type ChatRequest = ChatRequestNonStreaming | ChatRequestStreaming;
 
+/** A token and the natural logarithm of its probability. */
 export interface ChatTopLogprob {
   token: string;
   bytes: number[];
   logprob: number;
 }
 
+/** A token of the answer, and the likeliest at its place. */
 export interface ChatTokenLogprob extends ChatTopLogprob {
   top_logprobs: ChatTopLogprob[];
 }
 
+/** Of all tokens of an answer, or of a chunk of it. */
 export interface ChatLogprobs {
   content: ChatTokenLogprob[];
   refusal: null;
 }
 
+/** What a request took, in tokens. */
 export interface ChatUsage {
   prompt_tokens: number;
   completion_tokens: number;
@@ -227,8 +242,10 @@ export interface ChatUsage {
   };
 }
 
+/** Why an answer ended; one that only repeated itself did "stop". */
 export type ChatFinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
+/** An answer as a message: it can be put into the next request. */
 export interface ChatMessage {
   role: "assistant";
   content: string | null;
@@ -238,6 +255,7 @@ export interface ChatMessage {
   reasoning_content?: string;
 }
 
+/** One of the answers. */
 export interface ChatChoice {
   index: number;
   message: ChatMessage;
@@ -245,6 +263,7 @@ export interface ChatChoice {
   logprobs: ChatLogprobs | null;
 }
 
+/** A finished answer. */
 export interface ChatCompletion {
   id: string;
   object: "chat.completion";
@@ -257,6 +276,7 @@ export interface ChatCompletion {
   system_fingerprint: string;
 }
 
+/** What a chunk adds to the message. */
 export interface ChatDelta {
   role?: "assistant";
   content?: string | null;
@@ -266,6 +286,7 @@ export interface ChatDelta {
   reasoning_content?: string;
 }
 
+/** What a chunk adds to one of the answers. */
 export interface ChatChunkChoice {
   index: number;
   delta: ChatDelta;
@@ -273,6 +294,7 @@ export interface ChatChunkChoice {
   logprobs: ChatLogprobs | null;
 }
 
+/** A piece of a streamed answer. */
 export interface ChatChunk {
   id: string;
   object: "chat.completion.chunk";
@@ -285,6 +307,7 @@ export interface ChatChunk {
   system_fingerprint: string;
 }
 
+/** What is no part of the request. */
 export interface ChatOptions {
   signal?: AbortSignal;
 }

@@ -431,7 +431,9 @@ export interface Box {
 
 /** Something that was pointed at in a picture, in its own pixels. */
 export interface LabeledPoint {
+  /** What the model calls it. */
   label: string;
+  /** Where it is. */
   point: Point;
 }
 
@@ -467,6 +469,7 @@ export interface DocumentResult {
   html: string;
   /** Its pieces in reading order. */
   blocks: Block[];
+  /** The model's answer itself, with what it took. */
   result: Result;
 }
 
