@@ -118,8 +118,14 @@ test("vite/ compiles, builds, answers about several pictures, and stops when it 
   assert.ok(await page.getByRole("button", { name: "Ask" }).isEnabled());
 });
 
-test("react/ compiles, builds, and draws what it located where it is", async (t) => {
+test("react/ compiles, builds, draws what it located where it is, and ends an answer that nobody will read", async (t) => {
+  const folder = join(WORK, "react");
   await compiles("react");
+  // The page as it is, and a way to take the app off it.
+  const html = await readFile(join(folder, "index.html"), "utf8");
+  await writeFile(join(folder, "index.html"), html.replace("App.tsx", "main.tsx"));
+  const main = 'import { root } from "./App";\nObject.assign(globalThis, { unmount: () => root.unmount() });';
+  await writeFile(join(folder, "main.tsx"), main);
   const page = await built(t, "react");
   await page.getByText("ready", { exact: true }).waitFor();
   await askAbout(page, [SCREEN], LINK.question);
@@ -130,25 +136,12 @@ test("react/ compiles, builds, and draws what it located where it is", async (t)
   Object.assign(truth, { width: (LINK.box[2] - LINK.box[0]) * x, height: (LINK.box[3] - LINK.box[1]) * y });
   assert.ok(overlap(drawn, truth) > 0.5, `${JSON.stringify(drawn)} for ${JSON.stringify(truth)}`);
   assert.equal(await page.locator("svg title").textContent(), "Record status");
-});
 
-test("react/ ends an answer that nobody will read", async (t) => {
-  const folder = join(WORK, "react");
-  await writeFile(join(folder, "mounted.html"), '<!doctype html><div id="app"></div><script type="module" src="/mounted.tsx"></script>');
-  await writeFile(
-    join(folder, "mounted.tsx"),
-    `import { createRoot } from "react-dom/client";
-    import { App } from "./App";
-    const root = createRoot(document.querySelector("#app")!);
-    root.render(<App />);
-    Object.assign(globalThis, { unmount: () => root.unmount() });`,
-  );
-  const page = await built(t, "react", "mounted.html");
-  await page.getByText("ready", { exact: true }).waitFor();
   await askAbout(page, [SCREEN], "Read all the text.");
   const aborts = await page.evaluate(async () => {
     const answer = document.querySelector("[aria-live]");
-    while (!answer.textContent) await new Promise((resolve) => new MutationObserver(resolve).observe(answer, { characterData: true, childList: true, subtree: true }));
+    const changes = { characterData: true, childList: true, subtree: true };
+    while (!answer.textContent) await new Promise((resolve) => new MutationObserver(resolve).observe(answer, changes));
     let aborts = 0;
     const { abort } = AbortController.prototype;
     AbortController.prototype.abort = function (...reason) {
@@ -156,12 +149,12 @@ test("react/ ends an answer that nobody will read", async (t) => {
       return abort.apply(this, reason);
     };
     globalThis.unmount();
-    // React runs the effects of an unmounted tree before long, not at once.
+    // React cleans up before long, not at once.
     while (aborts === 0) await new Promise((resolve) => setTimeout(resolve));
     return aborts;
   });
   assert.ok(aborts > 0);
-  assert.equal(await page.locator("#app").textContent(), "");
+  assert.equal(await page.locator("#root").textContent(), "");
 });
 
 async function plain(t, name) {
@@ -176,14 +169,14 @@ async function compiles(name) {
   assert.equal(done.stdout, "");
 }
 
-async function built(t, name, start = "index.html") {
+async function built(t, name) {
   const root = join(WORK, name);
   const vite = createRequire(here("projects/package.json")).resolve("vite");
   const { build } = await import(pathToFileURL(vite));
-  await build({ root, logLevel: "error", build: { rollupOptions: { input: join(root, start) } } });
+  await build({ root, logLevel: "error" });
   const server = await serve(join(root, "dist"));
   t.after(() => server.close());
-  return open(t, { at: server.url + start });
+  return open(t, { at: server.url });
 }
 
 async function askAbout(page, pictures, question) {

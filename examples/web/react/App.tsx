@@ -63,5 +63,5 @@ function Picture({ file, located }: { file: File; located: Located[] }) {
   );
 }
 
-const root = document.querySelector("#root");
-if (root) createRoot(root).render(<StrictMode><App /></StrictMode>);
+export const root = createRoot(document.querySelector("#root")!);
+root.render(<StrictMode><App /></StrictMode>);
