@@ -48,6 +48,11 @@ test("signatures are those that a caller sees", async (t) => {
       private gone = 2;
       /** @internal */
       constructor(secret: number) { this.#secret = secret + this.gone; }
+      /** Holds one, */
+      hold(one: string): void;
+      /** or two. */
+      hold(one: string, two: string): void;
+      hold(): void {}
       /** How many. */
       get size(): number { return this.#secret; }
       /** Drops. */
@@ -56,6 +61,11 @@ test("signatures are those that a caller sees", async (t) => {
     export type Word =
       | "yes" // it is
       | "no"; // it is not
+    /** Several. */
+    export type Several =
+      /** One. */
+      | Word
+      | { two: 2 };
     /** The things. */
     export const things = {
       /** Lists. */
@@ -67,8 +77,14 @@ test("signatures are those that a caller sees", async (t) => {
   assert.deepEqual(shown("add"), [
     "function add(\n  a: number,\n  by?: number,\n  options?: { far?: boolean },\n  ...rest: Said[],\n): Promise<void>",
   ]);
-  assert.deepEqual(shown("Holder"), ["", "readonly size: number How many.", "static drop(): void Drops."]);
+  assert.deepEqual(shown("Holder"), [
+    "",
+    "hold(one: string): void\nhold(one: string, two: string): void Holds one,\n\nor two.",
+    "readonly size: number How many.",
+    "static drop(): void Drops.",
+  ]);
   assert.deepEqual(shown("Word"), ["", '"yes" it is', '"no" it is not']);
+  assert.deepEqual(shown("Several"), ["type Several =\n  // One.\n  | Word\n  | { two: 2 }"]);
   assert.deepEqual(shown("things"), ["", "list(): Word[] Lists."]);
   assert.match(entries.get("add").signature, /<a href="#Said">Said<\/a>/);
   assert.deepEqual(problems.sort(), [

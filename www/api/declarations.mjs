@@ -75,7 +75,10 @@ export function declarations(points = entryPoints()) {
     }
     if (ts.isTypeAliasDeclaration(declaration)) {
       const words = wordsOf(declaration.type, place);
-      const signature = words ? "" : `${head("type")} =${separator(declaration.type)}${nodeHtml(declaration.type, place)}`;
+      // Where the source has a union begin on a line of its own, perhaps with a comment, so does the page.
+      const [space] = /^\s*/.exec(declaration.getSourceFile().text.slice(declaration.type.pos));
+      const type = words ? "" : nodeHtml(declaration.type, place, declaration.type.pos + space.length);
+      const signature = words ? "" : `${head("type")} =${space.includes("\n") ? `\n${type}`.replaceAll("\n", "\n  ") : ` ${type}`}`;
       return { kind: "type", signature, doc, members: words ?? [] };
     }
     if (ts.isVariableDeclaration(declaration)) {
@@ -96,7 +99,7 @@ export function declarations(points = entryPoints()) {
       const hidden = modifiers.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword || kind === ts.SyntaxKind.ProtectedKeyword);
       if (hidden || (node.name && ts.isPrivateIdentifier(node.name)) || isInternal(node) || ts.isSemicolonClassElement(node)) continue;
       if (ts.isSetAccessorDeclaration(node) && nodes.some((n) => ts.isGetAccessorDeclaration(n) && n.name.getText() === node.name.getText())) continue;
-      const overloads = nodes.filter((n) => ts.isMethodDeclaration(n) && ts.isMethodDeclaration(node) && n.name.getText() === node.name.getText());
+      const overloads = isMethod(node) ? nodes.filter((n) => isMethod(n) && n.name.getText() === node.name.getText()) : [];
       if (overloads.length > 1 && node.body) continue;
       const own = ts.isConstructorDeclaration(node) ? "constructor" : (node.name?.getText() ?? node.getText());
       const doc = docOf(node, `${name}.${own}`);
@@ -115,7 +118,7 @@ export function declarations(points = entryPoints()) {
   function memberHtml(node, own, modifiers, place) {
     const said = modifiers.filter(({ kind }) => kind === ts.SyntaxKind.StaticKeyword || kind === ts.SyntaxKind.ReadonlyKeyword);
     const before = said.map((modifier) => `<b>${modifier.getText()}</b> `).join("");
-    if (ts.isMethodDeclaration(node) || ts.isMethodSignature(node)) return before + callHtml(node, own, place);
+    if (isMethod(node)) return before + callHtml(node, own, place);
     if (ts.isConstructorDeclaration(node)) return `<b>new</b> ${callHtml(node, node.parent.name.text, place)}`;
     if (ts.isCallSignatureDeclaration(node) || ts.isIndexSignatureDeclaration(node)) return nodeHtml(node, place).replace(/;$/, "");
     const readonly = ts.isGetAccessorDeclaration(node) ? `<b>readonly</b> ` : before;
@@ -167,11 +170,6 @@ export function declarations(points = entryPoints()) {
     return words.some(({ doc }) => doc !== "") ? words : undefined;
   }
 
-  /** Where the source has a union begin on a line of its own, so does the page. */
-  function separator(type) {
-    return /^\s*\n/.test(type.getSourceFile().text.slice(type.pos, type.getStart())) ? "\n  " : " ";
-  }
-
   function checked(type, node) {
     const flags = ts.TypeFormatFlags.NoTruncation | ts.TypeFormatFlags.UseAliasDefinedOutsideCurrentScope;
     const file = ts.createSourceFile("type.ts", `type T = ${checker.typeToString(type, node, flags)}`, ts.ScriptTarget.Latest, true);
@@ -214,6 +212,8 @@ export function declarations(points = entryPoints()) {
     return [ts.getTextOfJSDocComment(comment.comment) ?? "", ...tags].filter(Boolean).join("\n\n");
   }
 }
+
+const isMethod = (node) => ts.isMethodDeclaration(node) || ts.isMethodSignature(node);
 
 function tagged(name, text) {
   return { deprecated: `**Deprecated.** ${text}`, throws: `**Throws** ${text}`, example: text }[name] ?? "";
