@@ -48,6 +48,11 @@ test("signatures are those that a caller sees", async (t) => {
       private gone = 2;
       /** @internal */
       constructor(secret: number) { this.#secret = secret + this.gone; }
+      /** Holds one, */
+      hold(one: string): void;
+      /** or two. */
+      hold(one: string, two: string): void;
+      hold(): void {}
       /** How many. */
       get size(): number { return this.#secret; }
       /** Drops. */
@@ -56,6 +61,11 @@ test("signatures are those that a caller sees", async (t) => {
     export type Word =
       | "yes" // it is
       | "no"; // it is not
+    /** Several. */
+    export type Several =
+      /** One. */
+      | Word
+      | { two: 2 };
     /** The things. */
     export const things = {
       /** Lists. */
@@ -67,8 +77,14 @@ test("signatures are those that a caller sees", async (t) => {
   assert.deepEqual(shown("add"), [
     "function add(\n  a: number,\n  by?: number,\n  options?: { far?: boolean },\n  ...rest: Said[],\n): Promise<void>",
   ]);
-  assert.deepEqual(shown("Holder"), ["", "readonly size: number How many.", "static drop(): void Drops."]);
+  assert.deepEqual(shown("Holder"), [
+    "",
+    "hold(one: string): void\nhold(one: string, two: string): void Holds one,\n\nor two.",
+    "readonly size: number How many.",
+    "static drop(): void Drops.",
+  ]);
   assert.deepEqual(shown("Word"), ["", '"yes" it is', '"no" it is not']);
+  assert.deepEqual(shown("Several"), ["type Several =\n  // One.\n  | Word\n  | { two: 2 }"]);
   assert.deepEqual(shown("things"), ["", "list(): Word[] Lists."]);
   assert.match(entries.get("add").signature, /<a href="#Said">Said<\/a>/);
   assert.deepEqual(problems.sort(), [
@@ -80,8 +96,8 @@ test("signatures are those that a caller sees", async (t) => {
 });
 
 test("what the outline does not name is shown, and is a problem", async (t) => {
-  const index = await file(t, "/** One. */\nexport const one = 1;");
-  const { html, problems } = await apiPage(index);
+  const points = await written(t, "/** One. */\nexport const one = 1;");
+  const { html, problems } = await apiPage(points);
   assert.match(html, /<h2 id="about-more">/);
   assert.match(html, /<article id="one">/);
   assert.ok(problems.includes("one has no place in outline.md"));
@@ -121,13 +137,14 @@ for (const [name, viewport] of [["phone", { width: 360, height: 740 }], ["deskto
   });
 }
 
-async function file(t, source) {
+/** An entry point with this source. */
+async function written(t, source) {
   const folder = await mkdtemp(join(tmpdir(), "fanlight-api-"));
   t.after(() => rm(folder, { recursive: true }));
   await writeFile(join(folder, "index.ts"), source);
-  return join(folder, "index.ts");
+  return [{ from: "fixture", file: join(folder, "index.ts") }];
 }
 
 async function fixture(t, source) {
-  return declarations(await file(t, source));
+  return declarations(await written(t, source));
 }

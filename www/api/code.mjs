@@ -6,12 +6,12 @@ export const escape = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeA
 
 const PRIMITIVES = new Set(["string", "number", "boolean", "unknown", "never", "void", "undefined", "null", "any", "object"]);
 
-/** A node of a parsed file. `place(identifier)`: the address that a name leads to, if it has one. */
-export function nodeHtml(node, place) {
+/** A node of a parsed file, `from` its start or earlier. `place(identifier)`: the address that a name leads to, if it has one. */
+export function nodeHtml(node, place, from = node.getStart()) {
   const file = node.getSourceFile();
-  const line = file.text.slice(file.getPositionOfLineAndCharacter(file.getLineAndCharacterOfPosition(node.getStart()).line, 0));
+  const line = file.text.slice(file.getPositionOfLineAndCharacter(file.getLineAndCharacterOfPosition(from).line, 0));
   const indent = /^ */.exec(line)[0];
-  let [html, end] = ["", node.getStart()];
+  let [html, end] = ["", from];
   for (const leaf of leaves(node, file)) {
     html += trivia(file.text.slice(end, leaf.getStart()), indent) + token(leaf, place);
     end = leaf.end;
@@ -41,7 +41,7 @@ function* leaves(node, file) {
 function trivia(text, indent) {
   const shifted = text.replaceAll(`\n${indent}`, "\n");
   return shifted.replace(/(\/\/.*|\/\*[^]*?\*\/)|[^/]+|\//g, (all, comment) =>
-    comment === undefined ? escape(all) : `<i>${escape(comment)}</i>`,
+    comment === undefined ? escape(all) : `<i>${escape(comment.replace(/^\/\*\* (.*) \*\/$/, "// $1"))}</i>`,
   );
 }
 

@@ -1,5 +1,6 @@
 // What the package exports, as its sources declare it: names, signatures and doc comments.
 
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,24 +13,42 @@ const www = join(dirname(fileURLToPath(import.meta.url)), "..");
 const WIDTH = 88;
 const TAGS = new Set(["internal", "deprecated", "example", "throws"]);
 
+/** Whose members are OpenAI's own: what is not said about them is what OpenAI says. */
+const BORROWED = /\/openai-types\.ts$/;
+
+/** What can be imported: `fanlight` and what package.json has beside it, with the source of each. */
+function entryPoints() {
+  const { name, exports } = JSON.parse(readFileSync(join(www, "package.json"), "utf8"));
+  const typed = Object.entries(exports).filter(([, to]) => typeof to === "object" && to.types);
+  const source = ({ types }) => join(www, types.replace(/^\.\/dist\/(.*)\.d\.ts$/, "$1.ts"));
+  return typed.map(([path, to]) => ({ from: join(name, path), file: source(to) }));
+}
+
 /**
- * `entries` by name: `{ name, kind, signature, doc, members, usedBy }`, members as `{ name, signature, doc }`, signatures in HTML, docs
+ * `entries` by name: `{ name, from, kind, signature, doc, members, usedBy }`, members as `{ name, signature, doc }`, signatures in HTML, docs
  * in Markdown. `problems`: what keeps it from being documentation, a sentence each.
  */
-export function declarations(index = join(www, "src/index.ts")) {
+export function declarations(points = entryPoints()) {
   const config = ts.readConfigFile(join(www, "tsconfig.json"), ts.sys.readFile).config;
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, www);
-  const program = ts.createProgram([index], { ...options, noEmit: true });
+  const program = ts.createProgram(points.map(({ file }) => file), { ...options, noEmit: true });
   const checker = program.getTypeChecker();
   const resolved = (symbol) => (symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol);
-  const module = checker.getSymbolAtLocation(program.getSourceFile(index));
-  const exported = new Map(checker.getExportsOfModule(module).map((symbol) => [resolved(symbol), symbol.name]));
+  const [exported, origin] = [new Map(), new Map()];
+  for (const { from, file } of points) {
+    for (const symbol of checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file)))) {
+      if (exported.has(resolved(symbol))) continue;
+      exported.set(resolved(symbol), symbol.name);
+      origin.set(symbol.name, from);
+    }
+  }
   const [entries, problems, uses] = [new Map(), [], new Map()];
   for (const [symbol, name] of exported) {
     const place = (identifier) => placeOf(identifier, name);
-    const entry = { name, members: [], ...described(symbol, name, place) };
+    const entry = { name, from: origin.get(name), members: [], ...described(symbol, name, place) };
     if (entry.doc === "") problems.push(`${name} has no doc comment`);
-    for (const member of entry.members) {
+    const borrowed = BORROWED.test(symbol.declarations[0].getSourceFile().fileName);
+    for (const member of borrowed ? [] : entry.members) {
       if (member.doc === "" && !member.plain) problems.push(`${name}.${member.name} has no doc comment`);
     }
     entries.set(name, entry);
@@ -56,7 +75,10 @@ export function declarations(index = join(www, "src/index.ts")) {
     }
     if (ts.isTypeAliasDeclaration(declaration)) {
       const words = wordsOf(declaration.type, place);
-      const signature = words ? "" : `${head("type")} =${separator(declaration.type)}${nodeHtml(declaration.type, place)}`;
+      // Where the source has a union begin on a line of its own, perhaps with a comment, so does the page.
+      const [space] = /^\s*/.exec(declaration.getSourceFile().text.slice(declaration.type.pos));
+      const type = words ? "" : nodeHtml(declaration.type, place, declaration.type.pos + space.length);
+      const signature = words ? "" : `${head("type")} =${space.includes("\n") ? `\n${type}`.replaceAll("\n", "\n  ") : ` ${type}`}`;
       return { kind: "type", signature, doc, members: words ?? [] };
     }
     if (ts.isVariableDeclaration(declaration)) {
@@ -77,7 +99,7 @@ export function declarations(index = join(www, "src/index.ts")) {
       const hidden = modifiers.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword || kind === ts.SyntaxKind.ProtectedKeyword);
       if (hidden || (node.name && ts.isPrivateIdentifier(node.name)) || isInternal(node) || ts.isSemicolonClassElement(node)) continue;
       if (ts.isSetAccessorDeclaration(node) && nodes.some((n) => ts.isGetAccessorDeclaration(n) && n.name.getText() === node.name.getText())) continue;
-      const overloads = nodes.filter((n) => ts.isMethodDeclaration(n) && ts.isMethodDeclaration(node) && n.name.getText() === node.name.getText());
+      const overloads = isMethod(node) ? nodes.filter((n) => isMethod(n) && n.name.getText() === node.name.getText()) : [];
       if (overloads.length > 1 && node.body) continue;
       const own = ts.isConstructorDeclaration(node) ? "constructor" : (node.name?.getText() ?? node.getText());
       const doc = docOf(node, `${name}.${own}`);
@@ -96,7 +118,7 @@ export function declarations(index = join(www, "src/index.ts")) {
   function memberHtml(node, own, modifiers, place) {
     const said = modifiers.filter(({ kind }) => kind === ts.SyntaxKind.StaticKeyword || kind === ts.SyntaxKind.ReadonlyKeyword);
     const before = said.map((modifier) => `<b>${modifier.getText()}</b> `).join("");
-    if (ts.isMethodDeclaration(node) || ts.isMethodSignature(node)) return before + callHtml(node, own, place);
+    if (isMethod(node)) return before + callHtml(node, own, place);
     if (ts.isConstructorDeclaration(node)) return `<b>new</b> ${callHtml(node, node.parent.name.text, place)}`;
     if (ts.isCallSignatureDeclaration(node) || ts.isIndexSignatureDeclaration(node)) return nodeHtml(node, place).replace(/;$/, "");
     const readonly = ts.isGetAccessorDeclaration(node) ? `<b>readonly</b> ` : before;
@@ -148,11 +170,6 @@ export function declarations(index = join(www, "src/index.ts")) {
     return words.some(({ doc }) => doc !== "") ? words : undefined;
   }
 
-  /** Where the source has a union begin on a line of its own, so does the page. */
-  function separator(type) {
-    return /^\s*\n/.test(type.getSourceFile().text.slice(type.pos, type.getStart())) ? "\n  " : " ";
-  }
-
   function checked(type, node) {
     const flags = ts.TypeFormatFlags.NoTruncation | ts.TypeFormatFlags.UseAliasDefinedOutsideCurrentScope;
     const file = ts.createSourceFile("type.ts", `type T = ${checker.typeToString(type, node, flags)}`, ts.ScriptTarget.Latest, true);
@@ -195,6 +212,8 @@ export function declarations(index = join(www, "src/index.ts")) {
     return [ts.getTextOfJSDocComment(comment.comment) ?? "", ...tags].filter(Boolean).join("\n\n");
   }
 }
+
+const isMethod = (node) => ts.isMethodDeclaration(node) || ts.isMethodSignature(node);
 
 function tagged(name, text) {
   return { deprecated: `**Deprecated.** ${text}`, throws: `**Throws** ${text}`, example: text }[name] ?? "";

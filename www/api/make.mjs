@@ -14,8 +14,8 @@ import { blocks, inline, prose } from "./prose.mjs";
 const here = (name) => new URL(name, import.meta.url);
 
 /** `{ html, problems }`: the page, and what keeps it from being complete. It is made anyway. */
-export async function apiPage(index) {
-  const { entries, problems } = declarations(index);
+export async function apiPage(points) {
+  const { entries, problems } = declarations(points);
   const { version } = JSON.parse(await readFile(here("../package.json"), "utf8"));
   const { lead, groups } = outline(await readFile(here("outline.md"), "utf8"));
   const listed = groups.flatMap(({ names }) => names);
@@ -60,12 +60,12 @@ ${entries.map((one) => entry(one, place)).join("\n")}
 </section>`;
 }
 
-function entry({ name, kind, signature, doc, members, usedBy }, place) {
+function entry({ name, from, kind, signature, doc, members, usedBy }, place) {
   // Names of an entry's own members are links within it.
   const near = (word) => place(word) ?? place(`${name}.${word}`);
   const used = usedBy.map((user) => `<a href="#${user}"><code>${user}</code></a>`).join(", ");
   return `<article id="${name}">
-<h3><a href="#${name}">${name}</a> <small>${kind}</small></h3>
+<h3><a href="#${name}">${name}</a> <small>${kind}${from.includes("/") ? ` from <code>${escape(from)}</code>` : ""}</small></h3>
 ${signature ? `<pre tabindex="0"><code>${signature}</code></pre>` : ""}
 ${prose(doc, near)}
 ${members.length > 0 ? `<dl>${members.map((one) => member(name, one, near)).join("\n")}</dl>` : ""}
