@@ -1,7 +1,7 @@
 // A conversation, as the page has it.
 
 import type { WorkerLink } from "./link.js";
-import { wire } from "./wire.js";
+import { take, wire } from "./wire.js";
 import type { Delta, GenerateOptions, Message, Result } from "./types.js";
 
 /** The pieces of an answer as they come, and all of it at the end. */
@@ -76,7 +76,7 @@ export class Session {
   #prompt(input: string | Message[], options: GenerateOptions, onDelta: (delta: Delta) => void): Promise<Result> {
     const { signal: callers, ...rest } = options;
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
-    const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
+    const turn = take(typeof input === "string" ? [{ role: "user", content: input }] : input);
     const result = this.#last.then(async () => {
       const { transfer, release, ...wired } = await wire([...this.#before, ...turn]);
       try {
