@@ -1,4 +1,5 @@
 // A conversation, as the page has it.
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import type { WorkerLink } from "./link.js";
 import { take, wire } from "./wire.js";
