@@ -19,14 +19,14 @@ export function withBrowser() {
 }
 
 /**
- * Opens a page of the site, or an empty one on its origin. It closes with the test `t`, which fails if the page had an
+ * Opens a page of the site, or an empty one on its origin, or the one at the address `at`. It closes with the test `t`, which fails if the page had an
  * uncaught error or asked another machine for anything.
  * `beside`: another page, whose storage this one shares. `servers`: origins that it may ask. `before`: code that the
  * worker runs before the fake engine.
- * @param {{ path?: string, engine?: "real" | "fake", setup?: (page: import("playwright-core").Page) => Promise<unknown>,
+ * @param {{ path?: string, at?: string, engine?: "real" | "fake", setup?: (page: import("playwright-core").Page) => Promise<unknown>,
  *   beside?: import("playwright-core").Page, servers?: string[], before?: string }} options
  */
-export async function open(t, { path, engine = "real", setup, beside, servers = [], before = "", ...context } = {}) {
+export async function open(t, { path, at, engine = "real", setup, beside, servers = [], before = "", ...context } = {}) {
   const shared = beside?.context() ?? (await browser.newContext(context));
   const page = await shared.newPage();
   // Only against hanging for good: how long anything takes is no concern of these tests.
@@ -35,7 +35,7 @@ export async function open(t, { path, engine = "real", setup, beside, servers = 
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
   page.on("request", (request) => {
     const url = new URL(request.url());
-    const own = [new URL(site()).origin, ...servers].includes(url.origin);
+    const own = [new URL(at ?? site()).origin, ...servers].includes(url.origin);
     if (/^https?:$/.test(url.protocol) && !own) faults.push(`asked for ${url}`);
   });
   t.after(async () => {
@@ -48,7 +48,7 @@ export async function open(t, { path, engine = "real", setup, beside, servers = 
   }
   await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>-</title>" }));
   await setup?.(page);
-  await page.goto(site() + (path ?? "blank"));
+  await page.goto(at ?? site() + (path ?? "blank"));
   return page;
 }
 

@@ -18,7 +18,7 @@ import type { Availability, Keeping, LoadOptions } from "./types.js";
 export async function availability(model: ModelSource, options: LoadOptions = {}): Promise<Availability> {
   const { signal } = options;
   signal?.throwIfAborted();
-  const { place, cache, timeoutMs, options: engine } = loadArgs(model, options);
+  const { place, cache, timeoutMs, options: engine } = await loadArgs(model, options);
   if (!(await support()).webgpu) return "unavailable";
   if (place.kind !== "hub" && place.kind !== "url") return "available";
   const store = cache === "none" ? undefined : await Store.open().catch(() => undefined);

@@ -292,7 +292,8 @@ let loaded: Promise<Mediabunny> | undefined;
 
 function mediabunny(): Promise<Mediabunny> {
   const script = new URL("../mediabunny/mediabunny.js", import.meta.url).href;
-  loaded ??= (import(script) as Promise<Mediabunny>).catch((error: unknown) => {
+  // Bundlers copy the file that the line above names; they are not to look for what this imports.
+  loaded ??= (import(/* @vite-ignore */ /* webpackIgnore: true */ script) as Promise<Mediabunny>).catch((error: unknown) => {
     loaded = undefined;
     throw new FanlightError("network", `the reader of video files could not be loaded: ${String(error)}`, "Try again.", true);
   });

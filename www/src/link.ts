@@ -2,6 +2,7 @@
 
 import { type ErrorFields, FanlightError } from "./errors.js";
 import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
+import { notStarted, packageWorker } from "./script.js";
 
 interface Pending {
   resolve(result: never): void;
@@ -12,18 +13,30 @@ interface Pending {
 /** The page's end of the worker. Once closed, for whatever reason, every call rejects with that reason. */
 export class WorkerLink {
   readonly closed: Promise<FanlightError>;
-  readonly #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "fanlight" });
+  readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   readonly #watch = new AbortController();
   #reason: FanlightError | undefined;
   #resolveClosed: (reason: FanlightError) => void = () => {};
   #lastId = 0;
+  /** It has run so far as to say so. */
+  #alive = false;
 
-  constructor() {
+  /** @param make in place of the package's own worker */
+  constructor(make?: () => Worker) {
+    try {
+      this.#worker = (make ?? packageWorker)();
+    } catch (error) {
+      const hint = "The page's Content-Security-Policy must allow the script in worker-src; one of another origin, blob: as well.";
+      throw new FanlightError("network", `the worker could not be made: ${String(error)}`, hint);
+    }
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
     this.#worker.onmessageerror = () => this.close(died("a message from the worker could not be read"));
-    this.#worker.onerror = (event) => this.close(died(event.message || "the worker's script could not be loaded"));
+    this.#worker.onerror = async ({ message }) => {
+      const words = message ? `: ${message}` : "";
+      this.close(this.#alive ? died(`the worker failed${words}`) : await notStarted(make === undefined, words));
+    };
   }
 
   call<C extends Call>(
@@ -69,7 +82,10 @@ export class WorkerLink {
 
   #receive(message: FromWorker): void {
     if (this.#reason) return;
-    if ("alive" in message) return this.#waitForDeath(message.alive);
+    if ("alive" in message) {
+      this.#alive = true;
+      return this.#waitForDeath(message.alive);
+    }
     if ("fatal" in message) return this.close(FanlightError.from(message.fatal));
     const pending = this.#pending.get(message.id);
     if (!pending) return;

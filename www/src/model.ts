@@ -1,4 +1,5 @@
 // A loaded model, as the page has it.
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import type { FanlightError } from "./errors.js";
 import { aborted, type WorkerLink } from "./link.js";

@@ -26,12 +26,12 @@ import type {
 /** Every call: what the page sends, what comes back once, and what may arrive in between. */
 export interface Calls {
   load: {
-    args: { place: Place; cache: Keeping; timeoutMs: number; options: EngineOptions };
+    args: LoadArgs;
     result: ModelInfo;
     event: Progress;
   };
   estimate: {
-    args: { place: Place; cache: Keeping; timeoutMs: number; options: EngineOptions };
+    args: LoadArgs;
     result: MemoryPlan;
     event: Progress;
   };
@@ -49,6 +49,15 @@ export interface Calls {
   documentFor: { args: { modelType: string; html: string; picture: Sizes }; result: Block[]; event: never };
   events: { args: { text: string }; result: VideoEvent[]; event: never };
   release: { args: { session: number }; result: null; event: never };
+}
+
+export interface LoadArgs {
+  place: Place;
+  cache: Keeping;
+  timeoutMs: number;
+  options: EngineOptions;
+  /** Where the engine's wasm is, or itself; not given: beside the worker's script. */
+  wasm?: string | WebAssembly.Module;
 }
 
 /** How the engine loads: `gguf` and `mmproj` are files in the folder, `weights` is the engine's own notation. */

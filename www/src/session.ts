@@ -1,8 +1,9 @@
 // A conversation, as the page has it.
+/// <reference lib="esnext.disposable" preserve="true" />
 
 import { aborted, type WorkerLink } from "./link.js";
 import type { PromptOptions } from "./protocol.js";
-import { wire } from "./wire.js";
+import { take, type Taken, wire } from "./wire.js";
 import type { AppendOptions, Delta, GenerateOptions, Message, Plan, ResponseConstraint, Result, Tool } from "./types.js";
 
 /** The pieces of an answer as they come, and all of it at the end. */
@@ -98,8 +99,9 @@ export class Session {
    * conversation stays as it is; frames of videos are read, and `VideoFrame`s are closed, as there.
    */
   plan(input: string | Message[], { signal, ...rest }: GenerateOptions = {}): Promise<Plan> {
+    const turn = take(turnOf(input));
     return this.#next(signal, (signal) =>
-      this.#send([...this.#before, ...turnOf(input)], signal, ({ transfer, ...turn }) =>
+      this.#send([...this.#before, ...turn], signal, ({ transfer, ...turn }) =>
         this.#worker.call("plan", { session: this.#id, ...turn, options: this.#options(rest) }, undefined, signal, transfer),
       ),
     );
@@ -113,8 +115,9 @@ export class Session {
    * An aborted call rejects with code "aborted", and the conversation is as it was before.
    */
   append(messages: Message[], { signal }: AppendOptions = {}): Promise<void> {
+    const added = take(messages);
     return this.#next(signal, async (signal) => {
-      this.#usage = await this.#send([...this.#before, ...messages], signal, ({ transfer, ...turn }) =>
+      this.#usage = await this.#send([...this.#before, ...added], signal, ({ transfer, ...turn }) =>
         this.#worker.call("append", { session: this.#id, ...turn, options: this.#options({}) }, undefined, signal, transfer),
       );
       this.#before = [];
@@ -152,8 +155,9 @@ export class Session {
     how: Partial<Replacing> = {},
   ): Promise<Result> {
     const { signal: callers, ...rest } = options;
+    const turn = take(turnOf(input));
     return this.#next(callers, async (signal) => {
-      const all = how.replace ? turnOf(input) : [...this.#before, ...turnOf(input)];
+      const all = how.replace ? turn : [...this.#before, ...turn];
       const result = await this.#send(all, signal, ({ transfer, ...turn }) => {
         const args = { session: this.#id, ...turn, options: { ...this.#options(rest), ...how } };
         return this.#worker.call("prompt", args, onDelta, signal, transfer);
@@ -178,7 +182,7 @@ export class Session {
   }
 
   /** Brings messages to the worker. */
-  async #send<T>(messages: Message[], signal: AbortSignal, call: (wired: Wired) => Promise<T>): Promise<T> {
+  async #send<T>(messages: (Message | Taken)[], signal: AbortSignal, call: (wired: Wired) => Promise<T>): Promise<T> {
     const { release, ...wired } = await this.#wired(messages, signal);
     try {
       return await call(wired);
@@ -188,7 +192,7 @@ export class Session {
   }
 
   /** As `wire`. A picture that never comes must not keep an abort, or a model that was destroyed, from settling the call. */
-  async #wired(messages: Message[], signal: AbortSignal): ReturnType<typeof wire> {
+  async #wired(messages: (Message | Taken)[], signal: AbortSignal): ReturnType<typeof wire> {
     const wiring = wire(messages);
     if (!hasMedia(messages)) return wiring;
     const over = new AbortController();
@@ -216,7 +220,7 @@ function discard({ release, transfer }: Awaited<ReturnType<typeof wire>>): void 
 }
 
 /** Whether anything has to be fetched or read before the messages can be sent. */
-function hasMedia(messages: Message[]): boolean {
+function hasMedia(messages: (Message | Taken)[]): boolean {
   return messages.some(({ content }) => typeof content !== "string" && content.some(({ type }) => type !== "text"));
 }
 

@@ -1,5 +1,7 @@
-// Where a checkpoint's files are: a repository on the Hub, a folder behind an address, or files that a person picked.
+// Where a checkpoint's files are: a repository on the Hub, a folder behind an address, files with an address each, or files that
+// a person picked.
 
+import { dataBytes } from "./data-url.js";
 import { Download, type DownloadOptions, hex, type RemoteFile } from "./download.js";
 import { FanlightError } from "./errors.js";
 import { Http, type HttpOptions } from "./http.js";
@@ -13,6 +15,8 @@ import type { Reader } from "./wasm.js";
 export type Place =
   | { kind: "hub"; id: RepoId; token?: string | undefined }
   | { kind: "url"; base: string }
+  /** Addresses by name, absolute. */
+  | { kind: "listed"; files: Record<string, string> }
   | { kind: "files"; files: File[] }
   | { kind: "folder"; folder: FileSystemDirectoryHandle };
 
@@ -62,11 +66,13 @@ export interface Source extends Reader {
   close(): void;
 }
 
+type RemotePlace = Exclude<Place, { kind: "files" | "folder" }>;
+
 export async function openSource(place: Place, options: SourceOptions): Promise<Source> {
   if (place.kind === "files") return new PickedFiles(place.files.map((file) => [file.webkitRelativePath || file.name, file]));
   if (place.kind === "folder") return new PickedFiles(await filesOf(place.folder));
   const remote = new Remote(options, place.kind === "hub" ? place : undefined);
-  await remote.open(place.kind === "hub" ? place.id : new URL(place.base));
+  await remote.open(place);
   return remote;
 }
 
@@ -107,7 +113,7 @@ class Remote implements Source {
     this.#http = new Http(http);
   }
 
-  async open(place: RepoId | URL): Promise<void> {
+  async open(place: RemotePlace): Promise<void> {
     this.#options.onProgress({ phase: "resolve", loaded: 0, total: 0 });
     if (this.#options.cache !== "none") {
       try {
@@ -124,8 +130,9 @@ class Remote implements Source {
       onProgress: this.#options.onProgress,
       onFull: (reason) => this.#notKept(reason),
     });
-    if (place instanceof URL) await this.#openFolder(place);
-    else await this.#openRepo(place);
+    if (place.kind === "hub") await this.#openRepo(place.id);
+    else if (place.kind === "url") await this.#openFolder(new URL(place.base));
+    else await this.#openListed(place.files);
     if (this.#manifest) await this.#lockModel(this.#manifest.id);
     if (this.#options.cache === "quantized" && this.cache.kind !== "none" && !this.commit) this.cache.kind = "opfs";
     // Only a commit says that the files are still those that the weights were made of.
@@ -270,18 +277,47 @@ class Remote implements Source {
     const id = await folderManifest(base);
     const manifest: Manifest = { id, model: base.href, revisions: [], files: {}, needed: [], used: Date.now() };
     this.#manifest = manifest;
-    this.#locate = async (name) => {
+    this.#locate = (name) => {
       const url = new URL(base);
       url.pathname += name;
-      const head = await this.#http.head(url, name, FIRST_BYTES);
-      if (!head) return undefined;
-      const { size, version, bytes, ranges } = head;
-      // Without something that changes with the file, there is no telling next time whether it is the same.
-      const facts = new TextEncoder().encode(`${url.href}\n${size}\n${version}`);
-      const key = version === undefined ? undefined : await hex("SHA-256", facts);
-      if (key) manifest.files[name] = { size, key };
-      return { name, url, size, key, head: bytes, ranges };
+      return this.#found(manifest, name, url, url.href);
     };
+  }
+
+  /** Files that lie anywhere. A query of an address may be a signature that is another each time, and is not looked at. */
+  async #openListed(files: Record<string, string>): Promise<void> {
+    this.names = Object.keys(files);
+    this.names.forEach(checkName);
+    const plain = (url: URL) => (url.protocol === "data:" ? url.href : `${url.origin}${url.pathname}`);
+    const facts = this.names.map((name) => `${name}\n${plain(new URL(files[name] ?? ""))}`).sort();
+    const id = (await hex("SHA-256", new TextEncoder().encode(facts.join("\n")))).slice(0, 32);
+    const named = ["config.json", ...this.names].find((name) => files[name]?.startsWith("data:") === false);
+    const model = named === undefined ? "data:" : plain(new URL(files[named] ?? ""));
+    const manifest: Manifest = { id, model, revisions: [], files: {}, needed: [], used: Date.now() };
+    this.#manifest = manifest;
+    this.#locate = async (name) => {
+      if (!Object.hasOwn(files, name)) return undefined;
+      const url = new URL(files[name] ?? "");
+      if (url.protocol !== "data:") return this.#found(manifest, name, url, `${name}\n${plain(url)}`);
+      try {
+        const head = dataBytes(url.href);
+        return { name, url, size: head.length, head };
+      } catch (error) {
+        throw new FanlightError("bad_request", `the address of ${name} cannot be read: ${String(error)}`);
+      }
+    };
+  }
+
+  /** A file of which nothing is known but where it is. */
+  async #found(manifest: Manifest, name: string, url: URL, identity: string): Promise<RemoteFile | undefined> {
+    const head = await this.#http.head(url, name, FIRST_BYTES);
+    if (!head) return undefined;
+    const { size, version, bytes, ranges } = head;
+    // Without something that changes with the file, there is no telling next time whether it is the same.
+    const facts = new TextEncoder().encode(`${identity}\n${size}\n${version}`);
+    const key = version === undefined ? undefined : await hex("SHA-256", facts);
+    if (key) manifest.files[name] = { size, key };
+    return { name, url, size, key, head: bytes, ranges };
   }
 
   // ── What is kept ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -63,7 +63,7 @@ export interface Reader {
 }
 
 export interface WasmModule {
-  default(options: { module_or_path: URL | string }): Promise<{ memory: WebAssembly.Memory } | undefined>;
+  default(options: { module_or_path: Response | WebAssembly.Module }): Promise<{ memory: WebAssembly.Memory } | undefined>;
   Sha256: new () => Hasher;
   VideoInput: new (plan: VideoPlan) => VideoInput;
   /** Of an encoded picture, upright. */

@@ -4,10 +4,12 @@
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "./protocol.js";
+import { fetched, unusable } from "./script.js";
 import { findGguf, keeping, openSource, type Source, wishOf } from "./source.js";
 import { support } from "./support.js";
 import type { AdapterInfo, Progress } from "./types.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
+import * as glue from "../wasm/fanlight.js";
 
 type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
 type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;
@@ -28,7 +30,7 @@ const handlers: { [C in Call]: Handler<C> } = {
   async load(args, emit) {
     const start = performance.now();
     const adapter = await usableAdapter();
-    const wasm = await module();
+    const wasm = await module(args.wasm);
     const source = await open(wasm, args, true, emit);
     try {
       // While the network is at work its progress is what one waits for.
@@ -48,7 +50,7 @@ const handlers: { [C in Call]: Handler<C> } = {
 
   async estimate(args, emit) {
     await usableAdapter();
-    const wasm = await module();
+    const wasm = await module(args.wasm);
     const source = await open(wasm, args, false, emit);
     try {
       return await wasm.estimate(source, args.options);
@@ -174,14 +176,23 @@ async function open(
   return source;
 }
 
-async function module(): Promise<WasmModule> {
-  const script = new URL("../wasm/fanlight.js", import.meta.url);
+let started: Promise<WasmModule> | undefined;
+
+/** The engine: what the first call brings, or the file beside this package's scripts. */
+function module(wasm?: string | WebAssembly.Module): Promise<WasmModule> {
+  started ??= start(wasm ?? new URL("../wasm/fanlight_bg.wasm", import.meta.url).href);
+  return started;
+}
+
+async function start(wasm: string | WebAssembly.Module): Promise<WasmModule> {
+  // Its own typings say `any` of what wasm.ts knows.
+  const module = glue as unknown as WasmModule;
+  const own = typeof wasm === "string" ? await fetched(wasm) : wasm;
   try {
-    const wasm = (await import(script.href)) as WasmModule;
-    ({ memory } = (await wasm.default({ module_or_path: new URL("fanlight_bg.wasm", script) })) ?? {});
-    return wasm;
+    ({ memory } = (await module.default({ module_or_path: own })) ?? {});
+    return module;
   } catch (error) {
-    throw new FanlightError("network", `the engine could not be loaded: ${String(error)}`, "Reload the page.", true);
+    throw unusable(typeof wasm === "string" ? wasm : "the module given as `wasm`", error);
   }
 }
 

@@ -12,7 +12,9 @@ fn main() -> ExitCode {
     let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
     let result = bindgen
         .web(true)
-        .map(|b| b.input_path(input).out_name(&name).typescript(true).remove_producers_section(true))
+        .map(|b| b.input_path(input).out_name(&name).typescript(true))
+        // Names of functions are an eighth of the file, and for nobody: a panic says its words by itself.
+        .map(|b| b.remove_name_section(true).remove_producers_section(true))
         .and_then(|b| b.generate(out));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,191 @@
+// The package as `npm pack` makes it, installed into empty projects: what is in it, how large it is, whether its types hold for
+// strict consumers, and whether ten lines give a streamed answer in real Chromium from every bundler and from none, from another
+// origin, and under the strictest policy that can work.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
+
+import { caught, open, withBrowser } from "./helpers.mjs";
+import { serve } from "./static.mjs";
+
+withBrowser();
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const run = promisify(execFile);
+/** Every project has an installation of its own here, as people have. */
+const WORK = here("../../target/packaging");
+const SAMPLE = here("../../www/public-sample/sample-screen.png");
+const bundlers = createRequire(here("projects/package.json"));
+const bundler = (name) => import(pathToFileURL(bundlers.resolve(name)));
+
+before(async () => {
+  const tarball = process.env.FANLIGHT_PACKAGE;
+  if (!tarball) throw new Error("FANLIGHT_PACKAGE is not set: start this with `cargo xtask test`");
+  await rm(WORK, { recursive: true, force: true });
+  for (const name of ["plain", "vite", "webpack", "esbuild", "types"]) {
+    const folder = join(WORK, name);
+    await mkdir(join(folder, "public"), { recursive: true });
+    await writeFile(join(folder, "package.json"), '{ "private": true, "type": "module" }');
+    const npm = process.platform === "win32" ? "npm.cmd" : "npm";
+    const quiet = ["--no-save", "--ignore-scripts", "--offline", "--no-audit", "--no-fund"];
+    await run(npm, ["install", ...quiet, tarball], { cwd: folder, shell: process.platform === "win32" });
+    await cp(here("projects/main.js"), join(folder, "main.js"));
+    await cp(here(`projects/${name}`), folder, { recursive: true });
+    await cp(SAMPLE, join(folder, name === "vite" ? "public/sample-screen.png" : "sample-screen.png"));
+  }
+});
+
+const project = (name, ...rest) => join(WORK, name, ...rest);
+const installed = (...rest) => project("plain", "node_modules/fanlight", ...rest);
+
+async function filesIn(folder, below = "") {
+  const entries = await readdir(join(folder, below), { withFileTypes: true });
+  const found = entries.map((e) => (e.isDirectory() ? filesIn(folder, join(below, e.name)) : [join(below, e.name)]));
+  return (await Promise.all(found)).flat();
+}
+
+test("the package has what its exports name, its licences and its README, and nothing else", async () => {
+  const names = await filesIn(installed());
+  const about = JSON.parse(await readFile(installed("package.json"), "utf8"));
+  const exported = Object.values(about.exports).flatMap((entry) => (typeof entry === "string" ? [entry] : Object.values(entry)));
+  for (const path of exported) assert.ok(names.includes(path.slice(2)), path);
+  for (const [name, entry] of Object.entries(about.exports)) {
+    if (typeof entry !== "string") assert.equal(Object.keys(entry)[0], "types", `${name}: types come first`);
+  }
+  for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "dist/mediabunny/LICENSE"]) assert.ok(names.includes(name), name);
+  assert.notEqual(about.private, true);
+  assert.equal(about.dependencies, undefined);
+  const strange = names.filter((name) => !/^(dist\/(src|wasm|mediabunny|models)\/|package\.json$|README\.md$|LICENSE-)/.test(name));
+  assert.deepEqual(strange, []);
+});
+
+test("no code is made from text", async () => {
+  for (const name of (await filesIn(installed("dist"))).filter((name) => name.endsWith(".js"))) {
+    const text = await readFile(installed("dist", name), "utf8");
+    assert.doesNotMatch(text, /\beval\s*\(|\bnew\s+Function\b|\bFunction\s*\(\s*["'`]|setTimeout\s*\(\s*["'`]/, name);
+  }
+});
+
+/** A script and all that it imports before it runs. */
+async function closure(name, found = new Set()) {
+  if (found.has(name)) return found;
+  found.add(name);
+  const text = await readFile(installed("dist", name), "utf8");
+  for (const [, path] of text.matchAll(/^\s*(?:import|export)\b[^"';]*?(?:from\s*)?["'](\.[^"']+)["']/gm)) {
+    await closure(join(name, "..", path), found);
+  }
+  return found;
+}
+
+test("the core is at most 1.5 MB, gzipped", async (t) => {
+  const scripts = new Set([...(await closure("src/index.js")), ...(await closure("src/worker.js"))]);
+  assert.ok(scripts.has("wasm/fanlight.js") && scripts.has("src/source.js") && !scripts.has("mediabunny/mediabunny.js"));
+  const sizes = {};
+  for (const name of [...scripts, "wasm/fanlight_bg.wasm"]) {
+    sizes[name] = gzipSync(await readFile(installed("dist", name)), { level: 9 }).length;
+  }
+  const total = Object.values(sizes).reduce((sum, size) => sum + size, 0);
+  t.diagnostic(`wasm ${sizes["wasm/fanlight_bg.wasm"]}, scripts ${total - sizes["wasm/fanlight_bg.wasm"]}, all ${total} bytes`);
+  assert.ok(total <= 1_500_000, `${total} bytes: ${JSON.stringify(sizes)}`);
+});
+
+test("the types hold for strict consumers, with this TypeScript and with 5.4, with the least of libraries", async () => {
+  const compilers = [here("../../www/node_modules/typescript/bin/tsc"), bundlers.resolve("typescript-5.4/bin/tsc")];
+  for (const tsc of compilers) {
+    for (const [lib, resolution] of [["es2022,dom", "bundler"], ["esnext,dom,dom.iterable", "nodenext"]]) {
+      const module = resolution === "nodenext" ? "nodenext" : "es2022";
+      const args = [tsc, "--project", ".", "--lib", lib, "--module", module, "--moduleResolution", resolution];
+      const done = await run("node", args, { cwd: project("types") }).catch((error) => error);
+      assert.equal(done.code ?? 0, 0, `${tsc} with ${lib}:\n${done.stdout}`);
+    }
+  }
+});
+
+/** Opens a page that answers by itself, and waits for the answer. */
+async function answers(t, at, servers = []) {
+  const page = await open(t, { at, servers });
+  const pieces = page.evaluate(() => new Promise((resolve) => {
+    let grown = 0;
+    new MutationObserver(() => {
+      if (document.body.textContent.length > 0) grown++;
+      if (document.body.textContent.includes("Delete account")) resolve(grown);
+    }).observe(document.body, { childList: true, characterData: true, subtree: true });
+  }));
+  assert.ok((await pieces) > 1, "the answer came in pieces");
+  return page;
+}
+
+async function served(t, folder, headers) {
+  const server = await serve(folder, headers);
+  t.after(() => server.close());
+  return server;
+}
+
+/** The ten lines without a bundler: with the package's address in place of its name. */
+async function plain(address) {
+  const text = await readFile(here("projects/main.js"), "utf8");
+  const to = { fanlight: "index.js", "fanlight/screen-reader": "screen-reader.js" };
+  await writeFile(project("plain", "main.js"), text.replace(/"(fanlight[^"]*)"/g, (_, name) => `"${address}${to[name]}"`));
+}
+
+const STRICT = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'";
+
+test("a plain page answers, with a policy that allows nothing but its own origin and wasm", async (t) => {
+  await plain("./node_modules/fanlight/dist/src/");
+  const { url } = await served(t, project("plain"), { "content-security-policy": STRICT });
+  await answers(t, url);
+});
+
+test("a plain page answers with the package from another origin", async (t) => {
+  const cdn = await served(t, installed("dist"), { "access-control-allow-origin": "*" });
+  const origin = new URL(cdn.url).origin;
+  await plain(`${cdn.url}src/`);
+  const policy = `default-src 'none'; script-src 'self' ${origin} 'wasm-unsafe-eval'; worker-src blob:; connect-src 'self' ${origin}`;
+  const { url } = await served(t, project("plain"), { "content-security-policy": policy });
+  await answers(t, url, [origin]);
+});
+
+test("Vite's development server", async (t) => {
+  const { createServer } = await bundler("vite");
+  const vite = await createServer({ root: project("vite"), logLevel: "error", server: { port: 0, host: "localhost" } });
+  t.after(() => vite.close());
+  await vite.listen();
+  await answers(t, vite.resolvedUrls.local[0]);
+});
+
+test("Vite's build", async (t) => {
+  const { build, preview } = await bundler("vite");
+  await build({ root: project("vite"), logLevel: "error" });
+  const vite = await preview({ root: project("vite"), logLevel: "error", preview: { port: 0, host: "localhost" } });
+  t.after(() => vite.close());
+  await answers(t, vite.resolvedUrls.local[0]);
+});
+
+test("webpack's build", async (t) => {
+  const { default: webpack } = await bundler("webpack");
+  const { default: config } = await import(pathToFileURL(project("webpack", "webpack.config.js")));
+  const stats = await promisify(webpack)({ ...config, context: project("webpack") });
+  const { errors, warnings } = stats.toJson({ all: false, errors: true, warnings: true });
+  assert.deepEqual([...errors, ...warnings.filter(({ message }) => !/size limit/.test(message))], []);
+  for (const name of ["index.html", "sample-screen.png"]) await cp(project("webpack", name), project("webpack", "dist", name));
+  const { url } = await served(t, project("webpack", "dist"));
+  await answers(t, url);
+});
+
+test("esbuild's build", async (t) => {
+  const { default: esbuild } = await bundler("esbuild");
+  const { default: build } = await import(pathToFileURL(project("esbuild", "build.js")));
+  const done = await esbuild.build({ ...build.options, absWorkingDir: project("esbuild"), logLevel: "silent" });
+  assert.deepEqual([...done.errors, ...done.warnings], []);
+  await build.copy(project("esbuild"));
+  for (const name of ["index.html", "sample-screen.png"]) await cp(project("esbuild", name), project("esbuild", "dist", name));
+  const { url } = await served(t, project("esbuild", "dist"));
+  await answers(t, url);
+});

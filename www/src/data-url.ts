@@ -1,0 +1,24 @@
+// data: URLs without fetch, which a page's Content-Security-Policy (connect-src) seldom allows for them.
+
+/** The bytes of a data: URL. Throws where it is none. */
+export function dataBytes(url: string): Uint8Array<ArrayBuffer> {
+  const [, base64, body] = /^data:[^,]*?(;\s*base64)?,([^#]*)/is.exec(url) ?? [];
+  if (body === undefined) throw new Error("not a data: URL");
+  const bytes = percentDecoded(body);
+  if (base64 === undefined) return bytes;
+  const text = atob(new TextDecoder("latin1").decode(bytes));
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+function percentDecoded(text: string): Uint8Array<ArrayBuffer> {
+  // What is not ASCII in a URL stands for its UTF-8 bytes; a lone % for itself.
+  const bytes = new TextEncoder().encode(text);
+  let end = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const hex = bytes[i] === 0x25 ? String.fromCharCode(...bytes.subarray(i + 1, i + 3)) : "";
+    const escaped = /^[0-9a-f]{2}$/i.test(hex);
+    bytes[end++] = escaped ? Number.parseInt(hex, 16) : (bytes[i] ?? 0);
+    if (escaped) i += 2;
+  }
+  return bytes.slice(0, end);
+}
