@@ -1,5 +1,6 @@
 // A conversation, as the page has it.
 
+import { wireConstraint } from "./constraint.js";
 import type { WorkerLink } from "./link.js";
 import type { Calls } from "./protocol.js";
 import { wire } from "./wire.js";
@@ -121,13 +122,14 @@ export class Session {
     onDelta: (delta: Calls[C]["event"]) => void,
     how: { replace?: true } = {},
   ): Promise<Calls[C]["result"]> {
-    const { signal: callers, ...rest } = options;
+    const { signal: callers, responseConstraint: wished, ...rest } = options;
+    const constraint = wished === undefined ? {} : { responseConstraint: wireConstraint(wished) };
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
     const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
     const { transfer, release, ...wired } = await wire(how.replace ? turn : [...this.#before, ...turn]);
     try {
       const tools = this.#tools.length > 0 ? { tools: this.#tools } : {};
-      const args = { session: this.#id, ...wired, options: { ...rest, ...tools, ...how } };
+      const args = { session: this.#id, ...wired, options: { ...rest, ...constraint, ...tools, ...how } };
       return await this.#worker.call(call, args, onDelta, signal, transfer);
     } finally {
       release();
@@ -136,7 +138,7 @@ export class Session {
 }
 
 function isSchema(constraint?: ResponseConstraint): boolean {
-  return constraint !== undefined && !(constraint instanceof RegExp) && !("lark" in constraint);
+  return constraint !== undefined && "jsonSchema" in wireConstraint(constraint);
 }
 
 /** What goes on with a message may be no JSON by itself; then there is nothing to add. */

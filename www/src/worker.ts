@@ -3,6 +3,7 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
+import { Grammars } from "./grammar.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WirePrompt } from "./protocol.js";
 import { findGguf, openSource, type Source } from "./source.js";
 import { support } from "./support.js";
@@ -13,6 +14,7 @@ type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
 type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;
 
 let engine: WasmEngine | undefined;
+let grammars: Grammars | undefined;
 /** Wasm's; it only ever grows. */
 let memory: WebAssembly.Memory | undefined;
 /** Conversations, and the tokens that they hold. */
@@ -31,6 +33,7 @@ const handlers: { [C in Call]: Handler<C> } = {
         if (progress.phase === "compile" || !source.downloading) emit(progress);
       };
       engine = await wasm.Engine.load(source, args.options, onProgress);
+      grammars = new Grammars(engine);
       await source.finish();
     } finally {
       source.close();
@@ -58,10 +61,17 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 
   async prompt({ session, options, ...wired }, emit, signal) {
-    const { held, prompt, images, inputs, infos } = await unpacked(session, wired, options, signal);
-    const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted);
-    held.tokens = result.usage.promptTokens + result.usage.completionTokens;
-    return { ...result, videos: infos };
+    // Before anything is decoded: a wrong constraint is known at once.
+    const spec = loaded().constraint(options);
+    const constraint = spec === undefined ? undefined : await grammars?.constraint(spec);
+    try {
+      const { held, prompt, images, inputs, infos } = await unpacked(session, wired, options, signal);
+      const result = await held.live.prompt(prompt, images, inputs, options, emit, () => signal.aborted, constraint);
+      held.tokens = result.usage.promptTokens + result.usage.completionTokens;
+      return { ...result, videos: infos };
+    } finally {
+      constraint?.free();
+    }
   },
 
   async plan({ session, options, ...wired }, _, signal) {
