@@ -66,7 +66,7 @@ impl Constraint for Constrained {
     }
 
     fn complete(&mut self) -> Result<bool> {
-        self.with(Constraint::complete)
+        self.with(|constraint| constraint.complete())
     }
 }
 

@@ -124,13 +124,17 @@ pub async fn generate(
     for count in 1.. {
         let (id, logprob) = match (next, &mut constraint) {
             (Next::Id(id), None) => (id, None),
-            // Mostly the best of all is allowed; to ask that takes a hundredth of what a mask takes.
-            (Next::Id(id), Some(constraint)) if constraint.allows(id)? => (id, None),
-            (Next::Id(_), Some(constraint)) => {
-                let mut logits = session.logits().await?;
-                logits.truncate(options.vocab);
-                constraint.mask(&mut bits)?;
-                match constraint::best(&bits, &logits) {
+            (Next::Id(id), Some(constraint)) => {
+                // Mostly the best of all is allowed; to ask that takes a hundredth of what a mask takes.
+                let allowed = if constraint.allows(id)? {
+                    Some(id)
+                } else {
+                    let mut logits = session.logits().await?;
+                    logits.truncate(options.vocab);
+                    constraint.mask(&mut bits)?;
+                    constraint::best(&bits, &logits)
+                };
+                match allowed {
                     Some(id) => (id, None),
                     None => return Ok(Finish::Stop),
                 }
