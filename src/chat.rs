@@ -1,5 +1,6 @@
 //! Messages, pictures and videos in, text out: preprocessing, template, session and decoding put together.
 
+pub mod constraint;
 mod encoded;
 pub mod grounding;
 pub mod messages;
@@ -13,7 +14,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::chat::constraint::{AfterThinking, Vocabulary};
 use crate::chat::encoded::Encoded;
 use crate::chat::grounding::{Convention, Located};
 pub use crate::chat::plan::Plan;
@@ -24,6 +27,7 @@ use crate::chat::tools::{CallSplitter, Tool, ToolCall, ToolChoice};
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
+use crate::generate::constraint::Constrained;
 use crate::generate::sampler::SamplingParams;
 use crate::generate::session::{Media, Prompt, Session, prepare};
 use crate::generate::{Finish, Flow, GenerateOptions, Token, generate};
@@ -138,6 +142,8 @@ pub struct AskOptions {
     pub loop_guard: bool,
     /// The messages are not answered yet: more are going to follow.
     pub unanswered: bool,
+    /// What the answer may be; what a model thinks before it is free. A fresh one for each answer.
+    pub constraint: Option<Constrained>,
 }
 
 /// What became of a picture.
@@ -527,11 +533,15 @@ impl Engine {
         hooks: Hooks<'_>,
     ) -> Result<Answer> {
         let Hooks { on_delta, cancelled, clock } = hooks;
+        if options.constraint.is_some() && options.stop.iter().any(|stop| !stop.is_empty()) {
+            let expected = "none beside a constraint, which alone says where an answer may end";
+            return Err(Error::invalid("stop", expected, format!("{:?}", options.stop)));
+        }
         let begin = clock();
         if let Some(n) = options.logprobs.filter(|n| *n > MOST_LOGPROBS) {
             return Err(Error::invalid("logprobs", format!("a number from 0 to {MOST_LOGPROBS}"), n.to_string()));
         }
-        let vocab = self.tokenizer.len().min(self.model.decoder.config().vocab);
+        let vocab = self.ids_in_use();
         let sampling = options.sampling.clone().unwrap_or_else(|| self.generation.sampling(0));
         if let Some((id, _)) = sampling.logit_bias.iter().find(|(id, _)| *id as usize >= vocab) {
             return Err(Error::invalid("logit_bias", format!("token ids below {vocab}"), id.to_string()));
@@ -543,13 +553,21 @@ impl Engine {
         let prefill = clock();
 
         let max_new_tokens = options.max_tokens.or(self.generation.max_new_tokens).unwrap_or(DEFAULT_MAX_TOKENS);
+        let stop_ids = self.stop_ids();
+        let constraint = match &options.constraint {
+            Some(answer) if self.template.reasons() => {
+                Some(AfterThinking::new(answer.clone(), &self.tokenizer, thinking, vocab, &stop_ids)?)
+            }
+            other => other.clone(),
+        };
         let generation = GenerateOptions {
             sampling,
             max_new_tokens,
-            stop_ids: self.stop_ids(),
+            stop_ids,
             vocab,
             logprobs: options.logprobs,
             loop_guard: options.loop_guard,
+            constraint,
         };
         let mut decoder = StreamDecoder::new(self.tokenizer.clone());
         let mut stops = StopMatcher::new(options.stop.clone());
@@ -687,6 +705,25 @@ impl Engine {
             rope_delta: conversation.session.rope_delta(),
             input_ids: prompt.ids,
         })
+    }
+
+    /// Ids from here on are padding of the lm_head, or have no row in it.
+    fn ids_in_use(&self) -> usize {
+        self.tokenizer.len().min(self.model.decoder.config().vocab)
+    }
+
+    /// What an answer may be, as [`constraint::compose`] has it, for this model's tokens.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compose(&self, tools: &[Tool], choice: &ToolChoice, form: Option<Value>) -> Result<Option<Value>> {
+        let tag = |text: &str| self.tokenizer.id(text).is_some_and(|id| self.tokenizer.is_added(id));
+        constraint::compose(tools, choice, form, tag("<tool_call>") && tag("</tool_call>"))
+    }
+
+    /// The tokens that an answer can have, for a grammar over them.
+    pub fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::new(&self.tokenizer, self.ids_in_use(), self.stop_ids())
     }
 
     fn stop_ids(&self) -> Vec<u32> {

@@ -36,6 +36,8 @@ pub mod ffmpeg;
 pub mod generate;
 pub mod gpu;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod grammar;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod hub;
 pub mod image;
 pub mod model;

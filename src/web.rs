@@ -4,14 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use js_sys::{Array, Function, Object, Reflect, Uint8Array};
+use js_sys::{Array, Function, Object, Reflect, Uint8Array, Uint32Array};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::chat::grounding::Convention;
 use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
+use crate::chat::tools::{Tool, ToolChoice};
 use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Delta, Hooks, ImageInfo, Message, Part, grounding};
 use crate::error::{Error, Result};
+use crate::generate::constraint::{Constrained, Constraint};
 use crate::generate::estimate::{self, Weights, Wish};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::image::{ImageOptions, Picture, decode, smart_resize};
@@ -40,6 +42,17 @@ extern "C" {
     fn keeps(this: &Reader, size: f64) -> bool;
     #[wasm_bindgen(method)]
     fn keep(this: &Reader, offset: f64, bytes: &[u8]);
+
+    /// What an answer may be: made by the module of `fanlight-grammar`.
+    pub type Grammatical;
+    #[wasm_bindgen(method, catch)]
+    fn mask(this: &Grammatical) -> std::result::Result<Uint32Array, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn allows(this: &Grammatical, id: u32) -> std::result::Result<bool, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn commit(this: &Grammatical, id: u32) -> std::result::Result<(), JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn complete(this: &Grammatical) -> std::result::Result<bool, JsValue>;
 
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn now() -> f64;
@@ -124,6 +137,38 @@ impl Source for JsSource {
 
     fn keep(&self, offset: u64, bytes: &[u8]) {
         self.reader.keep(offset as f64, bytes);
+    }
+}
+
+impl Constraint for Grammatical {
+    fn mask(&mut self, bits: &mut Vec<u32>) -> Result<()> {
+        let mask = Grammatical::mask(self).map_err(refused)?;
+        bits.resize(mask.length() as usize, 0);
+        mask.copy_to(bits);
+        Ok(())
+    }
+
+    fn allows(&mut self, id: u32) -> Result<bool> {
+        Grammatical::allows(self, id).map_err(refused)
+    }
+
+    fn commit(&mut self, id: u32) -> Result<()> {
+        Grammatical::commit(self, id).map_err(refused)
+    }
+
+    fn complete(&mut self) -> Result<bool> {
+        Grammatical::complete(self).map_err(refused)
+    }
+}
+
+/// What the grammar's module threw: its own error as it is, or the end of that module.
+fn refused(error: JsValue) -> Error {
+    match (text_of(&error, "what"), text_of(&error, "expected"), text_of(&error, "found")) {
+        (Some(what), Some(expected), Some(found)) => Error::Invalid { what, expected, found },
+        _ => {
+            let found = text_of(&error, "message").unwrap_or_else(|| format!("{error:?}"));
+            Error::invalid("responseConstraint", "one that can be followed", found)
+        }
     }
 }
 
@@ -299,6 +344,38 @@ impl Engine {
             add_vision_id: options["addVisionId"] == true,
             state: RefCell::new(Some(State { conversation, messages: Vec::new() })),
         })
+    }
+
+    /// The tokens of the model, for a grammar over them: `{bytes, ends, control, stop}`.
+    pub fn vocabulary(&self) -> JsValue {
+        let all = self.engine.vocabulary();
+        let control: Vec<u8> = all.control.iter().map(|&control| control.into()).collect();
+        let object = Object::new();
+        let fields: [(&str, JsValue); 4] = [
+            ("bytes", Uint8Array::from(&all.bytes[..]).into()),
+            ("ends", Uint32Array::from(&all.ends[..]).into()),
+            ("control", Uint8Array::from(&control[..]).into()),
+            ("stop", Uint32Array::from(&all.stop[..]).into()),
+        ];
+        for (name, value) in fields {
+            // Setting a field of a fresh object cannot fail.
+            let _ = Reflect::set(&object, &JsValue::from_str(name), &value);
+        }
+        object.into()
+    }
+
+    /// What an answer may be, as JSON for the grammar's module, of `{tools, toolChoice, responseConstraint}`; nothing where it
+    /// may be anything. The last is `{jsonSchema}`, `{regex, flags}` or `{lark}`.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn constraint(&self, options: JsValue) -> std::result::Result<Option<String>, JsValue> {
+        let composed = plain(&options).and_then(|options| {
+            let form = Some(&options["responseConstraint"]).filter(|form| !form.is_null()).cloned();
+            let (tools, choice) = (Tool::list(&options["tools"])?, ToolChoice::from_json(&options["toolChoice"])?);
+            self.engine.compose(&tools, &choice, form)
+        });
+        composed.map(|spec| spec.map(|spec| spec.to_string())).map_err(|e| to_js_error(&e))
     }
 
     /// What a text of this model locates in pictures `[{original, resized}]`, as an answer's `located`.
@@ -538,7 +615,7 @@ impl Session {
 
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
     /// used up) and answers. With `options.replace` they take the place of all that was said before; what the cache holds of
-    /// their beginning is not computed again.
+    /// their beginning is not computed again. `constraint`: a fresh one, for this answer.
     ///
     /// # Errors
     /// As [`Engine::load`]. The conversation is then as it was before the call.
@@ -550,12 +627,15 @@ impl Session {
         options: JsValue,
         on_delta: Function,
         cancelled: Function,
+        constraint: Option<Grammatical>,
     ) -> std::result::Result<JsValue, JsValue> {
         let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
         let replace = Reflect::get(&options, &JsValue::from_str("replace")).is_ok_and(|value| value.is_truthy());
         let replaced = replace.then(|| std::mem::take(&mut state.messages));
         let before = state.messages.len();
-        let result = self.answer(&mut state, &messages, (&images, videos), &options, &on_delta, &cancelled).await;
+        let constraint = constraint.map(Constrained::new);
+        let inputs = (&images, videos);
+        let result = self.answer(&mut state, &messages, inputs, (&options, constraint), &on_delta, &cancelled).await;
         if result.is_err() {
             state.messages.truncate(before);
             state.messages = replaced.unwrap_or(state.messages);
@@ -571,12 +651,12 @@ impl Session {
         state: &mut State,
         messages: &str,
         (images, videos): (&Array, Vec<VideoInput>),
-        options: &JsValue,
+        (options, constraint): (&JsValue, Option<Constrained>),
         on_delta: &Function,
         cancelled: &Function,
     ) -> Result<Value> {
         let begin = now();
-        let options = self.options(&plain(options)?)?;
+        let options = AskOptions { constraint, ..self.options(&plain(options)?)? };
         let (turn, [new_pictures, _]) = self.turn(messages, images, videos)?;
         state.messages.extend(turn);
         let mut tell = |delta: Delta| {
@@ -684,7 +764,8 @@ impl Session {
     /// The checkpoint's sampling defaults, changed by what the caller names.
     fn options(&self, o: &Value) -> Result<AskOptions> {
         let mut own = o.clone();
-        own.as_object_mut().map(|fields| fields.remove("replace"));
+        // The second is in the constraint that comes beside.
+        own.as_object_mut().map(|fields| ["replace", "responseConstraint"].map(|name| fields.remove(name)));
         let options = AskOptions::from_json(&own, self.engine.generation_config())?;
         Ok(AskOptions { add_vision_id: self.add_vision_id, ..options })
     }

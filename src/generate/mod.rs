@@ -1,12 +1,14 @@
 //! The generate room: sampler, session and what they take of a device. It knows token ids, not text.
 
 pub mod config;
+pub mod constraint;
 pub mod estimate;
 pub mod loops;
 pub mod sampler;
 pub mod session;
 
 use crate::error::Result;
+use crate::generate::constraint::{Constrained, Constraint};
 use crate::generate::loops::LoopGuard;
 use crate::generate::sampler::{Logprob, Sampler, SamplingParams, logprobs};
 use crate::generate::session::{Choose, Next, Prompt, Session};
@@ -51,6 +53,8 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// End a reply that only repeats itself.
     pub loop_guard: bool,
+    /// What the reply may be. A reply that ends by [`Finish::Stop`] is all of it.
+    pub constraint: Option<Constrained>,
 }
 
 /// A token of a reply.
@@ -108,6 +112,9 @@ pub async fn generate(
             }
         };
     }
+    let mut constraint = options.constraint.clone();
+    let mut bits = Vec::new();
+    session.keep_logits(on_device && constraint.is_some());
     let mut next = match session.prefill(&prompt, choose!(), keep_going).await {
         Err(crate::error::Error::Cancelled) => return Ok(Finish::Cancelled),
         other => other?,
@@ -115,10 +122,36 @@ pub async fn generate(
     // The cache has what there was to see.
     drop(prompt);
     for count in 1.. {
-        let (id, logprob) = match next {
-            Next::Id(id) => (id, None),
-            Next::Logits(logits) => {
-                let id = sampler.sample(&logits, &history)?;
+        let (id, logprob) = match (next, &mut constraint) {
+            (Next::Id(id), None) => (id, None),
+            (Next::Id(id), Some(constraint)) => {
+                // Mostly the best of all is allowed; to ask that takes a hundredth of what a mask takes.
+                let allowed = if constraint.allows(id)? {
+                    Some(id)
+                } else {
+                    let mut logits = session.logits().await?;
+                    logits.truncate(options.vocab);
+                    constraint.mask(&mut bits)?;
+                    constraint::best(&bits, &logits)
+                };
+                match allowed {
+                    Some(id) => (id, None),
+                    None => return Ok(Finish::Stop),
+                }
+            }
+            (Next::Logits(logits), constraint) => {
+                let id = match constraint {
+                    None => sampler.sample(&logits, &history)?,
+                    Some(constraint) => {
+                        let mut allowed = logits.get(..options.vocab).unwrap_or(&logits).to_vec();
+                        constraint.mask(&mut bits)?;
+                        if !constraint::apply(&bits, &mut allowed) {
+                            return Ok(Finish::Stop);
+                        }
+                        sampler.sample(&allowed, &history)?
+                    }
+                };
+                // What the model gave, whatever it was allowed.
                 let logprob = options.logprobs.map(|top| logprobs(&logits, options.vocab, id, top)).transpose()?;
                 (id, logprob)
             }
@@ -126,10 +159,18 @@ pub async fn generate(
         if options.stop_ids.contains(&id) {
             return Ok(Finish::Stop);
         }
+        if let Some(constraint) = &mut constraint {
+            constraint.commit(id)?;
+        }
         match on_token(Token { id, logprob }) {
             Flow::Continue => {}
             Flow::Stop => return Ok(Finish::Stop),
             Flow::Cancel => return Ok(Finish::Cancelled),
+        }
+        if let Some(constraint) = &mut constraint
+            && constraint.complete()?
+        {
+            return Ok(Finish::Stop);
         }
         if guard.as_mut().is_some_and(|guard| guard.push(id)) {
             return Ok(Finish::Repetition);

@@ -91,6 +91,9 @@ pub struct Session {
     /// Rows of the prompt's last pass.
     pass: usize,
     chosen: Tensor,
+    /// The logits of the last greedy choice are kept, and what they are.
+    keep: bool,
+    kept: Option<Tensor>,
 }
 
 /// Compiles every pipeline that a picture, a prompt and an answer need with such a cache. Runs nothing, so the weights need
@@ -148,6 +151,8 @@ impl Session {
             chunk: CHUNK,
             pass: 0,
             chosen: gpu.persistent("chosen id", 1, 4, Element::U32)?,
+            keep: false,
+            kept: None,
         })
     }
 
@@ -162,6 +167,7 @@ impl Session {
             cache: self.cache.clone(),
             ids: self.ids.clone(),
             media: self.media.clone(),
+            kept: None,
             chosen: self.gpu.persistent("chosen id", 1, 4, Element::U32)?,
             ..*self
         })
@@ -190,6 +196,23 @@ impl Session {
     /// Sets how many tokens a prefill pass takes, at least 1.
     pub fn set_chunk(&mut self, tokens: usize) {
         self.chunk = tokens.max(1);
+    }
+
+    /// Keeps the logits of greedy choices from now on, each until the next pass, for [`Session::logits`].
+    pub fn keep_logits(&mut self, keep: bool) {
+        self.keep = keep;
+        self.kept = None;
+    }
+
+    /// The logits of the last greedy choice, after the penalty, if they were kept.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if they were not; any error of the device.
+    pub async fn logits(&self) -> Result<Vec<f32>> {
+        match &self.kept {
+            Some(logits) => self.gpu.read_f32(logits, 0, logits.len()).await,
+            None => Err(Error::invalid("logits", "those of a choice, kept", "none")),
+        }
     }
 
     /// The device.
@@ -294,6 +317,7 @@ impl Session {
         mut choose: Option<Choose<'_>>,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Option<Next>> {
+        self.kept = None;
         // What is wrong with the prompt is found before anything is forgotten.
         let (positions, next) = self.positions(prompt)?;
         let reuse = self.reusable(prompt);
@@ -344,6 +368,7 @@ impl Session {
     }
 
     async fn append(&mut self, id: u32, choose: Choose<'_>) -> Result<Next> {
+        self.kept = None;
         let n = self.ids.len();
         if n + 1 > self.limit {
             return Err(Error::ContextOverflow { needed: n + 1, limit: self.limit });
@@ -505,7 +530,7 @@ impl Session {
     }
 
     /// Records the choice, submits everything, and says what to read.
-    fn choose(&self, mut rec: Recorder, logits: &Tensor, choose: Choose<'_>) -> Result<Pending> {
+    fn choose(&mut self, mut rec: Recorder, logits: &Tensor, choose: Choose<'_>) -> Result<Pending> {
         let pending = match choose {
             Choose::Logits => Pending::Logits(logits.clone()),
             Choose::Greedy { vocab, penalty: repetition } => {
@@ -514,6 +539,7 @@ impl Session {
                     penalty(&mut rec, logits, &list, ids.len(), factor)?;
                 }
                 argmax(&mut rec, logits, vocab.min(logits.len()), &self.chosen)?;
+                self.kept = self.keep.then(|| logits.clone());
                 Pending::Id
             }
         };

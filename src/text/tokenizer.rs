@@ -251,6 +251,11 @@ impl Tokenizer {
         self.classes.get(id as usize) == Some(&Class::Special)
     }
 
+    /// Whether `id` is an added token, special or not.
+    pub fn is_added(&self, id: u32) -> bool {
+        self.classes.get(id as usize).is_some_and(|class| *class != Class::Ordinary)
+    }
+
     /// The text of every added token, special or not: what a text must never become.
     pub fn control_tokens(&self) -> Vec<String> {
         let mut tokens: Vec<&Added> = self.added.values().collect();

@@ -68,6 +68,9 @@ export class Engine {
     return new Session();
   }
 
+  /** Answers here may be anything, whatever was asked for. */
+  constraint() {}
+
   planVideo(trackJson, optionsJson) {
     const [track, options] = [JSON.parse(trackJson), JSON.parse(optionsJson)];
     const times = track.times ?? Array.from({ length: track.frames }, (_, i) => i / track.fps);

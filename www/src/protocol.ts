@@ -1,5 +1,6 @@
 // The one table of messages between page and worker.
 
+import type { WireConstraint } from "./constraint.js";
 import type { ErrorFields } from "./errors.js";
 import type { Place } from "./source.js";
 import type {
@@ -71,7 +72,8 @@ export interface EngineOptions extends PixelLimits {
 }
 
 /** What goes with the messages of one prompt. */
-export type PromptOptions = Omit<GenerateOptions, "signal"> & {
+export type PromptOptions = Omit<GenerateOptions, "signal" | "responseConstraint"> & {
+  responseConstraint?: WireConstraint;
   tools?: Tool[];
   /** The messages take the place of the conversation; its cache is used for what they have in common. */
   replace?: true;

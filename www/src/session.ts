@@ -1,6 +1,7 @@
 // A conversation, as the page has it.
 /// <reference lib="esnext.disposable" preserve="true" />
 
+import { wireConstraint } from "./constraint.js";
 import { aborted, type WorkerLink } from "./link.js";
 import type { PromptOptions } from "./protocol.js";
 import { take, type Taken, wire } from "./wire.js";
@@ -176,9 +177,10 @@ export class Session {
     return result;
   }
 
-  /** What goes with every prompt: what stands at its beginning. */
-  #options(options: PromptOptions): PromptOptions {
-    return this.#tools.length > 0 ? { ...options, tools: this.#tools } : options;
+  /** What crosses of a caller's options, with what goes with every prompt. */
+  #options({ signal: _, responseConstraint: wished, ...rest }: GenerateOptions): PromptOptions {
+    const constraint = wished === undefined ? {} : { responseConstraint: wireConstraint(wished) };
+    return { ...rest, ...constraint, ...(this.#tools.length > 0 && { tools: this.#tools }) };
   }
 
   /** Brings messages to the worker. */
@@ -234,7 +236,7 @@ interface Replacing {
 }
 
 function isSchema(constraint?: ResponseConstraint): boolean {
-  return constraint !== undefined && !(constraint instanceof RegExp) && !("lark" in constraint);
+  return constraint !== undefined && "jsonSchema" in wireConstraint(constraint);
 }
 
 /** What goes on with a message may be no JSON by itself; then there is nothing to add. */

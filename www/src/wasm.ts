@@ -90,6 +90,10 @@ export interface WasmEngine {
   locate(text: string, pictures: Sizes[]): Located[];
   document(html: string, picture: Sizes): Block[];
   events(text: string): VideoEvent[];
+  /** What an answer may be, as the grammar's module reads it; undefined where it may be anything. */
+  constraint(options: Pick<PromptOptions, "tools" | "toolChoice" | "responseConstraint">): string | undefined;
+  /** The tokens of the model: their bytes end to end, where those of each id end, which stand for themselves, which end an answer. */
+  vocabulary(): { bytes: Uint8Array; ends: Uint32Array; control: Uint8Array; stop: Uint32Array };
 }
 
 export interface WasmSession {
@@ -102,6 +106,7 @@ export interface WasmSession {
     options: PromptOptions,
     onDelta: (delta: Delta) => void,
     cancelled: () => boolean,
+    constraint?: WasmConstraint,
   ): Promise<Result>;
   /** Videos are used up. */
   plan(messages: string, images: Uint8Array[], videos: VideoInput[], options: PromptOptions): Omit<Plan, "videos">;
@@ -114,5 +119,25 @@ export interface WasmSession {
     cancelled: () => boolean,
   ): Promise<number>;
   clone(): WasmSession;
+  free(): void;
+}
+
+/** The surface of the grammar's module (grammar/src/web.rs). */
+export interface GrammarModule {
+  default(options: { module_or_path: URL | string }): Promise<unknown>;
+  Grammar: new (bytes: Uint8Array, ends: Uint32Array, control: Uint8Array, stop: Uint32Array) => WasmGrammar;
+}
+
+export interface WasmGrammar {
+  constraint(spec: string): WasmConstraint;
+}
+
+/** What may come next in one answer. */
+export interface WasmConstraint {
+  /** Bit `id % 32` of word `id / 32`. */
+  mask(): Uint32Array;
+  allows(id: number): boolean;
+  commit(id: number): void;
+  complete(): boolean;
   free(): void;
 }

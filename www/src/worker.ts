@@ -3,6 +3,7 @@
 
 import { errorFields, FanlightError } from "./errors.js";
 import { takeVideos } from "./footage.js";
+import { Grammars } from "./grammar.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "./protocol.js";
 import { fetched, unusable } from "./script.js";
 import { findGguf, keeping, openSource, type Source, wishOf } from "./source.js";
@@ -15,6 +16,7 @@ type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
 type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;
 
 let engine: WasmEngine | undefined;
+let grammars: Grammars | undefined;
 /** Wasm's; it only ever grows. */
 let memory: WebAssembly.Memory | undefined;
 /** A conversation, and the tokens that it holds. */
@@ -38,6 +40,7 @@ const handlers: { [C in Call]: Handler<C> } = {
         if (progress.phase === "compile" || !source.downloading) emit(progress);
       };
       engine = await wasm.Engine.load(source, args.options, onProgress);
+      grammars = new Grammars(engine);
       await source.finish();
     } finally {
       source.close();
@@ -72,10 +75,17 @@ const handlers: { [C in Call]: Handler<C> } = {
 
   async prompt({ session, options, ...turn }, emit, signal) {
     const held = conversation(session);
-    const { messages, inputs, infos } = await taken(held, turn, options, signal);
-    const result = await held.live.prompt(messages, turn.images, inputs, options, emit, () => signal.aborted);
-    held.tokens = result.usage.promptTokens + result.usage.completionTokens;
-    return { ...result, videos: infos };
+    // Before anything is decoded: a wrong constraint is known at once.
+    const spec = loaded().constraint(options);
+    const constraint = spec === undefined ? undefined : await grammars?.constraint(spec);
+    try {
+      const { messages, inputs, infos } = await taken(held, turn, options, signal);
+      const result = await held.live.prompt(messages, turn.images, inputs, options, emit, () => signal.aborted, constraint);
+      held.tokens = result.usage.promptTokens + result.usage.completionTokens;
+      return { ...result, videos: infos };
+    } finally {
+      constraint?.free();
+    }
   },
 
   async plan({ session, options, ...turn }, _, signal) {

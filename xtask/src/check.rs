@@ -63,6 +63,8 @@ fn one(step: &str, tools: &Tools, filter: &Option<String>, count: &mut Count) ->
                 "--package",
                 "fanlight",
                 "--package",
+                "fanlight-grammar",
+                "--package",
                 "fanlight-kernel-tests",
                 "--lib",
                 "--profile",

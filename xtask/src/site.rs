@@ -10,7 +10,8 @@ use crate::setup::{Tools, WASM};
 pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     let www = root().join("www");
     let dist = www.join("dist");
-    let module = compile_wasm(tools, "fanlight")?;
+    // The second is fetched when a prompt first constrains its answer.
+    let modules = [compile_wasm(tools, "fanlight")?, compile_wasm(tools, "fanlight-grammar")?];
     // What an earlier build left must not be served; the wasm folder stays, its step knows when it is current.
     for entry in std::fs::read_dir(&dist).into_iter().flatten().flatten() {
         if entry.file_name() != "wasm" {
@@ -19,7 +20,9 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
             removed.map_err(|e| format!("{}: {e}", path.display()))?;
         }
     }
-    bind(&module, &dist.join("wasm"))?;
+    for module in &modules {
+        bind(module, &dist.join("wasm"))?;
+    }
     run(command("node").args(["www/node_modules/typescript/bin/tsc", "--project", "www"]))?;
     copy(&www, &dist, &|path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");

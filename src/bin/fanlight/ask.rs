@@ -8,9 +8,11 @@ use clap::Args;
 use fanlight::chat::tools::Tool;
 use fanlight::chat::{AskOptions, Delta, Hooks, Plan};
 use fanlight::error::in_words;
+use fanlight::grammar::Grammar;
 use fanlight::image::ImageOptions;
 use fanlight::video::VideoOptions;
 use fanlight::{Error, Result};
+use serde_json::{Value, json};
 
 use super::input::{Draft, Drafts, Footage, picture};
 use super::model::{ModelArgs, Ready, load};
@@ -60,10 +62,51 @@ pub struct Ask {
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     /// Print one JSON object instead of streaming text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What the answer may be.
+#[derive(Args)]
+#[group(multiple = false)]
+struct FormArgs {
+    /// The answer is JSON of this schema.
+    #[arg(long, value_name = "FILE.json")]
+    json_schema: Option<PathBuf>,
+    /// The answer is a text that this regular expression of JavaScript matches as a whole: `yes|no`, or `/yes|no/i`.
+    #[arg(long, value_name = "RE")]
+    regex: Option<String>,
+    /// The answer is of this grammar, in llguidance's Lark.
+    #[arg(long, value_name = "FILE")]
+    lark: Option<PathBuf>,
+}
+
+impl FormArgs {
+    /// As `fanlight-grammar` reads it.
+    fn read(&self) -> Result<Option<Value>> {
+        let read = |path: &Path| {
+            let io = |e: std::io::Error| Error::Io { path: path.display().to_string(), message: e.to_string() };
+            std::fs::read_to_string(path).map_err(io)
+        };
+        if let Some(path) = &self.json_schema {
+            let wrong = |e: serde_json::Error| Error::invalid("--json-schema", "a JSON schema", e.to_string());
+            let schema: Value = serde_json::from_str(&read(path)?).map_err(wrong)?;
+            return Ok(Some(json!({"jsonSchema": schema})));
+        }
+        if let Some(path) = &self.lark {
+            return Ok(Some(json!({"lark": read(path)?})));
+        }
+        let expression = |text: &String| {
+            let flagged = text.strip_prefix('/').and_then(|rest| rest.rsplit_once('/'));
+            let (source, flags) = flagged.unwrap_or((text, ""));
+            json!({"regex": source, "flags": flags})
+        };
+        Ok(self.regex.as_ref().map(expression))
+    }
 }
 
 pub async fn run(args: Ask) -> Result<()> {
@@ -72,6 +115,7 @@ pub async fn run(args: Ask) -> Result<()> {
     let videos = args.video.iter().map(|path| Footage::file(path)).collect::<Result<Vec<_>>>()?;
     let drafts = args.messages.as_deref().map(Drafts::read).transpose()?;
     let tools = args.tools.as_deref().map(tools).transpose()?.unwrap_or_default();
+    let form = args.form.read()?;
     let begin = Instant::now();
     let Ready { engine, context, max_pixels } = load(&args.model, args.sampling.context, args.max_pixels).await?;
     let drafts = drafts.unwrap_or_else(|| {
@@ -99,6 +143,9 @@ pub async fn run(args: Ask) -> Result<()> {
     if args.plan {
         return print(&engine.plan(&conversation, &messages, &options)?, json);
     }
+    let spec = engine.compose(&options.tools, &options.tool_choice, form)?;
+    let constraint = spec.map(|spec| Grammar::new(&engine)?.composed(&spec)).transpose()?;
+    let options = AskOptions { constraint, ..options };
     let mut out = std::io::stdout();
     let mut begun = false;
     let mut on_delta = |delta: Delta| {

@@ -1,0 +1,131 @@
+//! What an answer may be, as far as generation knows: which ids may come next.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+
+/// Says after every id of an answer which may follow.
+pub trait Constraint {
+    /// Writes which ids may come next: bit `id % 32` of word `id / 32`, and none beyond. Those that end the answer are among them
+    /// exactly where it may end. No bit: it has to end here.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where no id of the vocabulary can follow, or finding out takes too much work.
+    fn mask(&mut self, bits: &mut Vec<u32>) -> Result<()>;
+
+    /// Whether `id` may come next, as [`Constraint::mask`] has it.
+    ///
+    /// # Errors
+    /// As [`Constraint::mask`].
+    fn allows(&mut self, id: u32) -> Result<bool>;
+
+    /// Goes on by an id that may come next and does not end the answer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an id that may not; as [`Constraint::mask`].
+    fn commit(&mut self, id: u32) -> Result<()>;
+
+    /// Whether nothing can follow.
+    ///
+    /// # Errors
+    /// As [`Constraint::mask`].
+    fn complete(&mut self) -> Result<bool>;
+}
+
+/// A constraint that options can carry. It is good for one answer.
+#[derive(Clone)]
+pub struct Constrained(Rc<RefCell<dyn Constraint>>);
+
+impl Constrained {
+    /// Wraps it.
+    pub fn new(constraint: impl Constraint + 'static) -> Self {
+        Constrained(Rc::new(RefCell::new(constraint)))
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut dyn Constraint) -> Result<T>) -> Result<T> {
+        match self.0.try_borrow_mut() {
+            Ok(mut constraint) => run(&mut *constraint),
+            Err(_) => Err(Error::invalid("constraint", "one answer at a time", "a second one")),
+        }
+    }
+}
+
+impl Constraint for Constrained {
+    fn mask(&mut self, bits: &mut Vec<u32>) -> Result<()> {
+        self.with(|constraint| constraint.mask(bits))
+    }
+
+    fn allows(&mut self, id: u32) -> Result<bool> {
+        self.with(|constraint| constraint.allows(id))
+    }
+
+    fn commit(&mut self, id: u32) -> Result<()> {
+        self.with(|constraint| constraint.commit(id))
+    }
+
+    fn complete(&mut self) -> Result<bool> {
+        self.with(|constraint| constraint.complete())
+    }
+}
+
+impl fmt::Debug for Constrained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Constrained")
+    }
+}
+
+/// Whether a mask has an id.
+pub(super) fn has(bits: &[u32], id: u32) -> bool {
+    bits.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
+}
+
+/// Makes everything −∞ that a mask does not have; whether it has anything.
+pub(super) fn apply(bits: &[u32], logits: &mut [f32]) -> bool {
+    let mut any = false;
+    for (logits, word) in logits.chunks_mut(32).zip(bits.iter().copied().chain(std::iter::repeat(0))) {
+        any |= word != 0;
+        if word != u32::MAX {
+            for (_, logit) in logits.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+    any
+}
+
+/// The lowest id with the largest logit of those that a mask has.
+pub(super) fn best(bits: &[u32], logits: &[f32]) -> Option<u32> {
+    let mut best: Option<(u32, f32)> = None;
+    for (id, &logit) in (0..).zip(logits).filter(|(id, _)| has(bits, *id)) {
+        if best.is_none_or(|(_, most)| logit > most) {
+            best = Some((id, logit));
+        }
+    }
+    best.map(|(id, _)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks() {
+        let bits = [1 << 31 | 1 << 2, 0, 1 << 1];
+        let kept = |logits: &mut [f32]| -> Vec<usize> {
+            apply(&bits, logits);
+            logits.iter().enumerate().filter(|(_, l)| **l > f32::NEG_INFINITY).map(|(i, _)| i).collect()
+        };
+        assert_eq!(kept(&mut [0.0; 70]), [2, 31, 65]);
+        assert_eq!(kept(&mut [0.0; 200]), [2, 31, 65], "no bit beyond the mask");
+        assert_eq!(kept(&mut [0.0; 5]), [2]);
+        assert!(!apply(&[0, 0], &mut [0.0; 40]) && !apply(&[], &mut [0.0; 40]));
+        let mut logits = vec![9.0; 70];
+        (logits[2], logits[31], logits[65]) = (1.0, 3.0, 3.0);
+        assert_eq!(best(&bits, &logits), Some(31), "the first of equals");
+        assert_eq!(best(&[0], &logits), None);
+        logits.fill(f32::NEG_INFINITY);
+        assert_eq!(best(&bits, &logits), Some(2), "something has to come");
+    }
+}
