@@ -45,7 +45,7 @@ export async function notStarted(own: boolean, words: string): Promise<FanlightE
   if (!/^(text|application)\/(javascript|ecmascript|x-javascript)/.test(type)) {
     return failed(`came as "${type}" and not as text/javascript`, BUNDLER);
   }
-  const blob = foreign(SIBLING) ? ", with `worker-src blob:` because it is of another origin" : "";
+  const blob = foreign(SIBLING) ? ", with `worker-src blob:` and its origin in worker-src because it is of another one" : "";
   const hint = `The page's Content-Security-Policy must allow it${blob}, and the files beside it must be there (wasm/fanlight.js).`;
   return failed(`is there and did not start${words}`, hint);
 }

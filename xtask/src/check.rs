@@ -89,13 +89,16 @@ fn web(tools: &Tools, filter: &Option<String>, count: &mut Count) -> Outcome {
     let kernels = ("/kernel-tests/".to_owned(), site::build_kernel_tests(tools)?);
     let screens = ("/screens/".to_owned(), crate::process::root().join("tests/screens"));
     let golden = ("/golden/".to_owned(), crate::process::root().join("tests/golden"));
-    let server = Server::start(vec![("/".to_owned(), site::build(tools)?), kernels, screens, golden], 8887)?;
+    let site = ("/".to_owned(), site::build(tools)?);
+    let package = site::pack()?;
+    let server = Server::start(vec![site, kernels, screens, golden], 8887)?;
     let mut node = command("node");
     // One file at a time: they share one software GPU.
     // A test that hangs says which it is, long after the slowest machine would have ended it.
     node.args(["--test", "--test-reporter=spec", "--test-concurrency=1", "--test-timeout=1200000"]);
     node.args(filter.iter().map(|text| format!("--test-name-pattern={text}")));
     node.args(test_files()?).env("FANLIGHT_CHROMIUM", &tools.chromium).env("FANLIGHT_URL", server.url());
+    node.env("FANLIGHT_PACKAGE", package);
     counted(&mut node, count)
 }
 

@@ -27,6 +27,7 @@ usage: cargo xtask COMMAND
       --headless        ask the sample question in headless Chromium and print the streamed answer
       --image FILE      …about another image       --ask TEXT    …another question
   build                 build the page into www/dist and stop
+  pack                  build, and make the npm package in target/package
   bench                 load a model and answer in headless Chromium; print times and peaks of memory
       --model PATH      a checkpoint folder or a .gguf file (the demonstration model)
       --tokens N        how many to generate           --weights FORMAT   quantize while loading
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
         Some("build") => {
             no_more(&args[1..]).and_then(|()| setup::setup()).and_then(|tools| site::build(&tools).map(drop))
         }
+        Some("pack") => no_more(&args[1..])
+            .and_then(|()| setup::setup())
+            .and_then(|tools| site::build(&tools))
+            .and_then(|_| site::pack().map(|tarball| println!("{}", tarball.display()))),
         Some("bench") => bench::bench(&args[1..]),
         Some("test") => check::check(&args[1..]),
         Some("fuzz") => fuzz::fuzz(&args[1..]),

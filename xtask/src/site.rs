@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Outcome;
-use crate::process::{cargo, command, copy, root, run};
+use crate::process::{cargo, command, copy, npm, root, run};
 use crate::setup::{Tools, WASM};
 
 /// Builds the page; gives the folder to serve.
@@ -28,6 +28,7 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         !name.starts_with('.')
+            && !name.starts_with("LICENSE")
             && !["node_modules", "dist", "package.json", "package-lock.json", "tsconfig.json"].contains(&name)
             && !["ts", "md", "mjs"].contains(&extension)
     })?;
@@ -38,6 +39,23 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     copy(&mediabunny.join("LICENSE"), &dist.join("mediabunny/LICENSE"), &|_| true)?;
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
     Ok(dist)
+}
+
+/// The npm package as people install it, from what `build` has made; gives the tarball.
+pub fn pack() -> Outcome<PathBuf> {
+    let (www, out) = (root().join("www"), root().join("target/package"));
+    for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        copy(&root().join(license), &www.join(license), &|_| true)?;
+    }
+    if out.exists() {
+        std::fs::remove_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+    }
+    std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+    let mut npm = npm();
+    npm.args(["pack", "--ignore-scripts", "--loglevel=error", "--pack-destination"]).arg(&out).current_dir(&www);
+    run(&mut npm)?;
+    let made = std::fs::read_dir(&out).map_err(|e| format!("{}: {e}", out.display()))?.flatten().next();
+    made.map(|entry| entry.path()).ok_or_else(|| "npm pack made nothing".to_owned())
 }
 
 /// The kernel table as a wasm module of its own, which never ships; gives the folder to serve.
