@@ -244,7 +244,7 @@ impl Constraint {
         self.bits.extend(mask.as_slice().iter().take(words));
         self.bits.resize(words, 0);
         // Ids that no model has.
-        if let Some(last) = self.bits.last_mut().filter(|_| self.ids % 32 != 0) {
+        if let Some(last) = self.bits.last_mut().filter(|_| !self.ids.is_multiple_of(32)) {
             *last &= (1 << (self.ids % 32)) - 1;
         }
         Ok(&self.bits)

@@ -1,6 +1,7 @@
 // The worker's side of constraints: a wasm module of its own, fetched when a prompt first has one.
 
 import { errorFields, FanlightError } from "./errors.js";
+import { fetched, unusable } from "./script.js";
 import type { GrammarModule, WasmConstraint, WasmEngine, WasmGrammar } from "./wasm.js";
 
 export class Grammars {
@@ -47,14 +48,20 @@ export class Grammars {
 }
 
 async function load(engine: WasmEngine): Promise<WasmGrammar> {
-  const script = new URL("../wasm/fanlight_grammar.js", import.meta.url);
+  // Both expressions are ones that bundlers look for. Its own typings say `any` of what wasm.ts knows.
+  const url = new URL("../wasm/fanlight_grammar_bg.wasm", import.meta.url).href;
   let module: GrammarModule;
   try {
-    module = (await import(script.href)) as GrammarModule;
-    await module.default({ module_or_path: new URL("fanlight_grammar_bg.wasm", script) });
+    module = (await import("../wasm/fanlight_grammar.js")) as unknown as GrammarModule;
   } catch (error) {
     const message = `the part that constrains answers could not be loaded: ${String(error)}`;
     throw new FanlightError("network", message, "Check the connection, then try again.", true);
+  }
+  const wasm = await fetched(url);
+  try {
+    await module.default({ module_or_path: wasm });
+  } catch (error) {
+    throw unusable(url, error);
   }
   const { bytes, ends, control, stop } = engine.vocabulary();
   return new module.Grammar(bytes, ends, control, stop);
