@@ -163,6 +163,13 @@ test("quantized weights are kept in place of the files, and the next start reads
   assert.equal(second.info.weightBytes, first.info.weightBytes);
   assert.equal(second.info.cache.networkBytes, 0);
   assert.deepEqual(hub.requests.map(({ path }) => path), [`/api/models/${hub.repo}/revision/main`]);
+  const available = (options) =>
+    withPackage(page, async ({ availability }, [repo, options]) => availability(repo, options), [hub.repo, { endpoint: hub.endpoint, ...options }]);
+  hub.requests.length = 0;
+  assert.equal(await available({ cache: "quantized", weights: { text: "q8", embeddings: "q8" } }), "available");
+  assert.equal(await available({ cache: "quantized", weights: "q8" }), "downloadable", "other formats need the files again");
+  assert.equal(await available({}), "downloadable", "the files are gone");
+  assert.equal(hub.requests.length, 0);
   await withPackage(page, async ({ models }) => models.remove("Org/Model"));
   assert.equal((await kept()).size, 0);
 });

@@ -41,7 +41,7 @@ export const models = {
     );
   },
 
-  /** Whether everything is here that the last load of it needed, so that the next one with the same options asks nobody. */
+  /** Whether everything is here that the last load of it needed, so that the next one with the same options fetches no file. */
   async isCached(model: string | CachedModel): Promise<boolean> {
     const store = await opened();
     const complete = (await matching(store, model)).map((manifest) => store && isComplete(store, manifest));

@@ -241,7 +241,7 @@ function partOf(value: unknown, at: string, looks: boolean, sight: Sight): Part 
 function imageUrl(p: Fields, sight: Sight): ImagePart {
   const u = p.need(p.object("image_url"), "image_url", "an object with a url");
   const url = u.need(u.any("url"), "url", "a URL") as ImageSource;
-  const detail = u.choice("detail", "auto", "low", "high");
+  const detail = u.choice("detail", "auto", "low", "high", "original");
   u.end();
   const own = limits(p);
   if (detail === "low") own.maxPixels ??= Math.min(LOW_DETAIL, sight.maxPixels ?? LOW_DETAIL);

@@ -25,8 +25,8 @@ export interface ChatImageUrlPart extends ChatPixels {
   image_url: {
     /** A URL: `https:`, `data:` or `blob:`. Added: whatever else a picture can come from, such as a `Blob`. */
     url: ImageSource;
-    /** "low": at most 512 × 512 pixels. "auto" and "high": as many as the model was loaded to see. */
-    detail?: "auto" | "low" | "high";
+    /** "low": at most 512 × 512 pixels. Others: as many as the model was loaded to see. */
+    detail?: "auto" | "low" | "high" | "original";
   };
 }
 

@@ -45,12 +45,13 @@ export function chatCompletions(model: Answering): ChatCompletions {
       system_fingerprint: fingerprint(model.info),
     };
     const controller = new AbortController();
-    const joined = signal ? AbortSignal.any([signal, controller.signal]) : controller.signal;
-    if (!asked.stream) return whole(head, asked, await conversation.answers(asked, joined, () => {}));
+    if (!asked.stream) return whole(head, asked, await conversation.answers(asked, signal ?? controller.signal, () => {}));
     const stop = () => controller.abort(signal?.reason);
     if (signal?.aborted) stop();
     signal?.addEventListener("abort", stop, { once: true });
-    return chatStream(streamed(head, asked, conversation, controller.signal), controller);
+    // A signal may outlive many requests.
+    const settled = () => signal?.removeEventListener("abort", stop);
+    return chatStream(streamed(head, asked, conversation, controller.signal, settled), controller);
   }
   // One implementation for all overloads.
   return { create: create as ChatCompletions["create"] };
@@ -153,7 +154,13 @@ function whole(head: Head, asked: Asked, results: Result[]): ChatCompletion {
 // ── Piece by piece ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Begins at once, as a request to a server would, whenever somebody reads. */
-function streamed(head: Head, asked: Asked, conversation: SharedConversation, signal: AbortSignal): AsyncGenerator<ChatChunk> {
+function streamed(
+  head: Head,
+  asked: Asked,
+  conversation: SharedConversation,
+  signal: AbortSignal,
+  settled: () => void,
+): AsyncGenerator<ChatChunk> {
   const pieces: Piece[] = [];
   let wake = () => {};
   let open = true;
@@ -163,6 +170,7 @@ function streamed(head: Head, asked: Asked, conversation: SharedConversation, si
   });
   const end = () => {
     open = false;
+    settled();
     wake();
   };
   results.then(end, end);

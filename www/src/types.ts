@@ -336,7 +336,7 @@ export interface CachedFile {
 
 /**
  * Chrome's words for it. "unavailable": it cannot be run or fetched here. "downloadable": loading will use the network.
- * "downloading": a tab is fetching it. "available": loading asks nobody.
+ * "downloading": a tab is fetching it. "available": loading fetches no file.
  */
 export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
 
