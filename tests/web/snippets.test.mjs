@@ -40,7 +40,7 @@ const OPTIONS = {
 };
 
 test("every example compiles against the package's types", async (t) => {
-  const examples = [...(await inFile("README.md")), ...(await inFile("www/api/outline.md")), ...inComments()];
+  const examples = [...(await inFile("README.md")), ...(await inFile("www/api/outline.md")), ...(await inFile("www/README.md")), ...inComments()];
   assert.ok(examples.length > 5, `only ${examples.length} examples were found`);
   assert.equal(await compiled(t, examples), "");
 });

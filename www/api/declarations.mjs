@@ -83,7 +83,7 @@ export function declarations(points = entryPoints()) {
     }
     if (ts.isVariableDeclaration(declaration)) {
       const { initializer, type } = declaration;
-      const properties = initializer && ts.isObjectLiteralExpression(initializer) ? initializer.properties : undefined;
+      const properties = !type && initializer && ts.isObjectLiteralExpression(initializer) ? initializer.properties : undefined;
       if (properties) return { kind: "object", signature: "", doc, members: members(properties, name, place) };
       const typed = type ? nodeHtml(type, place) : checked(checker.getTypeAtLocation(declaration), declaration);
       return { kind: "const", signature: `${head("const")}: ${typed}`, doc };

@@ -389,6 +389,7 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
+/** How messages are read ahead. */
 export interface AppendOptions {
   /** Rejects with code "aborted"; the conversation is as it was before. */
   signal?: AbortSignal;
