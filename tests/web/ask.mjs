@@ -36,21 +36,21 @@ async function ask(page) {
 
   console.log(`\n> ${values.ask}`);
   let shown = 0;
-  await page.exposeFunction("fanlightAnswer", (text) => {
+  let text = "";
+  await page.exposeFunction("fanlightAnswer", (written) => {
+    text = written;
     process.stdout.write(text.slice(shown));
     shown = text.length;
   });
+  // The text as the model wrote it: the page shows it as Markdown.
   await page.evaluate(() => {
-    const log = document.getElementById("log");
-    const tell = () => globalThis.fanlightAnswer(log.querySelector(".answer")?.textContent ?? "");
-    new MutationObserver(tell).observe(log, { childList: true, characterData: true, subtree: true });
+    document.getElementById("log").addEventListener("answer", ({ detail }) => globalThis.fanlightAnswer(detail));
   });
   await page.getByLabel("Your question").fill(values.ask);
   await page.getByRole("button", { name: "Ask" }).click();
   const turn = page.locator("#log article");
   await page.locator("#log article[aria-busy=false]").waitFor();
-  const text = await turn.locator(".answer").textContent();
-  process.stdout.write(`${text.slice(shown)}\n\n`);
+  process.stdout.write("\n\n");
   const wrong = turn.locator(".problem");
   if (await wrong.count()) return failed(await wrong.innerText());
   console.log(await turn.locator(".facts").innerText());

@@ -1,5 +1,6 @@
 // Stands in for wasm/fanlight.js where a test is about the package or the page and not about the engine: same exports,
-// answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent". Where config.json
+// answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent", "echo:" (what follows is
+// the answer; boxes in it are located), "think:" (the same, thought), "use the calculator". Where config.json
 // has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
 // `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
 // What every prompt was asked goes to the BroadcastChannel "asked". "think" has it think first, "call" makes it call the first
@@ -49,7 +50,7 @@ export class Engine {
     const total = 5_200_000;
     for (let loaded = 0; loaded <= total; loaded += total / 8) {
       onProgress({ phase: "upload", loaded, total });
-      await pause(options.slowly ?? 10);
+      await pause(globalThis.slowly ?? options.slowly ?? 10);
     }
     onProgress({ phase: "compile", loaded: 1, total: 2 });
     return new Engine(config);
@@ -170,7 +171,8 @@ class Session {
 
   async prompt(json, images, videos, options, onDelta, cancelled) {
     const messages = JSON.parse(json);
-    const text = textOf(messages.at(-1));
+    const whole = textOf(messages.at(-1));
+    const [text, order, given] = /^([\s\S]*?)(?:(echo|think):([\s\S]*))?$/.exec(whole)?.slice(1) ?? [whole];
     const { tools = [], ...others } = options;
     asked.postMessage({ session: this.#number, tools, messages, options: others, images: images.map((bytes) => bytes.length), videos: videos.length });
     const seen = images.map(measured);
@@ -185,8 +187,10 @@ class Session {
     const imageTokens = seen.reduce((sum, { tokens }) => sum + tokens, 0);
     const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
     await obey(text.replace("wait", ""), cancelled);
-    const located = this.#located(text);
-    const answer = located.length > 0
+    const located = given === undefined ? this.#located(text) : boxesIn(given);
+    const answer = given !== undefined
+      ? given
+      : located.length > 0
       ? "```json\n" + JSON.stringify(located.map(({ at, label }) => ({ bbox_2d: at, label }))) + "\n```"
       : text.startsWith("json ")
       ? text.slice(5)
@@ -211,21 +215,25 @@ class Session {
     const logprobs = [];
     for (const piece of pieces) {
       if (cancelled()) break;
-      await pause(text.includes("wait") ? 20 : 5);
+      // A long answer comes as fast as it can.
+      if (pieces.length < 200 || text.includes("wait")) await pause(text.includes("wait") ? 20 : 5);
       const top = Array.from({ length: options.logprobs ?? 0 }, (_, id) => token(`t${id}`, id));
       logprobs.push({ ...token(piece, written.length), top });
-      onDelta({ text: piece, ...(options.logprobs !== undefined && { logprobs: logprobs.slice(-1) }) });
+      onDelta(order === "think" ? { text: "", reasoning: piece } : { text: piece, ...(options.logprobs !== undefined && { logprobs: logprobs.slice(-1) }) });
       written.push(piece);
     }
     // The token that ends an answer writes nothing.
     if (pieces.length === all.length) logprobs.push({ ...token("", written.length), top: [] });
+    if (text.includes("use the calculator") && messages.at(-1).role === "user") {
+      calls.push({ id: "call_0", name: "calculator", arguments: { expression: "6 * 7" } });
+    }
     this.#said.push(...messages.map(textOf), written.join(""));
     this.#tokens += 30 + imageTokens + videoTokens + written.length;
     return {
-      text: written.join(""),
+      text: order === "think" ? "Thought about." : written.join(""),
       located,
       tokenIds: written.map((_, index) => index),
-      reasoning,
+      reasoning: order === "think" ? given : reasoning,
       ...(calls.length > 0 && { toolCalls: calls }),
       ...(options.logprobs !== undefined && { logprobs }),
       finishReason: cancelled() ? "abort" : calls.length > 0 ? "tool_calls" : pieces.length < all.length ? "length" : "stop",
@@ -277,6 +285,16 @@ async function obey(text, cancelled) {
   if (text.includes("trap")) queueMicrotask(() => unreachable());
   if (/trap|silent/.test(text)) await new Promise(() => {});
   while (text.includes("wait") && !cancelled()) await pause(5);
+}
+
+/** What an answer in JSON points at. */
+function boxesIn(text) {
+  try {
+    const found = [JSON.parse(text)].flat().filter((one) => Array.isArray(one?.bbox_2d));
+    return found.map(({ bbox_2d: at, label }) => ({ kind: "box", at, label, image: 0 }));
+  } catch {
+    return [];
+  }
 }
 
 /** The size a PNG says it has. */

@@ -27,10 +27,11 @@ export function withBrowser() {
  *   beside?: import("playwright-core").Page, servers?: string[], before?: string }} options
  */
 export async function open(t, { path, at, engine = "real", setup, beside, servers = [], before = "", ...context } = {}) {
-  const shared = beside?.context() ?? (await browser.newContext(context));
+  // A service worker would answer in place of the routes that tests put in.
+  const shared = beside?.context() ?? (await browser.newContext({ serviceWorkers: "block", ...context }));
   const page = await shared.newPage();
   // Only against hanging for good: how long anything takes is no concern of these tests.
-  page.setDefaultTimeout(300_000);
+  page.setDefaultTimeout(Number(process.env.FANLIGHT_PATIENCE_MS ?? 300_000));
   const faults = [];
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
   page.on("request", (request) => {

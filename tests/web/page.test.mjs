@@ -4,17 +4,18 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { open, withBrowser } from "./helpers.mjs";
+import { open, site, withBrowser } from "./helpers.mjs";
 import { startHub } from "./hub-server.mjs";
 
 withBrowser();
 
 const SAMPLE = await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url));
+const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 /** The boxes of the fake engine's answer to "Locate", in pixels of the 616×392 picture it says it saw. */
 const BOXES = [[154, 98, 308, 196], [462, 0, 616, 40]];
 
 const demo = (t, options = {}) => open(t, { path: "", engine: "fake", viewport: { width: 1280, height: 800 }, ...options });
-const ready = (page) => page.getByText("Ready.").waitFor();
+const ready = (page) => page.getByText("Ready. Loaded").waitFor();
 const answered = (page) => page.locator("#stop").waitFor({ state: "hidden" });
 const lastAnswer = (page) => page.locator("#log article").last();
 
@@ -31,12 +32,18 @@ async function askAndWait(page, question) {
 
 const shows = (page, name) => page.locator(`#image[alt="${name}"]`).waitFor();
 const file = (name, buffer = SAMPLE) => ({ name, mimeType: "image/png", buffer });
+const sample = async (page) => {
+  await page.getByRole("button", { name: "Use the sample" }).click();
+  await shows(page, "the sample screen");
+};
 
-async function chooseFile(page, button, chosen) {
+async function chooseFile(page, button, ...chosen) {
   const chooser = page.waitForEvent("filechooser");
   await page.getByRole("button", { name: button }).click();
   await (await chooser).setFiles(chosen);
 }
+
+const attached = (page, count) => page.waitForFunction((count) => document.querySelectorAll("#attached li").length === count, count);
 
 /** How far the drawn boxes are from where they belong, in displayed pixels. */
 async function misplacement(page) {
@@ -62,7 +69,7 @@ async function misplacement(page) {
 test("the sample, a question, a streamed answer and its figures", async (t) => {
   const page = await demo(t);
   await ready(page);
-  await page.getByRole("button", { name: "Use the sample" }).click();
+  await sample(page);
   await page.evaluate(() => {
     globalThis.lengths = new Set();
     new MutationObserver(() => globalThis.lengths.add(document.querySelector("#log .answer")?.textContent.length)).observe(
@@ -77,6 +84,9 @@ test("the sample, a question, a streamed answer and its figures", async (t) => {
   assert.match(await turn.locator(".facts").textContent(), /308 image tokens.*tokens\/s/);
   assert.match(await page.locator("#status").textContent(), /Loaded in .*Runs on/);
   assert.equal(await page.locator("#log b").count(), 0, "an answer is text, never markup");
+  assert.match(await page.locator("#said").textContent(), /^Delete account/, "it is said once, when it is there");
+  assert.equal(await turn.getByRole("button", { name: "Picture 1: the sample screen" }).count(), 1, "the picture stands with its question");
+  assert.match(await page.locator("#context").textContent(), /of 2,048 tokens/);
 
   await askAndWait(page, "And the others?");
   assert.match(await lastAnswer(page).locator(".answer").textContent(), /0 pictures/, "a picture is sent once");
@@ -85,24 +95,45 @@ test("the sample, a question, a streamed answer and its figures", async (t) => {
 test("boxes lie where they belong at every display size", async (t) => {
   const page = await demo(t);
   await ready(page);
-  await page.getByRole("button", { name: "Use the sample" }).click();
+  await sample(page);
   await askAndWait(page, "Locate the buttons.");
   const widths = [];
-  for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 900, height: 400 }]) {
+  for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 900, height: 400 }, { width: 2560, height: 1440 }]) {
     await page.setViewportSize(viewport);
     assert.ok((await misplacement(page)) < 1.5);
     widths.push((await page.locator("#image").boundingBox()).width);
   }
-  assert.equal(new Set(widths).size, 3, "the picture had three sizes");
+  assert.equal(new Set(widths).size, 4, "the picture had four sizes");
   assert.deepEqual(await page.locator("#boxes").getByRole("listitem").allTextContents(), ["Delete", "Cancel"]);
   await askAndWait(page, "Read the text.");
   assert.equal(await page.locator("#boxes > div").count(), 0, "old boxes go with a new question");
 });
 
+test("what is located is brought out in the picture and in the list, by pointer and by keyboard", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await sample(page);
+  await askAndWait(page, "Locate the buttons.");
+  const [finding, box] = [page.locator(".finding").nth(1), page.locator("#boxes > div").nth(1)];
+  const on = (locator) => locator.evaluate((element) => element.classList.contains("on"));
+  await finding.hover();
+  assert.deepEqual([await on(box), await on(page.locator("#boxes > div").first())], [true, false]);
+  await page.mouse.move(0, 0);
+  assert.equal(await on(box), false);
+  await page.locator("#boxes button").nth(1).focus();
+  assert.equal(await on(finding), true);
+  await finding.focus();
+  assert.equal(await on(box), true);
+  assert.match(await finding.textContent(), /Cancel.*294, 0, 392, 31/, "in pixels of the picture");
+
+  await page.getByRole("button", { name: "Marks" }).click();
+  assert.equal(await page.locator("#boxes").isVisible(), false);
+});
+
 test("points are dots, polygons outlines, and the page shows the picture that they are in", async (t) => {
   const page = await demo(t);
   await ready(page);
-  await chooseFile(page, "Choose a picture", file("one.png"));
+  await chooseFile(page, "Choose a file", file("one.png"));
   await shows(page, "one.png");
   await askAndWait(page, "Point at the nut and the sign.");
   assert.deepEqual(await page.locator("#boxes").getByRole("listitem").allTextContents(), ["Nut", "Sign"], "what has no pixels is not drawn");
@@ -118,7 +149,7 @@ test("points are dots, polygons outlines, and the page shows the picture that th
   });
   [[308, 196], [462, 220], [440, 300], [320, 280]].forEach((corner, index) => near(corners[index], at(corner)));
 
-  await chooseFile(page, "Add another", file("two.png"));
+  await chooseFile(page, "Add a picture or a video", file("two.png"));
   await shows(page, "two.png");
   assert.equal(await page.locator("#boxes > div").count(), 0, "nothing was found in the new picture");
   await askAndWait(page, "Point at the nut in a question about 1.");
@@ -134,7 +165,7 @@ test("Stop ends an answer and the next question works", async (t) => {
   await ready(page);
   await ask(page, "wait");
   await page.getByText("word word").waitFor();
-  assert.equal(await page.locator("#send").isEnabled(), false);
+  assert.equal(await page.locator("#send").isVisible(), false);
   await page.getByRole("button", { name: "Stop" }).click();
   await answered(page);
   assert.match(await lastAnswer(page).locator(".facts").textContent(), /stopped/);
@@ -142,15 +173,19 @@ test("Stop ends an answer and the next question works", async (t) => {
   assert.match(await lastAnswer(page).locator(".answer").textContent(), /Account settings/);
 });
 
-test("pictures by file, drop and paste; two in one conversation; a new conversation", async (t) => {
+test("pictures by file, drop, paste and camera; several in one question; one taken away; a new conversation", async (t) => {
   const page = await demo(t);
   await ready(page);
-  await chooseFile(page, "Choose a picture", file("one.png"));
-  await shows(page, "one.png");
-  await chooseFile(page, "Add another", file("two.png"));
-  await page.getByRole("button", { name: "Picture 2: two.png" }).waitFor();
+  await chooseFile(page, "Choose a file", file("one.png"), file("two.png"), file("three.png"));
+  await attached(page, 3);
+  await page.getByRole("button", { name: "Remove two.png" }).click();
+  await attached(page, 2);
   await askAndWait(page, "What are these?");
   assert.match(await lastAnswer(page).locator(".answer").textContent(), /2 pictures/);
+  assert.deepEqual(
+    await lastAnswer(page).locator(".thumb").evaluateAll((all) => all.map((one) => one.ariaLabel)),
+    ["Picture 1: one.png", "Picture 2: three.png"],
+  );
 
   for (const [event, field] of [["drop", "dataTransfer"], ["paste", "clipboardData"]]) {
     await page.evaluate(async ([event, field, source]) => {
@@ -160,26 +195,66 @@ test("pictures by file, drop and paste; two in one conversation; a new conversat
       document.body.dispatchEvent(new kind(event, { [field]: data, bubbles: true, cancelable: true }));
     }, [event, field, "public-sample/sample-screen.png"]);
     await shows(page, `by ${event}.png`);
-    assert.equal(await page.locator("#log article").count(), 0, "another picture begins a new conversation");
     await askAndWait(page, "What is this?");
     assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures/);
   }
+
+  await page.evaluate(() => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 32;
+    canvas.getContext("2d").fillRect(0, 0, 32, 32);
+    const streams = (globalThis.streams = []);
+    navigator.mediaDevices.getUserMedia = async () => {
+      streams.push(canvas.captureStream(30));
+      return streams[0];
+    };
+    setInterval(() => canvas.getContext("2d").fillRect(0, 0, 32, 32), 30);
+  });
+  await page.getByRole("button", { name: "Take a picture with the camera" }).click();
+  await page.getByRole("button", { name: "Take the picture" }).click();
+  await shows(page, "camera.png");
+  assert.equal(await page.evaluate(() => globalThis.streams[0].getTracks()[0].readyState), "ended", "the camera is off again");
+
   await page.getByRole("button", { name: "New conversation" }).click();
+  assert.equal(await page.locator("#log article").count(), 0);
+  await page.locator("#empty").waitFor();
   await askAndWait(page, "What is this?");
-  assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures/, "the picture is sent again");
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /0 pictures/);
+});
+
+test("an answer can be given again, and the last question changed", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await sample(page);
+  await askAndWait(page, "What does the red button say?");
+  await askAndWait(page, "echo:second");
+  await lastAnswer(page).getByRole("button", { name: "Again" }).click();
+  await page.waitForFunction(() => document.querySelectorAll("#log article[aria-busy=false]").length === 2);
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /^second$/);
+  assert.equal(await page.locator("#log article").count(), 2);
+
+  await lastAnswer(page).getByRole("button", { name: "Edit the question" }).click();
+  assert.equal(await page.getByLabel("Your question").inputValue(), "echo:second");
+  await page.getByRole("button", { name: "Keep it as it was" }).click();
+  assert.equal(await page.locator("#log article").count(), 2);
+  await lastAnswer(page).getByRole("button", { name: "Edit the question" }).click();
+  await ask(page, "echo:third");
+  await page.locator("#log").getByText("third", { exact: true }).waitFor();
+  await answered(page);
+  assert.deepEqual(await page.locator("#log .question").allTextContents(), ["What does the red button say?", "echo:third"]);
 });
 
 test("what is no picture is said to be none, by the page or by the engine", async (t) => {
   const page = await demo(t);
   await ready(page);
-  await page.getByRole("button", { name: "Use the sample" }).click();
+  await sample(page);
   await askAndWait(page, "What is this?");
-  await chooseFile(page, "Choose a picture", file("notes.png", Buffer.from("these are notes")));
+  await chooseFile(page, "Add a picture or a video", file("notes.png", Buffer.from("these are notes")));
   await page.getByText("notes.png is not a picture").waitFor();
   assert.equal(await page.locator("#log article").count(), 1, "the conversation stays");
 
   const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"/>');
-  await chooseFile(page, "Choose a picture", { name: "drawing.svg", mimeType: "image/svg+xml", buffer: svg });
+  await chooseFile(page, "Add a picture or a video", { name: "drawing.svg", mimeType: "image/svg+xml", buffer: svg });
   await shows(page, "drawing.svg");
   await askAndWait(page, "What is this?");
   assert.match(await lastAnswer(page).locator(".problem").textContent(), /no picture Fanlight can read.*Use a PNG/);
@@ -209,12 +284,15 @@ test("a missing model and a browser without WebGPU are explained, and a second t
       }),
   });
   await without.getByRole("alert").getByText("This browser has no WebGPU").waitFor();
-  await without.getByText("Use a recent Chrome").waitFor();
+  await without.getByText("Use a recent Chrome").first().waitFor();
+  await without.getByRole("heading", { name: "What it looks like" }).waitFor();
+  await shows(without, "the sample screen, recorded");
+  assert.equal(await without.locator("#boxes > div").count(), 1);
 });
 
 test("a model on another machine is fetched only after a click", async (t) => {
   const page = await demo(t, { path: "?model=https://models.example/folder/" });
-  await page.getByText("A model from models.example is not loaded yet").waitFor();
+  await page.getByText("folder from models.example is not loaded yet").first().waitFor();
   assert.ok(await page.getByRole("button", { name: "Load the model" }).isVisible());
 });
 
@@ -226,28 +304,171 @@ test("a repository is measured, loaded, kept and removed", async (t) => {
   await page.getByText(`Org/Model from ${new URL(hub.endpoint).host} is not loaded yet`).waitFor();
   assert.equal(hub.requests.length, 0, "a link alone fetches nothing");
   await page.getByRole("button", { name: "How large is it?" }).click();
-  await page.getByText("It downloads 7.5\u00a0GB and takes 4.2\u00a0GB on the device: 3.0\u00a0GB of weights").waitFor();
-  await page.getByText("Text: q4 because 12.0 GiB in all exceed 8.0 GiB.").waitFor();
-  await page.getByRole("button", { name: "Load the model" }).click();
+  const sheet = page.getByRole("dialog", { name: "Models" });
+  await sheet.getByText("7.5\u00a0GB to download").waitFor();
+  await sheet.getByText("4.2\u00a0GB on the device").waitFor();
+  await sheet.getByText("Text: q4 because 12.0 GiB in all exceed 8.0 GiB.").waitFor();
+  assert.equal(await sheet.getByLabel("Name on the Hub").inputValue(), "Org/Model");
+  await sheet.getByRole("button", { name: "Download 7.5\u00a0GB" }).click();
   await ready(page);
-  const kept = page.getByRole("region", { name: "Models on this device" });
-  await kept.getByText("Org/Model (main,").waitFor();
-  await kept.getByRole("button", { name: "Remove" }).click();
-  await kept.waitFor({ state: "hidden" });
+  await sheet.waitFor({ state: "hidden" });
+  assert.deepEqual(Object.fromEntries(new URL(page.url()).searchParams), Object.fromEntries(query), "the address leads here again");
+
+  await page.getByRole("button", { name: /^Org\/Model/ }).click();
+  const kept = sheet.getByRole("region", { name: "Models on this device" });
+  await kept.getByText("Org/Model", { exact: true }).waitFor();
+  await kept.getByText(/in all/).waitFor();
+  await kept.getByRole("button", { name: "Remove Org/Model" }).click();
+  await kept.getByRole("button", { name: "Keep", exact: true }).click();
+  await kept.getByRole("button", { name: "Remove Org/Model" }).click();
+  await kept.getByRole("button", { name: /^Delete/ }).click();
+  await kept.getByText("Nothing is kept yet").waitFor();
   assert.deepEqual(hub.requests.filter(({ file }) => file).map(({ file }) => file), ["config.json"]);
 });
 
-test("when the engine dies the page says so and can load it again", async (t) => {
+test("a model that is kept is opened by its link without a question", async (t) => {
+  const files = { "config.json": Buffer.from(JSON.stringify({ model_type: "qwen2_5_vl" })) };
+  const hub = await startHub(t, { files });
+  const query = new URLSearchParams({ model: "Org/Model", endpoint: hub.endpoint });
+  const page = await demo(t, { path: `?${query}`, servers: hub.servers });
+  await page.getByRole("button", { name: "Load the model" }).click();
+  await ready(page);
+  await page.reload();
+  await ready(page);
+});
+
+test("a load can be cancelled and gone on with; files of a person's own are opened", async (t) => {
+  const page = await demo(t, { before: "globalThis.slowly = 500;" });
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.getByText("Loading was canceled").waitFor();
+  await page.getByRole("button", { name: "Go on loading" }).click();
+  await ready(page);
+
+  await page.locator("#model-pill").click();
+  const sheet = page.getByRole("dialog", { name: "Models" });
+  await sheet.getByRole("button", { name: "Your files" }).click();
+  const chooser = page.waitForEvent("filechooser");
+  await sheet.getByRole("button", { name: "Choose files" }).click();
+  await (await chooser).setFiles([{ name: "config.json", mimeType: "application/json", buffer: Buffer.from("{}") }]);
+  await sheet.getByText("config.json: 1 file").waitFor();
+  await sheet.getByRole("button", { name: "Open", exact: true }).click();
+  await sheet.waitFor({ state: "hidden" });
+  await page.getByRole("button", { name: /^config.json/ }).waitFor();
+});
+
+test("when the engine dies the page says so, can load it again, and the conversation goes on", async (t) => {
   const page = await demo(t);
   await ready(page);
+  await sample(page);
+  await askAndWait(page, "What does the red button say?");
   await ask(page, "trap");
-  await page.getByText("The model has stopped.").waitFor();
+  await page.getByRole("alert").getByText("The model has stopped.").waitFor();
   await answered(page);
   assert.ok(await lastAnswer(page).locator(".problem").isVisible());
   await page.getByRole("button", { name: "Load it again" }).click();
   await ready(page);
-  await askAndWait(page, "Read the text.");
-  assert.match(await lastAnswer(page).locator(".answer").textContent(), /Account settings/);
+  await askAndWait(page, "And then?");
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures.*<b>3<\/b> messages/, "what was said is told again");
+});
+
+test("an answer in a form: the schema is checked, sent, and its value is a table", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByLabel("The answer is").selectOption("json");
+  const schema = page.getByLabel("Schema");
+  await schema.fill('{"type": ');
+  await page.getByRole("alert").getByText("The schema is not JSON").waitFor();
+  await ask(page, "echo:{}");
+  await page.locator("#picture-problem").getByText("The schema is not JSON").waitFor();
+  assert.equal(await page.locator("#log article").count(), 0, "nothing is asked with a broken schema");
+  await page.getByRole("button", { name: "Receipt" }).click();
+  assert.equal(await page.getByRole("tabpanel").getByText("The schema is not JSON").count(), 0);
+  assert.ok(JSON.parse(await schema.inputValue()).properties.total);
+
+  const value = { items: [{ name: "Tea", price: 9 }, { name: "Pot", price: 24.5 }], paid: true };
+  await askAndWait(page, `echo:${JSON.stringify(value)}`);
+  const parsed = lastAnswer(page).locator(".parsed");
+  assert.deepEqual(await parsed.locator("tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))), [
+    ["Tea", "9"],
+    ["Pot", "24.5"],
+  ]);
+  assert.equal(await lastAnswer(page).locator(".answer code").textContent(), JSON.stringify(value));
+});
+
+test("settings and the colours survive a reload, also a broken one", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await page.getByRole("button", { name: /^Colours/ }).click();
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByRole("tab", { name: "Sampling" }).click();
+  await page.getByLabel("Temperature").fill("0.7");
+  await page.getByLabel("Top-p").fill("7");
+  assert.equal(await page.getByLabel("Top-p").getAttribute("aria-invalid"), "true");
+  await page.reload();
+  await ready(page);
+  assert.equal(await page.locator("html").getAttribute("data-theme"), "light");
+  assert.equal(await page.getByLabel("Temperature").inputValue(), "0.7");
+  assert.equal(await page.getByLabel("Top-p").inputValue(), "", "what is none was not kept");
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByRole("tab", { name: "Sampling" }).click();
+  await page.getByRole("button", { name: "Back to the model" }).click();
+  assert.equal(await page.getByLabel("Temperature").inputValue(), "");
+
+  for (const broken of ["{", "null", '{"sampling":{"temperature":"hot","__proto__":{"x":1}},"theme":7,"output":[],"picker":"x"}']) {
+    await page.evaluate((broken) => localStorage.setItem("fanlight.settings", broken), broken);
+    await page.reload();
+    await ready(page);
+    await askAndWait(page, "Read the text.");
+  }
+});
+
+test("tools of the page are called and what they give goes back", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByRole("tab", { name: "Tools" }).click();
+  await page.getByLabel("Let the model call tools").check();
+  await askAndWait(page, "use the calculator");
+  assert.match(await lastAnswer(page).locator(".tool").textContent(), /calculator.*6 \* 7.*42$/);
+  assert.equal(await lastAnswer(page).locator(".answer").count(), 2, "and the model went on with it");
+});
+
+test("reasoning is folded away; Markdown is headings, lists, tables, code and checked links", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await askAndWait(page, "think:because **so**");
+  const thinking = lastAnswer(page).locator("details.thinking");
+  assert.equal(await thinking.evaluate((details) => details.open), false);
+  await thinking.locator("summary").click();
+  assert.equal(await thinking.locator("strong").textContent(), "so");
+  assert.equal(await lastAnswer(page).locator(".answer").textContent(), "Thought about.");
+
+  const markdown = [
+    "# Title", "", "One **two *three*** `four` ~~five~~ [six](https://six.example/a) https://seven.example.", "",
+    "| a | b |", "|---|--:|", "| 1 \\| 2 | `3` |", "", "1. x", "   - y", "2. z", "", "> q", "", "```js", "<b>&</b>", "```", "", "snake_case_name 2 * 3 * 4",
+  ];
+  await askAndWait(page, `echo:${markdown.join("\n")}`);
+  const answer = lastAnswer(page).locator(".answer");
+  const text = (selector) => answer.locator(selector).allTextContents();
+  assert.deepEqual(await text("h3"), ["Title"]);
+  assert.deepEqual(await text("strong"), ["two three"]);
+  assert.deepEqual(await text("strong em"), ["three"]);
+  assert.deepEqual(await text("p code"), ["four"]);
+  assert.deepEqual(await text("del"), ["five"]);
+  assert.deepEqual(await text("th, td"), ["a", "b", "1 | 2", "3"]);
+  assert.deepEqual(await text("ol > li > ul > li"), ["y"]);
+  assert.equal(await answer.locator("ol > li").count(), 2);
+  assert.deepEqual(await text("blockquote"), ["q"]);
+  assert.deepEqual(await text("pre code"), ["<b>&</b>"]);
+  assert.deepEqual(
+    await answer.locator("a").evaluateAll((links) => links.map(({ href, rel, textContent }) => [href, rel, textContent])),
+    [
+      ["https://six.example/a", "noopener noreferrer", "six (six.example)"],
+      ["https://seven.example/", "noopener noreferrer", "https://seven.example/"],
+    ],
+  );
+  assert.equal(await answer.locator(":scope > p").last().textContent(), "snake_case_name 2 * 3 * 4");
 });
 
 test("everything can be reached and used by keyboard, and nothing is wider than a phone", async (t) => {
@@ -259,15 +480,97 @@ test("everything can be reached and used by keyboard, and nothing is wider than 
     const where = await page.evaluate(() => {
       const element = document.activeElement;
       const name = element === document.body ? undefined : element.id || element.textContent;
-      return { name, ring: getComputedStyle(element).outlineStyle };
+      // The frame around the question stands for the text field in it.
+      const { outlineStyle } = getComputedStyle(element);
+      return { name, ring: outlineStyle, framed: getComputedStyle(element.closest("#box") ?? element).boxShadow !== "none" };
     });
     if (!where.name) break;
-    assert.equal(where.ring, "solid", `${where.name} shows that it has the focus`);
+    assert.ok(where.ring === "solid" && (where.name !== "question" || where.framed), `${where.name} shows that it has the focus`);
     reached.push(where.name);
   }
-  for (const id of ["choose", "sample", "question", "send", "address"]) assert.ok(reached.includes(id), `${id} of ${reached}`);
+  for (const id of ["model-pill", "choose", "sample", "question", "send", "panel-toggle", "theme"]) assert.ok(reached.includes(id), `${id} of ${reached}`);
+  assert.equal(reached[0], "Skip to the question");
   await page.getByRole("button", { name: "Use the sample" }).press("Enter");
   await shows(page, "the sample screen");
   await askAndWait(page, "Locate it.");
-  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "no sideways scrolling");
+  const wide = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok((await wide()) <= 0, "no sideways scrolling");
+  await page.locator("#panel-toggle").press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.role), "tab");
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Sampling");
+  assert.ok((await wide()) <= 0);
+  await page.keyboard.press("Escape");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "panel-toggle");
+  await page.locator("#model-pill").press("Enter");
+  assert.ok((await page.locator("#models").evaluate((sheet) => sheet.scrollWidth - sheet.clientWidth)) <= 0);
+  await page.keyboard.press("Escape");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "model-pill");
+});
+
+/** What axe has to say, in a line for each element. */
+async function faults(page) {
+  await page.evaluate(AXE);
+  return page.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target}: ${failureSummary}`));
+  });
+}
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const [name, viewport] of [["desktop", { width: 1440, height: 900 }], ["phone", { width: 390, height: 844 }]]) {
+    test(`axe finds nothing: ${colorScheme}, ${name}`, async (t) => {
+      const page = await demo(t, { viewport, colorScheme, reducedMotion: "reduce", bypassCSP: true });
+      await ready(page);
+      const clean = async (state) => assert.deepEqual(await faults(page), [], state);
+      await clean("empty");
+      await sample(page);
+      await askAndWait(page, "Locate the buttons.");
+      await clean("boxes");
+      await askAndWait(page, "echo:# A\n\n|a|b|\n|-|-|\n|1|2|\n\n- `x`\n\n```\ny\n```\n\n[z](https://z.example)\n\n> q");
+      await askAndWait(page, "throw");
+      await clean("an answer and an error");
+      await page.locator("#panel-toggle").click();
+      for (const tab of ["Answer", "Sampling", "Tools", "Device"]) {
+        await page.getByRole("tab", { name: tab }).click();
+        await clean(tab);
+      }
+      await page.locator("#panel-close").click();
+      await page.locator("#model-pill").click();
+      for (const place of ["Demonstration", "Hugging Face", "Your files", "Address"]) {
+        await page.getByRole("dialog").getByRole("button", { name: place, exact: true }).click();
+        await clean(place);
+      }
+    });
+  }
+}
+
+test("after the first visit the page opens and answers without a network, and never mixes two versions", async (t) => {
+  // A service worker's own requests pass the routes by: everything is the real build, the engine too.
+  const page = await open(t, { path: "", serviceWorkers: "allow" });
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  const foreign = await page.evaluate(async () => {
+    const names = await caches.keys();
+    const cached = (await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)))).flat();
+    return { names: names.length, foreign: cached.filter((url) => !url.startsWith(location.href)), count: cached.length };
+  });
+  assert.equal(foreign.names, 1);
+  assert.deepEqual(foreign.foreign, []);
+  assert.ok(foreign.count > 20);
+  await page.context().setOffline(true);
+  await page.reload();
+  await page.getByText("Offline", { exact: true }).waitFor();
+  await ready(page);
+  await sample(page);
+  await askAndWait(page, "What does the red button say?");
+  assert.ok((await lastAnswer(page).locator(".answer").textContent()).trim().length > 0);
+  assert.equal(await lastAnswer(page).locator(".problem").count(), 0);
+  const range = await page.evaluate(async () => {
+    const answer = await fetch("models/screen-reader/config.json", { headers: { range: "bytes=2-5" } });
+    const whole = await (await fetch("models/screen-reader/config.json")).text();
+    return [answer.status, (await answer.text()) === whole.slice(2, 6)];
+  });
+  assert.deepEqual(range, [206, true], "also pieces of files");
+  await assert.rejects(page.evaluate((url) => fetch(`${url}nothing`), site()), "what is no file of the page is not answered");
+  await page.context().setOffline(false);
 });

@@ -2,10 +2,23 @@
 // follows every display size.
 
 import type { Located, Point } from "../src/index.js";
+import { h } from "./dom.js";
+import { plain } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
+/** Something located, as it is drawn: `number` is its place in the answer, `hue` the colour of its label. */
+export interface Mark {
+  located: Located;
+  number: number;
+  hue: number;
+}
+
 export class Overlay {
+  /** Called with the number of the mark that the pointer or the focus is on, or none. */
+  onpoint: (number: number | undefined) => void = () => {};
+  #elements = new Map<number, HTMLElement>();
+
   constructor(
     private readonly frame: HTMLElement,
     private readonly image: HTMLImageElement,
@@ -19,9 +32,9 @@ export class Overlay {
   /** Shows a picture; rejects if the browser cannot. */
   async show(url: string, alt: string): Promise<void> {
     const mine = ++this.#latest;
-    this.clear();
+    this.draw([]);
     this.image.src = url;
-    this.image.alt = alt;
+    this.image.alt = plain(alt);
     await this.image.decode();
     if (mine === this.#latest) this.#fit(this.image, this.image.naturalWidth, this.image.naturalHeight);
   }
@@ -29,11 +42,18 @@ export class Overlay {
   /** Shows a video; rejects if the browser cannot. */
   async play(url: string, name: string): Promise<void> {
     const mine = ++this.#latest;
-    this.clear();
+    this.draw([]);
     const { film } = this;
-    film.setAttribute("aria-label", name);
+    film.setAttribute("aria-label", plain(name));
     await loaded(film, url);
     if (mine === this.#latest) this.#fit(film, film.videoWidth, film.videoHeight);
+  }
+
+  hide(): void {
+    this.#latest++;
+    this.draw([]);
+    this.frame.hidden = true;
+    this.film.removeAttribute("src");
   }
 
   /** Moves the video to a time. */
@@ -51,34 +71,44 @@ export class Overlay {
     this.frame.hidden = false;
   }
 
-  clear(): void {
-    this.marks.replaceChildren();
-  }
-
   /** Draws boxes, points and polygons given in the picture's own pixels. */
-  draw(located: Located[]): void {
-    this.marks.replaceChildren(...located.flatMap((one) => this.#mark(one) ?? []));
+  draw(marks: Mark[]): void {
+    this.#elements.clear();
+    this.marks.replaceChildren(...marks.flatMap((mark) => this.#mark(mark) ?? []));
   }
 
-  #mark(located: Located): HTMLElement | undefined {
+  /** Brings one out and the others back. */
+  lift(number: number | undefined): void {
+    this.marks.classList.toggle("lifted", number !== undefined && this.#elements.has(number));
+    for (const [own, element] of this.#elements) element.classList.toggle("on", own === number);
+  }
+
+  /** Brings the picture into view, where the page is longer than the screen. */
+  reveal(): void {
+    this.frame.scrollIntoView({ block: "nearest" });
+  }
+
+  #mark({ located, number, hue }: Mark): HTMLElement | undefined {
     const corners = cornersOf(located);
-    if (!corners) return undefined;
-    const [width, height] = [this.image.naturalWidth, this.image.naturalHeight];
+    if (!corners || corners.length === 0) return undefined;
+    const [width, height] = [this.image.naturalWidth || 1, this.image.naturalHeight || 1];
     const percent = (part: number, whole: number) => `${(100 * part) / whole}%`;
     const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
     const [left, top] = [Math.min(...xs), Math.min(...ys)];
     const [wide, high] = [Math.max(...xs) - left, Math.max(...ys) - top];
-    const element = document.createElement("div");
-    element.setAttribute("role", "listitem");
-    element.className = located.kind;
+    const element = h("div", { class: `${located.kind} hue-${hue}`, attrs: { role: "listitem" } });
     element.style.left = percent(left, width);
     element.style.top = percent(top, height);
     element.style.width = percent(wide, width);
     element.style.height = percent(high, height);
+    const hold = element.appendChild(h("button", { attrs: { type: "button" } }));
+    const name = plain(located.label ?? "");
+    if (!name) hold.setAttribute("aria-label", `${located.kind} ${number + 1}`);
     if (located.kind === "polygon") {
-      const svg = element.appendChild(document.createElementNS(SVG, "svg"));
+      const svg = hold.appendChild(document.createElementNS(SVG, "svg"));
       svg.setAttribute("viewBox", "0 0 1 1");
       svg.setAttribute("preserveAspectRatio", "none");
+      svg.setAttribute("aria-hidden", "true");
       const points = corners.map(([x, y]) => `${(x - left) / (wide || 1)},${(y - top) / (high || 1)}`).join(" ");
       // The same twice: a light line under a coloured one is seen on every picture.
       for (const name of ["under", "over"]) {
@@ -87,19 +117,21 @@ export class Overlay {
         outline.setAttribute("class", name);
       }
     }
-    if (located.label) {
-      const label = element.appendChild(document.createElement("span"));
-      label.textContent = located.label;
+    if (name) {
+      hold.append(h("span", {}, name));
       // Labels stay inside the picture: below what is at the top edge, leftwards from what is at the right.
       element.classList.toggle("low", top < 0.1 * height);
       element.classList.toggle("right", left > 0.6 * width);
     }
+    for (const event of ["pointerenter", "focus"]) hold.addEventListener(event, () => this.onpoint(number));
+    for (const event of ["pointerleave", "blur"]) hold.addEventListener(event, () => this.onpoint(undefined));
+    this.#elements.set(number, element);
     return element;
   }
 }
 
 /** What the mark goes around; nothing for what has no pixels. */
-function cornersOf(located: Located): Point[] | undefined {
+export function cornersOf(located: Located): Point[] | undefined {
   switch (located.kind) {
     case "box": {
       const [left, top, right, bottom] = located.at;

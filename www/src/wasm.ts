@@ -124,7 +124,7 @@ export interface WasmSession {
 
 /** The surface of the grammar's module (grammar/src/web.rs). */
 export interface GrammarModule {
-  default(options: { module_or_path: URL | string }): Promise<unknown>;
+  default(options: { module_or_path: Response }): Promise<unknown>;
   Grammar: new (bytes: Uint8Array, ends: Uint32Array, control: Uint8Array, stop: Uint32Array) => WasmGrammar;
 }
 

@@ -190,6 +190,7 @@ fn content_type(path: &Path) -> &'static str {
         "jpg" | "jpeg" => "image/jpeg",
         "webp" => "image/webp",
         "svg" => "image/svg+xml",
+        "webmanifest" => "application/manifest+json",
         "txt" | "md" | "jinja" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }

@@ -38,6 +38,8 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     copy(&mediabunny.join("dist/bundles/mediabunny.min.mjs"), &dist.join("mediabunny/mediabunny.js"), &|_| true)?;
     copy(&mediabunny.join("LICENSE"), &dist.join("mediabunny/LICENSE"), &|_| true)?;
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
+    // Last, since it looks at all of them: the list by which the page's service worker keeps one version whole.
+    run(command("node").args(["xtask/precache.mjs", "www/dist"]))?;
     Ok(dist)
 }
 

@@ -1,0 +1,70 @@
+// Keeps one whole version of the page, so that it opens without a network. Requests to other origins are none of its business.
+// A build writes VERSION and FILES (`node xtask/precache.mjs www/dist`): every file of the page with the sha256 of what is in it.
+
+const VERSION = "";
+const FILES = {};
+
+const NAME = `fanlight-page-${self.registration.scope}-`;
+const cacheName = NAME + VERSION;
+
+self.addEventListener("install", (event) => event.waitUntil(install()));
+self.addEventListener("activate", (event) => event.waitUntil(clear()));
+self.addEventListener("message", (event) => event.waitUntil(takeOver(event.ports[0])));
+self.addEventListener("fetch", (event) => {
+  const file = fileOf(event.request);
+  if (file !== undefined) event.respondWith(answer(event.request, file));
+});
+
+/** All or nothing: a file that is not what this version has means that the server is between two of them. */
+async function install() {
+  if (VERSION === "") throw new Error("this build has no list of files");
+  const cache = await caches.open(cacheName);
+  for (const [file, sha256] of Object.entries(FILES)) {
+    if (await cache.match(file)) continue;
+    const response = await fetch(new Request(file, { cache: "no-cache" }));
+    if (!response.ok) throw new Error(`${file}: ${response.status}`);
+    const bytes = await response.clone().arrayBuffer();
+    if ((await hash(bytes)) !== sha256) throw new Error(`${file} is of another version`);
+    await cache.put(file, response);
+  }
+}
+
+async function hash(bytes) {
+  const digest = await crypto.subtle.digest("SHA-256", bytes);
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function clear() {
+  const old = (await caches.keys()).filter((name) => name.startsWith(NAME) && name !== cacheName);
+  await Promise.all(old.map((name) => caches.delete(name)));
+}
+
+/** Not while another tab is at work with the version before. */
+async function takeOver(port) {
+  const tabs = await self.clients.matchAll({ type: "window" });
+  if (tabs.length > 1) port?.postMessage("others");
+  else await self.skipWaiting();
+}
+
+/** Which of the files a request is for. */
+function fileOf({ method, url, mode }) {
+  if (method !== "GET" || !url.startsWith(self.registration.scope)) return undefined;
+  const path = new URL(url).pathname.slice(new URL(self.registration.scope).pathname.length);
+  if (path === "" && mode === "navigate") return "index.html";
+  return Object.hasOwn(FILES, path) ? path : undefined;
+}
+
+async function answer(request, file) {
+  const kept = await (await caches.open(cacheName)).match(file);
+  // The browser may have cleared it.
+  if (!kept) return fetch(request);
+  const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.get("range") ?? "");
+  if (!range) return kept;
+  const blob = await kept.blob();
+  const [start, last] = [Number(range[1]), range[2] ? Math.min(Number(range[2]), blob.size - 1) : blob.size - 1];
+  if (start > last) return new Response(null, { status: 416, headers: { "Content-Range": `bytes */${blob.size}` } });
+  const headers = new Headers(kept.headers);
+  headers.set("Content-Range", `bytes ${start}-${last}/${blob.size}`);
+  headers.set("Content-Length", String(last - start + 1));
+  return new Response(blob.slice(start, last + 1), { status: 206, headers });
+}
