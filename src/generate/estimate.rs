@@ -408,7 +408,7 @@ pub fn work(work: &Work<'_>) -> Taken {
         // Keys and values are those from before.
         bytes = bytes.saturating_add(cache.shape().bytes(cache.segments().sum()));
     }
-    let keys = cache.shape().bytes(cache.room_for(*end, work.limit, work.max_binding));
+    let keys = cache.shape().bytes(cache.room_for(*cached, *prompt, *end, work.limit, work.max_binding));
     let new = prompt.saturating_sub(*cached).max(1);
     let decode = Rehearsal::new(work.max_binding);
     let steps =
