@@ -172,7 +172,7 @@ fn logprobs_are_of_the_models_logits() {
         .collect();
     let stored = std::fs::read(folder.join("text.safetensors")).unwrap();
     let stored = safetensors::SafeTensors::deserialize(&stored).unwrap();
-    let logits = stored.tensor("logits_last").unwrap();
+    let logits = stored.tensor("logits").unwrap();
     let rows: Vec<f64> =
         logits.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
     let last = &rows[rows.len() - logits.shape().last().unwrap()..];

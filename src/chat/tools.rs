@@ -153,13 +153,16 @@ impl ToolCall {
     }
 
     /// Reads `{"name", "arguments"}`, in which no arguments are an empty object.
-    fn parse(json: &str) -> serde_json::Result<Option<(String, Map<String, Value>)>> {
+    fn parse(json: &str) -> serde_json::Result<Option<Named>> {
         let mut value: Value = serde_json::from_str(json)?;
         let name = value["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
         let arguments = arguments(value.get_mut("arguments").map_or(Value::Null, Value::take));
         Ok(name.zip(arguments))
     }
 }
+
+/// Name and arguments of a call.
+type Named = (String, Map<String, Value>);
 
 /// Arguments as an object; a string is JSON of one, as OpenAI has it.
 pub(super) fn arguments(value: Value) -> Option<Map<String, Value>> {
@@ -331,7 +334,7 @@ impl CallSplitter {
         self.say(OPEN, out);
     }
 
-    fn call(&mut self, (name, arguments): (String, Map<String, Value>), out: &mut Vec<Piece>) {
+    fn call(&mut self, (name, arguments): Named, out: &mut Vec<Piece>) {
         self.space.clear();
         self.after_call = true;
         out.push(Piece::Call(ToolCall { id: (self.next_id)(), name, arguments }));

@@ -385,23 +385,30 @@ pub struct Taken {
 pub fn work(work: &Work<'_>) -> Taken {
     let Work { decoder, vision, cache, cached, prompt, end, .. } = work;
     let format = cache.shape().format;
-    let kept = 4 * decoder.hidden as u64 * (1 + vision.as_ref().map_or(0, |vision| vision.deepstack())) as u64;
-    let embeds = work.held.iter().map(|tokens| *tokens as u64 * kept).fold(0, u64::saturating_add);
+    let parts = 1 + vision.as_ref().map_or(0, |vision| vision.deepstack());
+    let embeds = |pool: &Rehearsal, held: &[usize]| {
+        let each = held.iter().flat_map(|tokens| std::iter::repeat_n(*tokens, parts)).filter(|tokens| *tokens > 0);
+        each.map(|tokens| pool.scratch("image_embeds", tokens, decoder.hidden)).collect::<Vec<_>>()
+    };
     let (mut bytes, mut flops) = (0u64, 0u64);
     if let Some(vision) = vision {
-        // The pool is trimmed after each; keys and values are those from before.
-        let merged = vision.merge() * vision.merge();
+        let merged = (vision.merge() * vision.merge()).max(1);
         for (group, all, frame) in &work.encode {
+            let mut others = work.held.clone();
+            if let Some(own) = others.iter_mut().find(|tokens| **tokens == all / merged) {
+                *own -= group / merged; // which the tower's rehearsal has
+            }
             let pool = Rehearsal::new(work.max_binding);
+            let _others = embeds(&pool, &others);
             drop(vision.rehearse(&pool, *group));
-            // The group's own embeddings are in both.
-            let others = embeds.saturating_sub((group / merged.max(1)) as u64 * kept);
-            bytes = bytes.max(pool.bytes().saturating_add(others).saturating_add(pool.uploaded()));
+            let passing = pool.uploaded().saturating_add(Rehearsal::params(pool.launches()));
+            bytes = bytes.max(pool.bytes().saturating_add(passing));
             flops = flops.saturating_add(vision.flops(*all as u64, *frame as u64));
         }
+        // Keys and values are those from before.
         bytes = bytes.saturating_add(cache.shape().bytes(cache.segments().sum()));
     }
-    let keys = cache.shape().bytes(cache.room_for(*end, work.limit, work.max_binding));
+    let keys = cache.shape().bytes(cache.room_for(*cached, *prompt, *end, work.limit, work.max_binding));
     let new = prompt.saturating_sub(*cached).max(1);
     let decode = Rehearsal::new(work.max_binding);
     let steps =
@@ -415,8 +422,11 @@ pub fn work(work: &Work<'_>) -> Taken {
     }
     for n in passes {
         let pass = Rehearsal::new(work.max_binding);
+        let _held = embeds(&pass, &work.held);
         rehearse(&pass, decoder, n, work.held.len(), *prompt, format, &[*prompt]);
-        let all = pass.bytes_with(&decode).saturating_add(embeds).saturating_add(pass.uploaded());
+        // Parameters, uploads on their way, logits that are read, and two words of 16 bytes as in an estimate.
+        let passing = Rehearsal::params(pass.launches()) + 4 * decoder.vocab as u64 + 32;
+        let all = pass.bytes_with(&decode).saturating_add(pass.uploaded()).saturating_add(passing);
         bytes = bytes.max(all.saturating_add(keys));
     }
     flops = flops.saturating_add(decoder.flops(*cached as u64, new as u64));

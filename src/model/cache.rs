@@ -157,12 +157,18 @@ impl KvCache {
         more.min(whole(limit.max(needed)) - room)
     }
 
-    /// Room that there will be when the cache has grown to `needed` positions one by one, which takes as much as any way to them or
-    /// more: [`KvCache::reserve`] on paper.
-    pub fn room_for(&self, needed: usize, limit: usize, max_binding: u64) -> usize {
+    /// Room that there will be when `prompt` positions, of which the first `kept` stay, have become `end` one by one:
+    /// [`KvCache::reserve`] on paper.
+    pub fn room_for(&self, kept: usize, prompt: usize, end: usize, limit: usize, max_binding: u64) -> usize {
         let mut room: usize = self.segments().sum();
-        while needed > room {
-            room += self.more(room, room + 1, limit.max(needed), max_binding);
+        if prompt > room && kept == 0 {
+            room = 0;
+        }
+        while prompt > room {
+            room += self.more(room, prompt, limit, max_binding);
+        }
+        while end > room {
+            room += self.more(room, room + 1, limit, max_binding);
         }
         room
     }

@@ -148,7 +148,7 @@ impl ChatTemplate {
 
     /// Whether the template writes tools, and what became of them, in a form of its own.
     pub fn calls(&self) -> bool {
-        self.tool_use.is_some() || self.default.contains("tool_calls")
+        self.tool_use.is_some() || ["tools", "tool_calls"].iter().any(|name| self.default.contains(name))
     }
 
     /// The template itself, and the one for tools if that is another.
@@ -280,7 +280,7 @@ impl ChatTemplate {
         let environment = self.environment(&guard, input)?;
         let limit = MAX_OUTPUT + 4 * input;
         if !self.calls() && (tools.is_some() || turns.iter().any(|turn| turn.calls.is_some())) {
-            let default = self.default_system(&environment)?;
+            let default = self.default_system(&environment);
             let dump = |value: &Value| {
                 let mut dump = Dump::plain(&guard, limit);
                 dump.value(value, 0).map(|()| dump.out).map_err(|e| failed(e.to_string()))
@@ -307,14 +307,20 @@ impl ChatTemplate {
         Ok(RenderedPrompt::cut(&text, &guard.tokens, |text| guard.remove(text)))
     }
 
-    /// The system message that the template writes before a conversation that begins without one.
-    fn default_system(&self, environment: &Environment) -> Result<String> {
+    /// The system message that the template writes before a conversation that begins without one. Empty for a template that writes
+    /// none, is not in Qwen's form, or refuses a bare question.
+    fn default_system(&self, environment: &Environment) -> String {
         let question = Turn { role: "user".into(), content: Content::default(), reasoning: None, calls: None };
-        let mut context = vec![("messages", std::iter::once(value(question)).collect::<Value>())];
+        let mut context = vec![
+            ("messages", std::iter::once(value(question)).collect::<Value>()),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", false.into()),
+        ];
         context.extend(self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str().into())));
-        let text = written(environment, &self.default, pairs(context), MAX_OUTPUT)?;
+        let text = written(environment, &self.default, pairs(context), MAX_OUTPUT).unwrap_or_default();
         let system = text.split_once("<|im_start|>system\n").and_then(|(_, rest)| rest.split_once("<|im_end|>"));
-        Ok(system.map_or_else(String::new, |(system, _)| system.to_owned()))
+        system.map_or_else(String::new, |(system, _)| system.to_owned())
     }
 }
 
