@@ -556,7 +556,7 @@ impl Engine {
         let stop_ids = self.stop_ids();
         let constraint = match &options.constraint {
             Some(answer) if self.template.reasons() => {
-                Some(AfterThinking::new(answer.clone(), &self.tokenizer, thinking, vocab, &stop_ids)?)
+                Some(AfterThinking::wrap(answer.clone(), &self.tokenizer, thinking, vocab, &stop_ids)?)
             }
             other => other.clone(),
         };

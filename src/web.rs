@@ -619,6 +619,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Engine::load`]. The conversation is then as it was before the call.
+    #[expect(clippy::too_many_arguments, reason = "JavaScript calls it, and half of them are callbacks")]
     pub async fn prompt(
         &self,
         messages: String,

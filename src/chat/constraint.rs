@@ -135,7 +135,7 @@ impl AfterThinking {
     ///
     /// # Errors
     /// [`Error::Invalid`] where the end of thinking is no token, so that one token could be both thought and answer.
-    pub(super) fn new(
+    pub(super) fn wrap(
         answer: Constrained,
         tokenizer: &Tokenizer,
         opened: bool,
@@ -154,7 +154,7 @@ impl AfterThinking {
             }
         };
         let mut free = vec![u32::MAX; ids / 32];
-        if ids % 32 != 0 {
+        if !ids.is_multiple_of(32) {
             free.push((1 << (ids % 32)) - 1);
         }
         for &id in stop {
