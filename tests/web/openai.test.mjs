@@ -380,6 +380,27 @@ test("requests run one after another, each with its own conversation; what they 
   assert.deepEqual(cached, [0, 0, 0, 120]);
 });
 
+test("a picture is what it was when the request was made, whenever its turn comes", async (t) => {
+  const page = await fake(t);
+  const asked = await withChat(page, async ({ create, say, picture, heard }) => {
+    const canvas = picture(30, 20);
+    const request = { messages: [say([{ type: "image_url", image_url: { url: canvas } }, { type: "text", text: "Read" }])], n: 2 };
+    await create(request);
+    const stop = new AbortController();
+    const waiting = create({ messages: [say("wait")] }, { signal: stop.signal });
+    const queued = create(request);
+    canvas.width = 300;
+    stop.abort();
+    await waiting.catch(() => {});
+    await queued;
+    return heard(5);
+  });
+  assert.equal(asked.length, 5);
+  const sizes = asked.flatMap(({ images }) => images);
+  assert.equal(sizes.length, 4);
+  assert.equal(new Set(sizes).size, 1, sizes.join());
+});
+
 test("an answer can be ended: by a signal, by the controller, by leaving the loop; the next one is not harmed", async (t) => {
   const page = await fake(t);
   const seen = await withChat(page, async ({ create, say, all, caught }) => {

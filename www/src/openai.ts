@@ -2,6 +2,7 @@
 // conversation of the engine stands behind all of them, whose cache keeps what two requests have in common at their beginning.
 // One and not several, because its keys and values are what a memory plan counts.
 
+import { orAborted } from "./abort.js";
 import { chatStream } from "./chat-stream.js";
 import { FanlightError } from "./errors.js";
 import { aborted } from "./link.js";
@@ -23,6 +24,7 @@ import type {
 } from "./openai-types.js";
 import type { Session, Stream } from "./session.js";
 import type { GenerateOptions, ModelInfo, Result, TokenLogprob, ToolCall } from "./types.js";
+import { take, type Taken } from "./wire.js";
 
 /** What answers: a model. */
 interface Answering {
@@ -75,25 +77,20 @@ class SharedConversation {
 
   /** One answer for each seed, one after another. Rejects with "aborted" as soon as the signal says so. */
   async answers(asked: Asked, signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
-    const before = this.#last;
-    const run = before.then(() => this.#run(asked, signal, onPiece));
+    // Read now: what a canvas shows may be something else when its turn comes.
+    const messages = take(asked.messages);
+    const run = this.#last.then(() => this.#run(asked, messages, signal, onPiece));
     this.#last = run.catch(() => {});
-    const gone = new Promise<never>((_, reject) => {
-      const end = () => reject(aborted("the request was aborted"));
-      if (signal.aborted) end();
-      else signal.addEventListener("abort", end, { once: true });
-      run.finally(() => signal.removeEventListener("abort", end)).catch(() => {});
-    });
     // One who waits in the queue need not wait to hear it.
-    return Promise.race([run, gone]);
+    return orAborted(run, signal, "the request was aborted");
   }
 
-  async #run(asked: Asked, signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
+  async #run(asked: Asked, messages: Taken[], signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
     const results: Result[] = [];
     for (const [index, seed] of asked.seeds.entries()) {
       if (signal.aborted) throw aborted("the request was aborted");
       const session = (this.#session ??= await this.#model.session());
-      const result = await this.#one(session, asked, seed, signal, (piece) => onPiece({ index, ...piece }));
+      const result = await this.#one(session, asked, messages, seed, signal, (piece) => onPiece({ index, ...piece }));
       results.push(result);
       onPiece({ index, result });
     }
@@ -103,6 +100,7 @@ class SharedConversation {
   async #one(
     session: Session,
     asked: Asked,
+    messages: Taken[],
     seed: number | undefined,
     signal: AbortSignal,
     onPiece: (piece: { text?: string; reasoning?: string; call?: ToolCall; logprobs?: TokenLogprob[] }) => void,
@@ -113,7 +111,7 @@ class SharedConversation {
       ...(seed !== undefined && { seed }),
       signal: AbortSignal.any([signal, enough.signal]),
     };
-    const stream: Stream = session.replacing(asked.messages, asked.tools, options);
+    const stream: Stream = session.replacing(messages, asked.tools, options);
     let first: ToolCall | undefined;
     for await (const { text, reasoning, toolCall, logprobs } of stream) {
       // With one call allowed, nothing after it is part of the answer.

@@ -1,6 +1,7 @@
 // A model on a server that speaks OpenAI's Chat Completions (vLLM, SGLang, llama.cpp, LM Studio, Ollama, OpenAI itself), with the
 // interface of one that runs here: for a page that begins on a server and moves into the browser, or the other way round.
 
+import { orAborted } from "./abort.js";
 import { chatStream } from "./chat-stream.js";
 import { FanlightError } from "./errors.js";
 import { wrong } from "./fields.js";
@@ -20,6 +21,7 @@ import type {
 import type { Session, Stream } from "./session.js";
 import { eventData } from "./sse.js";
 import * as tasks from "./tasks.js";
+import { take, type Taken } from "./wire.js";
 import type {
   Block,
   Box,
@@ -177,7 +179,7 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
     const stop = () => controller.abort();
     const signals = [controller.signal, this.#gone.signal, ...(signal ? [signal] : [])];
     const joined = AbortSignal.any(signals);
-    const messages = await Promise.all(request.messages.map(inlined));
+    const messages = await orAborted(Promise.all(request.messages.map(inlined)), joined, "the request was aborted");
     const response = await this.#post({ ...request, model: request.model ?? this.info.model, messages }, joined);
     if (!request.stream) return (await json(response, joined)) as ChatCompletion;
     joined.addEventListener("abort", stop, { once: true });
@@ -209,7 +211,7 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
   readonly #tools: Tool[];
   readonly #destroyed = new AbortController();
   readonly #gone: AbortSignal;
-  #said: Message[];
+  #said: (Message | Taken)[];
   #last: Promise<unknown> = Promise.resolve();
 
   /** @internal */
@@ -228,13 +230,14 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
 
   /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
   promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
+    const turn = take(typeof input === "string" ? [{ role: "user", content: input }] : input);
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#gone, this.#destroyed.signal, stop.signal, ...(options.signal ? [options.signal] : [])]);
     const queue: Delta[] = [];
     let wake = () => {};
     let open = true;
     const result = this.#last.then(() =>
-      this.#answer(input, { ...options, signal }, (delta) => {
+      this.#answer(turn, { ...options, signal }, (delta) => {
         queue.push(delta);
         wake();
       }),
@@ -270,26 +273,25 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
     this.destroy();
   }
 
-  async #answer(input: string | Message[], options: GenerateOptions, onDelta: (delta: Delta) => void): Promise<Result> {
+  async #answer(turn: Taken[], options: GenerateOptions & { signal: AbortSignal }, onDelta: (delta: Delta) => void): Promise<Result> {
     if (this.#gone.aborted || this.#destroyed.signal.aborted) throw aborted("this session was destroyed");
     const begin = performance.now();
-    const turn: Message[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
-    const all = [...this.#said, ...turn];
-    const { messages, images, limits } = await outgoing(all);
-    const request = { ...requestOf(options, this.#tools), messages, stream: true, stream_options: { include_usage: true } };
     const { signal } = options;
+    const all = [...this.#said, ...turn];
+    const { messages, images, limits } = await orAborted(outgoing(all), signal, "this was aborted while pictures and videos were read");
+    const request = { ...requestOf(options, this.#tools), messages, stream: true, stream_options: { include_usage: true } };
     const gathered = new Gathered(onDelta, begin);
     try {
-      const stream = await this.#model.chat.completions.create(request as ChatRequestBase & { stream: true }, signal ? { signal } : {});
+      const stream = await this.#model.chat.completions.create(request as ChatRequestBase & { stream: true }, { signal });
       for await (const chunk of stream) gathered.take(chunk);
     } catch (error) {
-      if (!signal?.aborted) throw error;
+      if (!signal.aborted) throw error;
     }
     if (this.#gone.aborted) throw aborted("the model was destroyed");
     const sizes = await this.#model.sizes(images, limits);
     const { text } = gathered;
     const located = sizes.length > 0 ? await this.#model.locate(text, sizes) : [];
-    const result = gathered.result(signal?.aborted ?? false, located, sizes.slice(sizes.length - picturesOf(turn)));
+    const result = gathered.result(signal.aborted, located, sizes.slice(sizes.length - picturesOf(turn)));
     const { reasoning, toolCalls } = result;
     const answer: Message = { role: "assistant", content: text, ...(reasoning !== null && { reasoning }), ...(toolCalls && { toolCalls }) };
     this.#said = [...all, answer];
@@ -425,17 +427,17 @@ function requestOf(options: GenerateOptions, tools: Tool[]): Omit<ChatRequestBas
 }
 
 /** Messages as OpenAI has them, and the pictures in them. */
-async function outgoing(messages: Message[]) {
+async function outgoing(messages: (Message | Taken)[]) {
   const images: Uint8Array[] = [];
   const limits: PixelLimits[] = [];
   const sent: unknown[] = [];
-  const partOf = async (part: Part): Promise<unknown> => {
+  const partOf = async (part: Part | Exclude<Taken["content"], string>[number]): Promise<unknown> => {
     if (part.type === "text") return part;
     if (part.type === "video") return { type: "video_url", video_url: { url: await videoUrl(part.video) }, ...(part.fps !== undefined && { fps: part.fps }) };
     if (part.resizedWidth !== undefined || part.resizedHeight !== undefined) {
       throw new FanlightError("unsupported", "a server cannot be told an exact size of a picture", "Use minPixels and maxPixels.");
     }
-    const bytes = await imageBytes(part.image);
+    const bytes = await asSent(part.image);
     const { minPixels, maxPixels } = part;
     images.push(bytes);
     limits.push({ ...(minPixels !== undefined && { minPixels }), ...(maxPixels !== undefined && { maxPixels }) });
@@ -463,7 +465,7 @@ async function outgoing(messages: Message[]) {
   return { messages: sent as ChatRequestBase["messages"], images, limits };
 }
 
-const picturesOf = (messages: Message[]): number =>
+const picturesOf = (messages: Taken[]): number =>
   messages.reduce((sum, { content }) => sum + (typeof content === "string" ? 0 : content.filter(({ type }) => type === "image").length), 0);
 
 /** A message of a request with everything that only this page can read as data URLs. */
@@ -490,7 +492,7 @@ async function inlined(message: ChatRequestBase["messages"][number]): Promise<un
 const isPublic = (url: unknown): url is string | URL => /^(https?|data):/i.test(String(url instanceof URL || typeof url === "string" ? url : ""));
 
 async function imageUrl(source: ImageSource): Promise<string> {
-  const bytes = await imageBytes(source);
+  const bytes = await asSent(source);
   return dataUrl(bytes, imageType(bytes));
 }
 
@@ -498,6 +500,17 @@ async function videoUrl(video: unknown): Promise<string> {
   if (isPublic(video)) return String(video);
   if (video instanceof Blob) return dataUrl(new Uint8Array(await video.arrayBuffer()), video.type || "video/mp4");
   throw new FanlightError("unsupported", "a server takes a video as a file or as an address", "Give a Blob or an https URL.");
+}
+
+/** A picture's file in a format that every server takes: pixels without a file behind them come as a BMP, and go as a PNG. */
+async function asSent(source: ImageSource | Promise<Uint8Array>): Promise<Uint8Array> {
+  const bytes = await imageBytes(source);
+  if (bytes[0] !== 0x42 || bytes[1] !== 0x4d) return bytes;
+  const options: ImageBitmapOptions = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+  const bitmap = await createImageBitmap(new Blob([bytes as BlobPart], { type: "image/bmp" }), options);
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
+  return new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer());
 }
 
 function imageType(bytes: Uint8Array): string {

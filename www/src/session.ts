@@ -59,11 +59,11 @@ export class Session {
    * As `promptStreaming`, and the messages and tools take the place of all that was said before.
    * @internal
    */
-  replacing(messages: Message[], tools: Tool[], options: GenerateOptions = {}): Stream {
+  replacing(messages: Taken[], tools: Tool[], options: GenerateOptions = {}): Stream {
     return this.#streaming(messages, options, { replace: true, ...(tools.length > 0 && { tools }) });
   }
 
-  #streaming(input: string | Message[], options: GenerateOptions, how?: Replacing): Stream {
+  #streaming(input: string | (Message | Taken)[], options: GenerateOptions, how?: Replacing): Stream {
     const stop = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
     const queue: Delta[] = [];
@@ -150,7 +150,7 @@ export class Session {
   }
 
   #prompt(
-    input: string | Message[],
+    input: string | (Message | Taken)[],
     options: GenerateOptions,
     onDelta: (delta: Delta) => void,
     how: Partial<Replacing> = {},
@@ -226,7 +226,7 @@ function hasMedia(messages: (Message | Taken)[]): boolean {
   return messages.some(({ content }) => typeof content !== "string" && content.some(({ type }) => type !== "text"));
 }
 
-function turnOf(input: string | Message[]): Message[] {
+function turnOf(input: string | (Message | Taken)[]): (Message | Taken)[] {
   return typeof input === "string" ? [{ role: "user", content: input }] : input;
 }
 

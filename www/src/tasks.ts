@@ -1,7 +1,9 @@
 // Detection, pointing, reading and page parsing: a question in the words that a family was trained on, and its answer as data.
 
+import { orAborted } from "./abort.js";
 import { FanlightError } from "./errors.js";
 import { aborted } from "./link.js";
+import { imageBytes } from "./media.js";
 import type {
   Block,
   Box,
@@ -128,13 +130,17 @@ export async function parseDocument(model: Asking, image: ImageSource, options: 
 /** In a conversation of its own. The likeliest answer, unless the caller wants another. */
 async function ask(model: Asking, task: Task, image: ImageSource, options: TaskOptions, what = ""): Promise<Result> {
   const { prompt, minPixels, maxPixels, onResult, ...generation } = options;
+  const { signal } = options;
+  if (signal?.aborted) throw aborted("the task was aborted");
   const question = prompt === undefined ? questionOf(model.info, task) : { prompt };
   const limits: PixelLimits = { ...(maxPixels !== undefined && { maxPixels }) };
   const most = maxPixels ?? model.info.maxPixels;
   const least = minPixels ?? (model.info.maxPixels === undefined ? undefined : question.minPixels);
   if (least !== undefined) limits.minPixels = Math.min(least, most ?? least);
+  // Read now: what a canvas shows may be something else in a moment.
+  const bytes = await orAborted(imageBytes(image), signal, "the task was aborted");
   const text = question.prompt.replaceAll("{what}", () => what);
-  const messages: Message[] = [{ role: "user", content: [{ type: "image", image, ...limits }, { type: "text", text }] }];
+  const messages: Message[] = [{ role: "user", content: [{ type: "image", image: bytes as BufferSource, ...limits }, { type: "text", text }] }];
   if (question.system !== undefined) messages.unshift({ role: "system", content: question.system });
   const session = await model.session();
   try {

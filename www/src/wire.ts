@@ -11,7 +11,7 @@ export type Taken = Omit<Message, "content"> & {
 };
 
 /** Reads the pictures of messages now: what a canvas or a video shows may be something else when their turn comes. */
-export function take(messages: Message[]): Taken[] {
+export function take(messages: (Message | Taken)[]): Taken[] {
   return messages.map(({ content, ...message }): Taken => {
     if (typeof content === "string") return { ...message, content };
     const parts = content.map((part) => {
