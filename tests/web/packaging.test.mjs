@@ -181,7 +181,9 @@ test("Vite's build", async (t) => {
 test("webpack's build", async (t) => {
   const { default: webpack } = await bundler("webpack");
   const { default: config } = await import(pathToFileURL(project("webpack", "webpack.config.js")));
-  const stats = await promisify(webpack)({ ...config, context: project("webpack") });
+  // Defaults of where webpack is started.
+  const [context, output] = [project("webpack"), { path: project("webpack", "dist") }];
+  const stats = await promisify(webpack)({ ...config, context, output });
   const { errors, warnings } = stats.toJson({ all: false, errors: true, warnings: true });
   assert.deepEqual([...errors, ...warnings.filter(({ message }) => !/size limit/.test(message))], []);
   for (const name of ["index.html", "screen.png"]) await cp(project("webpack", name), project("webpack", "dist", name));
