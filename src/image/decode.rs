@@ -215,6 +215,23 @@ mod tests {
         assert_eq!(decode(&bits).unwrap().rgb[..9], [255, 255, 255, 0, 0, 0, 255, 255, 255]);
     }
 
+    /// How pixels come from a page (`www/src/media.ts`): rows from the top, red first, alpha not multiplied in.
+    #[test]
+    fn a_bmp_of_rgba_rows() {
+        let rgba = [200u8, 1, 7, 255, 17, 90, 254, 255, 0, 0, 0, 0, 17, 200, 0, 90];
+        let mut bmp = b"BM".to_vec();
+        let words: [i32; 12] = [122 + 16, 0, 122, 108, 2, -2, 1 | 32 << 16, 3, 16, 0, 0, 0];
+        let masks = [0, 0xFF, 0xFF00, 0xFF_0000, 0xFF00_0000, 0x7352_4742];
+        words.iter().for_each(|word| bmp.extend(word.to_le_bytes()));
+        masks.iter().for_each(|word: &u32| bmp.extend(word.to_le_bytes()));
+        bmp.resize(122, 0);
+        bmp.extend(rgba);
+        let p = decode(&bmp).unwrap();
+        let last = [17, 200, 0].map(|value| over_white(value, 90));
+        assert_eq!((p.width, p.height), (2, 2));
+        assert_eq!(p.rgb, [&[200, 1, 7, 17, 90, 254, 255, 255, 255], last.as_slice()].concat());
+    }
+
     #[test]
     fn every_format_and_orientation() {
         let rgb = RgbImage::from_fn(6, 4, |x, y| image::Rgb([x as u8 * 40, y as u8 * 60, 200]));

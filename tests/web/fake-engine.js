@@ -243,6 +243,8 @@ class Session {
       seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
       messages,
       said: [...this.#said],
+      // What arrived, of what is small.
+      files: images.map((bytes) => (bytes.length < 400_000 ? Array.from(bytes) : undefined)),
     };
   }
 
@@ -297,9 +299,12 @@ function boxesIn(text) {
   }
 }
 
-/** The size a PNG says it has. */
+/** The size a PNG says it has, or a BMP as pixels come in. */
 function measured(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
+  if (bytes.length >= 122 && view.getUint16(0) === 0x424d) {
+    return { original: { width: view.getInt32(18, true), height: Math.abs(view.getInt32(22, true)) }, tokens: 308 };
+  }
   if (bytes.length < 24 || view.getUint32(0) !== 0x89504e47) {
     throw Object.assign(new Error("this is no picture Fanlight can read"), { code: "bad_image", hint: "Use a PNG." });
   }

@@ -182,7 +182,8 @@ test("failures while loading name what failed", async (t) => {
   const noEngine = await codeOf(undefined, (p) => p.route("**/wasm/fanlight.js", (route) => route.fulfill({ status: 404 })));
   assert.equal(noEngine.code, "network");
   const noWorker = await codeOf(undefined, (p) => p.route("**/src/worker.js", (route) => route.fulfill({ status: 404 })));
-  assert.equal(noWorker.code, "internal");
+  assert.equal(noWorker.code, "network");
+  assert.match(noWorker.message, /src\/worker\.js answered 404/);
   const hidden = "Object.defineProperty(navigator, 'gpu', { value: undefined });\n";
   const noGpu = await codeOf(undefined, (p) =>
     p.route("**/src/worker.js", async (route) => {
@@ -231,7 +232,7 @@ test("pictures of every kind arrive as encoded bytes; what is none is refused", 
   }, MODEL);
   for (const size of seen.sizes) assert.deepEqual(size, { width: 30, height: 20 });
   assert.equal(seen.broken.code, "bad_image");
-  assert.equal(seen.gone.code, "bad_image");
+  assert.equal(seen.gone.code, "not_found");
   assert.equal(seen.empty.code, "bad_image");
   assert.equal(seen.two.value.images.length, 2);
 });

@@ -48,11 +48,13 @@ export class Grammars {
 }
 
 async function load(engine: WasmEngine): Promise<WasmGrammar> {
-  // Both expressions are ones that bundlers look for. Its own typings say `any` of what wasm.ts knows.
+  // Both expressions are ones that bundlers copy files by. An import that they follow would split the worker, which Vite up to 7
+  // cannot as it makes workers unless told otherwise.
   const url = new URL("../wasm/fanlight_grammar_bg.wasm", import.meta.url).href;
+  const script = new URL("../wasm/fanlight_grammar.js", import.meta.url).href;
   let module: GrammarModule;
   try {
-    module = (await import("../wasm/fanlight_grammar.js")) as unknown as GrammarModule;
+    module = (await import(/* @vite-ignore */ /* webpackIgnore: true */ script)) as GrammarModule;
   } catch (error) {
     const message = `the part that constrains answers could not be loaded: ${String(error)}`;
     throw new FanlightError("network", message, "Check the connection, then try again.", true);
