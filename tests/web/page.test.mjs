@@ -548,7 +548,8 @@ for (const colorScheme of ["light", "dark"]) {
 test("after the first visit the page opens and answers without a network, and never mixes two versions", async (t) => {
   // A service worker's own requests pass the routes by: everything is the real build, the engine too.
   const page = await open(t, { path: "", serviceWorkers: "allow" });
-  await page.evaluate(() => navigator.serviceWorker.ready);
+  // `serviceWorker.ready` never settles in a page whose requests Playwright routes.
+  await page.waitForFunction(async () => (await navigator.serviceWorker.getRegistration())?.active?.state === "activated");
   const foreign = await page.evaluate(async () => {
     const names = await caches.keys();
     const cached = (await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)))).flat();
