@@ -390,6 +390,8 @@ test("a picture is what it was when the request was made, whenever its turn come
     const waiting = create({ messages: [say("wait")] }, { signal: stop.signal });
     const queued = create(request);
     canvas.width = 300;
+    // The one before it is being written.
+    await heard(3);
     stop.abort();
     await waiting.catch(() => {});
     await queued;
