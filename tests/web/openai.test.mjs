@@ -560,3 +560,33 @@ test("the embedded model answers about a picture, and knows it again as a data U
     }
   }
 });
+
+test("the embedded model answers in JSON of a schema, and calls what it is told to call", async (t) => {
+  const page = await open(t);
+  page.setDefaultTimeout(0);
+  const seen = await withPackage(page, async ({ load }) => {
+    const model = await load("/models/screen-reader/");
+    const { create } = model.chat.completions;
+    const messages = [{ role: "user", content: "Locate the red button." }];
+    const schema = { type: "object", properties: { color: { enum: ["red", "blue"] }, n: { type: "integer", maximum: 9, minimum: 0 } }, required: ["color", "n"], additionalProperties: false };
+    const response_format = { type: "json_schema", json_schema: { name: "thing", schema } };
+    const parameters = { type: "object", properties: { kind: { enum: ["button", "link"] } }, required: ["kind"], additionalProperties: false };
+    const tools = [{ type: "function", function: { name: "press", parameters, strict: true } }];
+    const tool_choice = { type: "function", function: { name: "press" } };
+    const stream = await create({ messages, tools, tool_choice, parallel_tool_calls: false, max_tokens: 96, stream: true });
+    return {
+      json: await create({ messages, response_format, max_tokens: 64 }),
+      lines: await new Response(stream.toReadableStream()).text(),
+    };
+  });
+  const [{ message, finish_reason }] = seen.json.choices;
+  assert.equal(finish_reason, "stop");
+  const value = JSON.parse(message.content);
+  assert.ok(["red", "blue"].includes(value.color) && Number.isInteger(value.n), message.content);
+  const called = await ChatCompletionStream.fromReadableStream(new Response(seen.lines).body).finalChatCompletion();
+  assert.equal(called.choices[0].finish_reason, "tool_calls");
+  const [call] = called.choices[0].message.tool_calls;
+  assert.equal(called.choices[0].message.tool_calls.length, 1);
+  assert.equal(call.function.name, "press");
+  assert.ok(["button", "link"].includes(JSON.parse(call.function.arguments).kind), call.function.arguments);
+});
