@@ -218,14 +218,14 @@ test("every field arrives as the engine's own option", async (t) => {
     stop: ["a", "b"],
     logprobs: 0,
     logitBias: { 7: -100, 8: 1.5 },
-    responseConstraint: { type: "object", properties: { a: { type: "integer" } } },
+    responseConstraint: { jsonSchema: { type: "object", properties: { a: { type: "integer" } } } },
     toolChoice: TOOL.function && { type: "function", function: { name: "look" } },
   };
   assert.deepEqual(first, all);
   assert.deepEqual(second, { ...all, seed: 43 }, "the second answer has the next seed");
   assert.deepEqual(asked[0].tools, [TOOL]);
   const { seed, ...rest } = third;
-  assert.deepEqual(rest, { replace: true, maxTokens: 3, stop: ["x"], topK: 0, toolChoice: "none", responseConstraint: { type: "object" } });
+  assert.deepEqual(rest, { replace: true, maxTokens: 3, stop: ["x"], topK: 0, toolChoice: "none", responseConstraint: { jsonSchema: { type: "object" } } });
   assert.ok(Number.isInteger(seed) && seed >= 0);
   assert.notEqual(fourth.seed, seed, "without a seed each answer has another one");
   assert.deepEqual(fourth, { replace: true, toolChoice: "required", seed: fourth.seed });
