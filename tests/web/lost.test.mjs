@@ -146,7 +146,7 @@ for (const [how, message, hint] of [
     assert.equal(seen.failed.code, "device_lost");
     assert.match(seen.failed.message, message);
     assert.match(seen.failed.hint, hint);
-    assert.equal(seen.appended.value ?? null, null);
+    assert.equal(seen.appended.code, undefined);
     assert.deepEqual(seen.said.slice(0, 2), ["One.", "Two?"]);
     assert.deepEqual(seen.events.map((event) => event.split(":")[0]), ["devicelost", "recovered"]);
   });
@@ -184,6 +184,7 @@ test("an abort does not wait for the new device", async (t) => {
     const prompt = await ended((signal) => session.prompt("Say it, lose 1.", { signal }));
     const append = await ended((signal) => session.append([{ role: "user", content: "One, lose" }], { signal }));
     const other = await model.session();
+    await other.prompt("Read");
     const pending = caught(session.prompt("Say it, lose 1."));
     await new Promise((resolve) => model.on("devicelost", resolve));
     session.destroy();
@@ -231,4 +232,98 @@ test("destroying the model and a dying worker settle calls that wait for a devic
     assert.equal(new Set(codes).size, 1);
     assert.match(codes[0], /aborted|internal/);
   }
+});
+
+// ── The real engine ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+const sample = (await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64");
+
+/** As `withPackage`, with `crash()` for the GPU process, `about(text)` the sample picture, and `SCREEN_READER`'s address. */
+async function withCrashes(page, body) {
+  page.setDefaultTimeout(0);
+  const cdp = await page.context().browser().newBrowserCDPSession();
+  await page.exposeFunction("crash", () => cdp.send("Browser.crashGpuProcess").then(() => {}));
+  return withPackage(page, `(fanlight, sample, caught) => {
+    const picture = Uint8Array.from(atob(sample), (c) => c.charCodeAt(0));
+    const about = (text) => [{ role: "user", content: [{ type: "image", image: picture }, { type: "text", text }] }];
+    const listen = (model) => {
+      const events = [];
+      for (const event of ["devicelost", "recovered"]) model.on(event, () => events.push(event));
+      return events;
+    };
+    return (${body})(fanlight, about, listen, caught);
+  }`, sample);
+}
+
+test("a GPU process that crashes in the middle of an answer changes nothing of it", async (t) => {
+  const page = await open(t);
+  const seen = await withCrashes(page, async ({ load }, about, listen) => {
+    const model = await load("/models/screen-reader/");
+    const events = listen(model);
+    const options = { maxTokens: 40, temperature: 0.7, seed: 5 };
+    const ask = async (session, input, at) => {
+      const answer = session.promptStreaming(input, options);
+      const pieces = [];
+      for await (const { text } of answer) if (pieces.push(text) === at) await crash();
+      const { text, tokenIds, finishReason, usage } = await answer.result;
+      return { text, tokenIds, finishReason, usage, told: pieces.join("") };
+    };
+    const talk = async (first, second) => {
+      const session = await model.session();
+      await session.append(about("This is a screen."));
+      return [await ask(session, "Read the text.", first), await ask(session, "What does the red button say?", second)];
+    };
+    const plain = await talk();
+    const crashed = await talk(5, 3);
+    return { plain, crashed, events };
+  });
+  assert.deepEqual(seen.events, ["devicelost", "recovered", "devicelost", "recovered"]);
+  for (const [i, answer] of seen.crashed.entries()) {
+    const { usage, ...rest } = answer;
+    const { usage: expected, ...plain } = seen.plain[i];
+    assert.deepEqual(rest, plain);
+    assert.equal(usage.promptTokens, expected.promptTokens);
+    assert.equal(answer.told, answer.text);
+    assert.ok(answer.tokenIds.length > 5);
+  }
+});
+
+test("a crash while a picture is encoded, while nothing runs, and while the model is loaded", async (t) => {
+  const page = await open(t);
+  const seen = await withCrashes(page, async ({ load }, about, listen) => {
+    let crashes = 0;
+    const onProgress = ({ phase }) => {
+      if (phase === "upload" && crashes++ === 0) void crash();
+    };
+    const model = await load("/models/screen-reader/", { onProgress });
+    const events = listen(model);
+    const options = { maxTokens: 12, temperature: 0 };
+    const session = await model.session();
+    const expected = await session.prompt(about("Read the text."), options);
+    const early = await model.session();
+    const picture = about("Read the text.")[0];
+    // Not the same pixels, so that it has to be encoded.
+    picture.content[0] = { ...picture.content[0], maxPixels: 120_000 };
+    const small = await early.prompt([picture], options);
+    early.destroy();
+    const again = await model.session();
+    const pending = again.prompt([picture], options);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    await crash();
+    const crashed = await pending;
+    const lost = new Promise((resolve) => model.on("devicelost", resolve));
+    await crash();
+    await lost;
+    const idle = events.at(-1);
+    const next = await session.prompt("And what does the red button say?", options);
+    const fresh = await model.session();
+    await fresh.prompt(about("Read the text."), options);
+    const plain = await fresh.prompt("And what does the red button say?", options);
+    return { small: small.tokenIds, crashed: crashed.tokenIds, idle, next: next.tokenIds, plain: plain.tokenIds, expected: expected.tokenIds, cached: next.usage.cachedTokens, events };
+  });
+  assert.deepEqual(seen.crashed, seen.small);
+  assert.equal(seen.idle, "devicelost");
+  assert.deepEqual(seen.next, seen.plain);
+  assert.equal(seen.cached, 0, "the conversation was computed again");
+  assert.equal(seen.events.at(-1), "recovered");
 });
