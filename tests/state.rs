@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use fanlight::Error;
-use fanlight::chat::{Answer, AskOptions, Content, Conversation, Draft, Engine, Hooks, Message, Part};
+use fanlight::chat::{Answer, AskOptions, Content, Conversation, Delta, Draft, Engine, Hooks, Message, Part};
 use fanlight::dtype::CacheFormat;
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::generate::session::{Choose, Next, Prompt, Session};
@@ -360,15 +360,15 @@ fn ask_through(
                 engine.gpu().close("on order");
             }
         };
-        let mut on_text = |text: &str| {
-            told.borrow_mut().push_str(text);
+        let mut on_delta = |delta: Delta<'_>| {
+            told.borrow_mut().push_str(delta.text);
             maybe();
         };
         let cancelled = || {
             maybe();
             false
         };
-        let hooks = Hooks { on_text: &mut on_text, on_reasoning: &mut |_| {}, cancelled: &cancelled, clock: &|| 0.0 };
+        let hooks = Hooks { on_delta: &mut on_delta, cancelled: &cancelled, clock: &|| 0.0 };
         match block_on(engine.go_on(&mut draft, &mut conversation, messages, options, hooks)) {
             Err(Error::DeviceLost { message }) => {
                 assert!(message.contains("on order"), "{message}");
@@ -432,7 +432,7 @@ fn conversations_go_on_from_their_messages() {
     let lost = || Error::DeviceLost { message: "asleep".into() };
     assert_eq!(block_on(engine.append(&mut conversation, &messages, &options(8), &|| false)), Err(lost()));
     messages.push(Message::text("user", "What is on it?"));
-    let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+    let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
     assert_eq!(block_on(engine.ask(&mut conversation, &messages, &options(8), hooks)), Err(lost()));
     assert_eq!(block_on(engine.gpu().read_f32(&probe(&engine), 0, 1)), Err(lost()), "nothing that is read is a value");
 
@@ -448,7 +448,7 @@ fn conversations_go_on_from_their_messages() {
     assert_eq!(again.encoded_pictures(), 1, "two conversations, one picture");
     // One that was cancelled needs no device.
     again.gpu().close("once more");
-    let hooks = Hooks { on_text: &mut |_| {}, on_reasoning: &mut |_| {}, cancelled: &|| true, clock: &|| 0.0 };
+    let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| true, clock: &|| 0.0 };
     let ended = block_on(again.ask(&mut clone, &messages, &options(8), hooks)).unwrap();
     assert_eq!((ended.finish_reason, ended.text.as_str()), ("abort", ""));
 }
