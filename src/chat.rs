@@ -30,7 +30,7 @@ use crate::generate::config::GenerationConfig;
 use crate::generate::constraint::Constrained;
 use crate::generate::sampler::SamplingParams;
 use crate::generate::session::{Media, Prompt, Session, prepare};
-use crate::generate::{Finish, Flow, GenerateOptions, Token, generate};
+use crate::generate::{Finish, Flow, GenerateOptions, Reply, Token, generate};
 use crate::gpu::Gpu;
 use crate::image::{ImageOptions, Patches, Picture, PreprocessorConfig, patchify, preprocess, resized};
 use crate::model::config::task_prompts;
@@ -316,6 +316,20 @@ pub struct Conversation {
     encoded: HashMap<u128, Rc<[Embeds]>>,
 }
 
+/// An answer that is being written. It outlives the device that it was begun on.
+#[derive(Default)]
+pub struct Draft {
+    reply: Reply,
+    /// What it may be; it has followed the reply so far.
+    constraint: Option<Constrained>,
+    /// When it was begun, when its pictures were there, when its first token came.
+    begun: Option<f64>,
+    prepared: Option<f64>,
+    first: Option<f64>,
+    /// Tokens of its prompt that were there already.
+    cached: Option<usize>,
+}
+
 impl Conversation {
     /// Another conversation that has come as far: it shares memory until one of the two goes on.
     ///
@@ -385,6 +399,33 @@ impl Engine {
         let tokenizer = Rc::new(tokenizer);
         let (gpu, encoded) = (gpu.clone(), Encoded::default());
         Ok(Engine { gpu, model, tokenizer, template, preprocessor, generation, task_prompts, cache, encoded })
+    }
+
+    /// The same checkpoint on another device: its weights are read again. Conversations of this engine go on there from their
+    /// messages, with caches that start empty.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub async fn again(
+        &self,
+        gpu: &Gpu,
+        source: &dyn Source,
+        formats: &Formats,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        let cache = self.cache;
+        let model = registry::load(gpu, source, formats, progress, &|model| prepare(gpu, model, cache)).await?;
+        Ok(Engine {
+            gpu: gpu.clone(),
+            model,
+            tokenizer: self.tokenizer.clone(),
+            template: self.template.clone(),
+            preprocessor: self.preprocessor.clone(),
+            generation: self.generation.clone(),
+            task_prompts: self.task_prompts.clone(),
+            cache,
+            encoded: Encoded::default(),
+        })
     }
 
     /// The device.
@@ -532,12 +573,30 @@ impl Engine {
         options: &AskOptions,
         hooks: Hooks<'_>,
     ) -> Result<Answer> {
+        self.go_on(&mut Draft::default(), conversation, messages, options, hooks).await
+    }
+
+    /// The same for an answer that may have been begun: after [`Error::DeviceLost`], on an engine of another device
+    /// ([`Engine::again`]), with the same conversation, messages and options. It becomes what it would have become, and nothing
+    /// is told twice.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub async fn go_on(
+        &self,
+        draft: &mut Draft,
+        conversation: &mut Conversation,
+        messages: &[Message],
+        options: &AskOptions,
+        hooks: Hooks<'_>,
+    ) -> Result<Answer> {
         let Hooks { on_delta, cancelled, clock } = hooks;
+        let Draft { reply, constraint: wrapped, begun, prepared, first, cached } = draft;
         if options.constraint.is_some() && options.stop.iter().any(|stop| !stop.is_empty()) {
             let expected = "none beside a constraint, which alone says where an answer may end";
             return Err(Error::invalid("stop", expected, format!("{:?}", options.stop)));
         }
-        let begin = clock();
+        let begin = *begun.get_or_insert_with(clock);
         if let Some(n) = options.logprobs.filter(|n| *n > MOST_LOGPROBS) {
             return Err(Error::invalid("logprobs", format!("a number from 0 to {MOST_LOGPROBS}"), n.to_string()));
         }
@@ -550,16 +609,18 @@ impl Engine {
         let messages = &*tools::in_order(messages)?;
         let prompted = self.prompt(conversation, messages, options, cancelled).await?;
         let (prompt, Infos { images, videos, thinking, cancelled: ended }) = prompted;
-        let prefill = clock();
+        let prefill = *prepared.get_or_insert_with(clock);
 
         let max_new_tokens = options.max_tokens.or(self.generation.max_new_tokens).unwrap_or(DEFAULT_MAX_TOKENS);
         let stop_ids = self.stop_ids();
-        let constraint = match &options.constraint {
-            Some(answer) if self.template.reasons() => {
-                Some(AfterThinking::wrap(answer.clone(), &self.tokenizer, thinking, vocab, &stop_ids)?)
-            }
-            other => other.clone(),
-        };
+        if wrapped.is_none() {
+            *wrapped = match &options.constraint {
+                Some(answer) if self.template.reasons() => {
+                    Some(AfterThinking::wrap(answer.clone(), &self.tokenizer, thinking, vocab, &stop_ids)?)
+                }
+                other => other.clone(),
+            };
+        }
         let generation = GenerateOptions {
             sampling,
             max_new_tokens,
@@ -567,7 +628,7 @@ impl Engine {
             vocab,
             logprobs: options.logprobs,
             loop_guard: options.loop_guard,
-            constraint,
+            constraint: wrapped.clone(),
         };
         let mut decoder = StreamDecoder::new(self.tokenizer.clone());
         let mut stops = StopMatcher::new(options.stop.clone());
@@ -575,13 +636,10 @@ impl Engine {
         let splitter = self.template.reasons().then(|| ThinkingSplitter::new(thinking));
         let calls = calls.then(|| CallSplitter::new(tools::ids(messages)));
         let mut writer = Writer::new(splitter, calls, on_delta);
-        let mut token_ids = Vec::new();
-        let mut first = None;
         let mut stopped = false;
-        let cached_tokens = conversation.session.reusable(&prompt);
-        let mut on_token = |Token { id, logprob }: Token| {
+        let cached_tokens = *cached.get_or_insert_with(|| conversation.session.reusable(&prompt));
+        let mut on_token = |writer: &mut Writer<'_>, Token { id, logprob }: Token| {
             first.get_or_insert_with(clock);
-            token_ids.push(id);
             writer.logprobs.extend(logprob.map(|logprob| TokenLogprob::new(&logprob, &self.tokenizer)));
             let (piece, hit) = stops.push(&decoder.push(id));
             writer.write(&piece);
@@ -594,12 +652,22 @@ impl Engine {
                 Flow::Continue
             }
         };
+        // What was told before the device was lost brings the text to where it was, and is not told again.
+        writer.silent = true;
+        for token in reply.tokens.clone() {
+            on_token(&mut writer, token);
+        }
+        writer.silent = false;
         let prompt_tokens = prompt.ids.len();
         let session = &mut conversation.session;
-        let mut finish = match ended {
+        let mut finish = match ended || cancelled() {
             true => Finish::Cancelled,
-            false => generate(session, prompt, &generation, &|| !cancelled(), &mut on_token).await?,
+            false => {
+                let mut on_token = |token| on_token(&mut writer, token);
+                generate(session, prompt, reply, &generation, &|| !cancelled(), &mut on_token).await?
+            }
         };
+        let token_ids: Vec<u32> = reply.tokens.iter().map(|token| token.id).collect();
         if !stopped {
             let (piece, hit) = stops.push(&decoder.finish());
             writer.write(&piece);
@@ -741,6 +809,10 @@ impl Engine {
         options: &AskOptions,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(Prompt, Infos)> {
+        if !conversation.session.gpu().is(&self.gpu) {
+            // What it held was on a device that is lost.
+            *conversation = self.conversation(conversation.session.limit())?;
+        }
         let (media, mut prompt, mut infos) = self.lay_out(conversation, messages, options)?;
         let limit = conversation.session.limit();
         let needed = prompt.ids.len() + usize::from(!options.unanswered);
@@ -950,6 +1022,8 @@ impl Engine {
             let [t, h, w] = patches.grid_thw;
             let encoded = vision.encode(&self.gpu, &patches.pixel_values, Grid::new(t, h, w));
             let settled = self.gpu.settle().await;
+            // A device that is lost gives all kinds of errors, of which that is the reason.
+            let encoded = if let Err(lost @ Error::DeviceLost { .. }) = &settled { Err(lost.clone()) } else { encoded };
             let embeds = encoded.and_then(|embeds| settled.map(|()| embeds)).map_err(|error| {
                 self.gpu.trim();
                 let (width, height) = patches.resized;

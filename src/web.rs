@@ -11,7 +11,9 @@ use wasm_bindgen::prelude::*;
 use crate::chat::grounding::Convention;
 use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
 use crate::chat::tools::{Tool, ToolChoice};
-use crate::chat::{self, AskOptions, Content, DEFAULT_CONTEXT, Delta, Hooks, ImageInfo, Message, Part, grounding};
+use crate::chat::{
+    self, AskOptions, Content, DEFAULT_CONTEXT, Delta, Draft, Hooks, ImageInfo, Message, Part, grounding,
+};
 use crate::error::{Error, Result};
 use crate::generate::constraint::{Constrained, Constraint};
 use crate::generate::estimate::{self, Weights, Wish};
@@ -197,14 +199,23 @@ impl Sha256 {
     }
 }
 
-/// A checkpoint on the device.
+/// A checkpoint on a device, which may become another one.
 #[wasm_bindgen]
 pub struct Engine {
-    engine: Rc<chat::Engine>,
+    engine: Rc<Current>,
     pixels: ImageOptions,
     context: usize,
     formats: Formats,
     decisions: Vec<String>,
+}
+
+/// The engine on the device of now; sessions look it up for every call.
+struct Current(RefCell<Rc<chat::Engine>>);
+
+impl Current {
+    fn get(&self) -> Rc<chat::Engine> {
+        self.0.borrow().clone()
+    }
 }
 
 /// What loading with these options would take of this device, as [`estimate::Estimate::to_json`]; reads the small files and
@@ -289,24 +300,54 @@ impl Engine {
             let max_pixels = wish.max_pixels.filter(|_| chosen.is_none());
             let pixels = ImageOptions { min_pixels, max_pixels, ..ImageOptions::default() };
             let decisions = chosen.map_or(Vec::new(), |chosen| chosen.decisions);
-            Ok(Engine { engine: Rc::new(engine), pixels, context, formats, decisions })
+            let engine = Rc::new(Current(RefCell::new(Rc::new(engine))));
+            Ok(Engine { engine, pixels, context, formats, decisions })
         };
         loading.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
     }
 
+    /// Loads the checkpoint again, on a new device in place of the one that was lost, from the same files in the same formats.
+    /// Sessions stay: what they hold is computed again when it is needed.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; `webgpu_unavailable` where the browser gives no device any more.
+    pub async fn reload(&self, reader: Reader, options: JsValue) -> std::result::Result<(), JsValue> {
+        let thrown = Rc::new(Cell::new(None));
+        let source = JsSource::new(reader, &thrown).await;
+        let loading = async {
+            let options = plain(&options)?;
+            let old = self.engine.get();
+            old.gpu().close("another device takes its place");
+            let gpu = Gpu::open(&GpuOptions::default()).await?;
+            let gguf = gguf(&source, &options).await?;
+            let source: &dyn Source = gguf.as_ref().map_or(&source, |gguf| gguf as &dyn Source);
+            let engine = old.again(&gpu, source, &self.formats, &mut |_, _| {}).await?;
+            *self.engine.0.borrow_mut() = Rc::new(engine);
+            Ok(())
+        };
+        loading.await.map_err(|error: Error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
+    }
+
+    /// Resolves with the reason when the device of now is lost.
+    pub async fn lost(&self) -> String {
+        let lost = self.engine.get().gpu().lost();
+        lost.await
+    }
+
     /// What was loaded: `{modelType, parameters, weightBytes, contextLength, maxPixels, weights, kvCache, decisions, taskPrompts}`.
     pub fn info(&self) -> JsValue {
-        let model = self.engine.model();
+        let engine = self.engine.get();
+        let model = engine.model();
         to_js(&json!({
             "modelType": model.family,
             "parameters": model.parameters,
             "weightBytes": model.weight_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>(),
             "contextLength": self.context.min(model.max_positions),
             "weights": self.formats.to_string(),
-            "kvCache": self.engine.cache_format().name(),
+            "kvCache": engine.cache_format().name(),
             "decisions": self.decisions,
-            "maxPixels": self.pixels.max_pixels.unwrap_or(self.engine.preprocessor().max_pixels),
-            "taskPrompts": self.engine.task_prompts(),
+            "maxPixels": self.pixels.max_pixels.unwrap_or(engine.preprocessor().max_pixels),
+            "taskPrompts": engine.task_prompts(),
         }))
     }
 
@@ -321,11 +362,11 @@ impl Engine {
             let options = parsed(options, "options")?;
             let track = Track::from_json(&parsed(track, "track")?)?;
             let left = natural(&options, "mostTokens")?.map_or(self.context, |n| self.context.min(n as usize));
-            self.engine.plan_video(&track, &VideoOptions::from_json(&options, "options")?, left)
+            self.engine.get().plan_video(&track, &VideoOptions::from_json(&options, "options")?, left)
         };
         let json = |plan: VideoPlan| {
             let mut json = plan.to_json();
-            json["promptTokens"] = self.engine.planned_tokens(&plan).into();
+            json["promptTokens"] = self.engine.get().planned_tokens(&plan).into();
             to_js(&json)
         };
         planning().map(json).map_err(|e| to_js_error(&e))
@@ -337,18 +378,18 @@ impl Engine {
     /// As [`Engine::load`].
     pub fn session(&self, options: JsValue) -> std::result::Result<Session, JsValue> {
         let options = plain(&options).map_err(|e| to_js_error(&e))?;
-        let conversation = self.engine.conversation(self.context).map_err(|e| to_js_error(&e))?;
+        let conversation = self.engine.get().conversation(self.context).map_err(|e| to_js_error(&e))?;
         Ok(Session {
             engine: self.engine.clone(),
             pixels: self.pixels,
             add_vision_id: options["addVisionId"] == true,
-            state: RefCell::new(Some(State { conversation, messages: Vec::new() })),
+            state: RefCell::new(Some(State { conversation, messages: Vec::new(), unfinished: None })),
         })
     }
 
     /// The tokens of the model, for a grammar over them: `{bytes, ends, control, stop}`.
     pub fn vocabulary(&self) -> JsValue {
-        let all = self.engine.vocabulary();
+        let all = self.engine.get().vocabulary();
         let control: Vec<u8> = all.control.iter().map(|&control| control.into()).collect();
         let object = Object::new();
         let fields: [(&str, JsValue); 4] = [
@@ -373,7 +414,7 @@ impl Engine {
         let composed = plain(&options).and_then(|options| {
             let form = Some(&options["responseConstraint"]).filter(|form| !form.is_null()).cloned();
             let (tools, choice) = (Tool::list(&options["tools"])?, ToolChoice::from_json(&options["toolChoice"])?);
-            self.engine.compose(&tools, &choice, form)
+            self.engine.get().compose(&tools, &choice, form)
         });
         composed.map(|spec| spec.map(|spec| spec.to_string())).map_err(|e| to_js_error(&e))
     }
@@ -383,7 +424,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn locate(&self, text: &str, pictures: JsValue) -> std::result::Result<JsValue, JsValue> {
-        located(self.engine.convention(), text, &pictures).map_err(|e| to_js_error(&e))
+        located(self.engine.get().convention(), text, &pictures).map_err(|e| to_js_error(&e))
     }
 
     /// The blocks of a page that this model wrote as HTML, of a picture `{original, resized}`.
@@ -391,7 +432,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn document(&self, html: &str, picture: JsValue) -> std::result::Result<JsValue, JsValue> {
-        blocks(self.engine.convention(), html, &picture).map_err(|e| to_js_error(&e))
+        blocks(self.engine.get().convention(), html, &picture).map_err(|e| to_js_error(&e))
     }
 
     /// The events that a text tells of, in seconds.
@@ -503,16 +544,62 @@ fn blocks(convention: Option<Convention>, html: &str, picture: &JsValue) -> Resu
 /// A conversation: it remembers its messages.
 #[wasm_bindgen]
 pub struct Session {
-    engine: Rc<chat::Engine>,
+    engine: Rc<Current>,
     pixels: ImageOptions,
     add_vision_id: bool,
-    /// Taken out while a prompt runs.
+    /// Taken out while a call runs.
     state: RefCell<Option<State>>,
 }
 
 struct State {
     conversation: chat::Conversation,
     messages: Vec<Message>,
+    /// What the device was lost over; its messages are among the others.
+    unfinished: Option<Unfinished>,
+}
+
+struct Unfinished {
+    before: Before,
+    work: Work,
+}
+
+/// What was said before.
+enum Before {
+    /// So many of the messages.
+    First(usize),
+    /// These, and none of the messages of now.
+    Others(Vec<Message>),
+}
+
+enum Work {
+    Append(Box<AskOptions>),
+    Answer(Box<Answering>),
+}
+
+struct Answering {
+    draft: Draft,
+    options: AskOptions,
+    new_pictures: usize,
+    /// When the call came.
+    begun: f64,
+}
+
+impl State {
+    /// The messages that count: all but those of what was not finished.
+    fn settled(&self) -> &[Message] {
+        match &self.unfinished {
+            None => &self.messages,
+            Some(Unfinished { before: Before::First(n), .. }) => &self.messages[..self.messages.len().min(*n)],
+            Some(Unfinished { before: Before::Others(messages), .. }) => messages,
+        }
+    }
+
+    fn undo(&mut self, before: Before) {
+        match before {
+            Before::First(n) => self.messages.truncate(n),
+            Before::Others(messages) => self.messages = messages,
+        }
+    }
 }
 
 #[wasm_bindgen]
@@ -522,20 +609,21 @@ impl Session {
     /// # Errors
     /// As [`Engine::load`].
     pub fn tokens(&self, messages: &str, images: Array, tools: &str) -> std::result::Result<f64, JsValue> {
+        let engine = self.engine.get();
         let count = || {
-            let mut tokens = self.engine.tokens(&Part::Text(tools.to_owned()));
+            let mut tokens = engine.tokens(&Part::Text(tools.to_owned()));
             for message in messages::parse(messages.as_bytes())? {
-                tokens += message.text.map_or(0, |text| self.engine.tokens(&Part::Text(text)));
+                tokens += message.text.map_or(0, |text| engine.tokens(&Part::Text(text)));
                 for call in &message.tool_calls {
-                    tokens += self.engine.tokens(&Part::Text(json!(call).to_string()));
+                    tokens += engine.tokens(&Part::Text(json!(call).to_string()));
                 }
                 for part in message.parts {
                     tokens += match part {
-                        RawPart::Text(text) => self.engine.tokens(&Part::Text(text)),
+                        RawPart::Text(text) => engine.tokens(&Part::Text(text)),
                         RawPart::Image(name, own) => {
                             let index = name.parse::<u32>().unwrap_or(u32::MAX);
                             let picture = decode(&Uint8Array::new(&images.get(index)).to_vec())?;
-                            self.engine.tokens(&Part::Image(Rc::new(picture), self.limited(own)))
+                            engine.tokens(&Part::Image(Rc::new(picture), self.limited(own)))
                         }
                         RawPart::Video(..) => 0,
                     };
@@ -562,8 +650,8 @@ impl Session {
             let state = state.as_ref().ok_or_else(busy)?;
             let options = self.options(&plain(&options)?)?;
             let (turn, [pictures, _]) = self.turn(messages, &images, videos)?;
-            let all: Vec<Message> = state.messages.iter().cloned().chain(turn).collect();
-            let mut plan = self.engine.plan(&state.conversation, &all, &options)?;
+            let all: Vec<Message> = state.settled().iter().cloned().chain(turn).collect();
+            let mut plan = self.engine.get().plan(&state.conversation, &all, &options)?;
             plan.images.drain(..plan.images.len().saturating_sub(pictures));
             Ok(to_js(&json!(plan)))
         };
@@ -579,7 +667,7 @@ impl Session {
         let state = self.state.borrow();
         let state = state.as_ref().ok_or_else(|| to_js_error(&busy()))?;
         let conversation = state.conversation.fork().map_err(|error| to_js_error(&error))?;
-        let state = State { conversation, messages: state.messages.clone() };
+        let state = State { conversation, messages: state.settled().to_vec(), unfinished: None };
         let (engine, pixels, add_vision_id) = (self.engine.clone(), self.pixels, self.add_vision_id);
         Ok(Session { engine, pixels, add_vision_id, state: RefCell::new(Some(state)) })
     }
@@ -595,22 +683,13 @@ impl Session {
         videos: Vec<VideoInput>,
         options: JsValue,
         cancelled: Function,
-    ) -> std::result::Result<f64, JsValue> {
-        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
-        let before = state.messages.len();
-        let appending = async {
+    ) -> std::result::Result<JsValue, JsValue> {
+        let begin = || {
             let options = self.options(&plain(&options)?)?;
             let (turn, _) = self.turn(&messages, &images, videos)?;
-            state.messages.extend(turn);
-            let cancelled = || cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy());
-            self.engine.append(&mut state.conversation, &state.messages, &options, &cancelled).await
+            Ok((turn, Work::Append(Box::new(options))))
         };
-        let result = appending.await;
-        if result.is_err() {
-            state.messages.truncate(before);
-        }
-        *self.state.borrow_mut() = Some(state);
-        result.map(|tokens| tokens as f64).map_err(|error| to_js_error(&error))
+        self.begin(begin, false, &Function::default(), &cancelled).await
     }
 
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
@@ -618,7 +697,7 @@ impl Session {
     /// their beginning is not computed again. `constraint`: a fresh one, for this answer.
     ///
     /// # Errors
-    /// As [`Engine::load`]. The conversation is then as it was before the call.
+    /// As [`Engine::load`]. The conversation is then as it was before the call; only `device_lost` leaves it open for `resume`.
     #[expect(clippy::too_many_arguments, reason = "JavaScript calls it, and half of them are callbacks")]
     pub async fn prompt(
         &self,
@@ -630,36 +709,92 @@ impl Session {
         cancelled: Function,
         constraint: Option<Grammatical>,
     ) -> std::result::Result<JsValue, JsValue> {
-        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
         let replace = Reflect::get(&options, &JsValue::from_str("replace")).is_ok_and(|value| value.is_truthy());
-        let replaced = replace.then(|| std::mem::take(&mut state.messages));
-        let before = state.messages.len();
-        let constraint = constraint.map(Constrained::new);
-        let inputs = (&images, videos);
-        let result = self.answer(&mut state, &messages, inputs, (&options, constraint), &on_delta, &cancelled).await;
-        if result.is_err() {
-            state.messages.truncate(before);
-            state.messages = replaced.unwrap_or(state.messages);
-        }
+        let begin = || {
+            let (draft, begun) = (Draft::default(), now());
+            let constraint = constraint.map(Constrained::new);
+            let options = AskOptions { constraint, ..self.options(&plain(&options)?)? };
+            let (turn, [new_pictures, _]) = self.turn(&messages, &images, videos)?;
+            Ok((turn, Work::Answer(Box::new(Answering { draft, options, new_pictures, begun }))))
+        };
+        self.begin(begin, replace, &on_delta, &cancelled).await
+    }
+
+    /// Goes on with what ended with `device_lost`, when the engine has another device, and returns what that would have.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resume(&self, on_delta: Function, cancelled: Function) -> std::result::Result<JsValue, JsValue> {
+        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
+        let result = match state.unfinished.take() {
+            Some(unfinished) => self.run(&mut state, unfinished, &on_delta, &cancelled).await,
+            None => Err(Error::invalid("resume", "a call that lost its device", "none")),
+        };
         *self.state.borrow_mut() = Some(state);
         result.map(|value| to_js(&value)).map_err(|error| to_js_error(&error))
     }
 }
 
 impl Session {
-    async fn answer(
+    async fn begin(
+        &self,
+        begin: impl FnOnce() -> Result<(Vec<Message>, Work)>,
+        replace: bool,
+        on_delta: &Function,
+        cancelled: &Function,
+    ) -> std::result::Result<JsValue, JsValue> {
+        let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
+        // Nobody goes on with it any more.
+        if let Some(unfinished) = state.unfinished.take() {
+            state.undo(unfinished.before);
+        }
+        let result = match begin() {
+            Ok((turn, work)) => {
+                let before = match replace {
+                    true => Before::Others(std::mem::take(&mut state.messages)),
+                    false => Before::First(state.messages.len()),
+                };
+                state.messages.extend(turn);
+                self.run(&mut state, Unfinished { before, work }, on_delta, cancelled).await
+            }
+            Err(error) => Err(error),
+        };
+        *self.state.borrow_mut() = Some(state);
+        result.map(|value| to_js(&value)).map_err(|error| to_js_error(&error))
+    }
+
+    async fn run(
         &self,
         state: &mut State,
-        messages: &str,
-        (images, videos): (&Array, Vec<VideoInput>),
-        (options, constraint): (&JsValue, Option<Constrained>),
+        mut unfinished: Unfinished,
         on_delta: &Function,
         cancelled: &Function,
     ) -> Result<Value> {
-        let begin = now();
-        let options = AskOptions { constraint, ..self.options(&plain(options)?)? };
-        let (turn, [new_pictures, _]) = self.turn(messages, images, videos)?;
-        state.messages.extend(turn);
+        let cancelled = || cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy());
+        let result = match &mut unfinished.work {
+            Work::Append(options) => {
+                let engine = self.engine.get();
+                let tokens = engine.append(&mut state.conversation, &state.messages, options, &cancelled).await;
+                tokens.map(|tokens| json!(tokens))
+            }
+            Work::Answer(answering) => self.answer(state, answering, on_delta, &cancelled).await,
+        };
+        match result {
+            Err(Error::DeviceLost { .. }) => state.unfinished = Some(unfinished),
+            Err(_) => state.undo(unfinished.before),
+            Ok(_) => {}
+        }
+        result
+    }
+
+    async fn answer(
+        &self,
+        state: &mut State,
+        Answering { draft, options, new_pictures, begun }: &mut Answering,
+        on_delta: &Function,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Value> {
+        let engine = self.engine.get();
         let mut tell = |delta: Delta| {
             let mut event = json!({"text": delta.text});
             if !delta.reasoning.is_empty() {
@@ -673,18 +808,14 @@ impl Session {
             }
             let _ = on_delta.call1(&JsValue::NULL, &to_js(&event));
         };
-        let hooks = Hooks {
-            on_delta: &mut tell,
-            cancelled: &|| cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy()),
-            clock: &now,
-        };
-        let answer = self.engine.ask(&mut state.conversation, &state.messages, &options, hooks).await?;
+        let hooks = Hooks { on_delta: &mut tell, cancelled, clock: &now };
+        let answer = engine.go_on(draft, &mut state.conversation, &state.messages, options, hooks).await?;
         answer.join(&mut state.messages);
         let t = answer.timings;
         let size = |[width, height]: [u32; 2]| json!({"width": width, "height": height});
-        let new = answer.images.len().saturating_sub(new_pictures);
+        let new = answer.images.len().saturating_sub(*new_pictures);
         let mut result = json!({
-            "located": self.engine.locate(&answer),
+            "located": engine.locate(&answer),
             "text": answer.text,
             "reasoning": answer.reasoning,
             "tokenIds": answer.token_ids,
@@ -699,7 +830,7 @@ impl Session {
             "timings": {
                 "imageMs": t.image_ms,
                 "prefillMs": t.prefill_ms,
-                "ttftMs": now() - begin - t.decode_ms,
+                "ttftMs": now() - *begun - t.decode_ms,
                 "decodeMs": t.decode_ms,
                 "decodeTps": t.decode_tokens_per_second,
             },
@@ -767,7 +898,7 @@ impl Session {
         let mut own = o.clone();
         // The second is in the constraint that comes beside.
         own.as_object_mut().map(|fields| ["replace", "responseConstraint"].map(|name| fields.remove(name)));
-        let options = AskOptions::from_json(&own, self.engine.generation_config())?;
+        let options = AskOptions::from_json(&own, self.engine.get().generation_config())?;
         Ok(AskOptions { add_vision_id: self.add_vision_id, ..options })
     }
 }

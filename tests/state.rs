@@ -4,11 +4,11 @@
 
 mod golden_fixture;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use fanlight::Error;
-use fanlight::chat::{Answer, AskOptions, Content, Conversation, Engine, Hooks, Message, Part};
+use fanlight::chat::{Answer, AskOptions, Content, Conversation, Delta, Draft, Engine, Hooks, Message, Part};
 use fanlight::dtype::CacheFormat;
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::generate::session::{Choose, Next, Prompt, Session};
@@ -336,4 +336,123 @@ fn no_picture_is_encoded_twice_while_somebody_holds_it() {
     assert_eq!(held(), weights);
     ask(&engine, &mut engine.conversation(1024).unwrap(), &question(&[&a]));
     assert_eq!(engine.encoded_pictures(), 4);
+}
+
+// ── A lost device ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// What was told, and the answer, of a question whose device is lost when `lose` says so: it is asked with the engine of now
+/// whenever a token was told and whenever an answer could be cancelled. Every loss brings another device.
+fn ask_through(
+    engine: Engine,
+    messages: &[Message],
+    options: &AskOptions,
+    lose: &dyn Fn() -> bool,
+) -> (String, Answer, usize) {
+    let source = Directory::new(folder("base"));
+    let told = RefCell::new(String::new());
+    let mut engine = engine;
+    let mut conversation = engine.conversation(2048).unwrap();
+    let mut draft = Draft::default();
+    let mut losses = 0;
+    loop {
+        let maybe = || {
+            if lose() {
+                engine.gpu().close("on order");
+            }
+        };
+        let mut on_delta = |delta: Delta<'_>| {
+            told.borrow_mut().push_str(delta.text);
+            maybe();
+        };
+        let cancelled = || {
+            maybe();
+            false
+        };
+        let hooks = Hooks { on_delta: &mut on_delta, cancelled: &cancelled, clock: &|| 0.0 };
+        match block_on(engine.go_on(&mut draft, &mut conversation, messages, options, hooks)) {
+            Err(Error::DeviceLost { message }) => {
+                assert!(message.contains("on order"), "{message}");
+                losses += 1;
+                let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+                engine = block_on(engine.again(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap();
+            }
+            answer => return (told.into_inner(), answer.unwrap(), losses),
+        }
+    }
+}
+
+/// Whenever it is lost: while a picture is encoded, between the passes of the prompt, after any token.
+#[test]
+fn an_answer_goes_on_on_another_device_as_if_nothing_had_been() {
+    let screen = picture(0);
+    let long: String = (0..900).map(|i| format!("{i} ")).collect();
+    let messages = [about(&[&screen], &long)];
+    let greedy = options(12);
+    let drawn = |penalty| SamplingParams {
+        do_sample: true,
+        temperature: 1.5,
+        seed: 7,
+        repetition_penalty: 1.1,
+        presence_penalty: penalty,
+        ..SamplingParams::default()
+    };
+    let drawn = AskOptions { sampling: Some(drawn(0.5)), ..options(12) };
+    for options in [greedy, drawn] {
+        let (told, expected, none) = ask_through(engine(), &messages, &options, &|| false);
+        assert_eq!((told.as_str(), none), (expected.text.as_str(), 0));
+        let asked = Cell::new(0usize);
+        for at in [1, 2, 3, 5, 8, 13] {
+            asked.set(0);
+            let lose = || {
+                asked.set(asked.get() + 1);
+                asked.get() == at || asked.get() == at + 4
+            };
+            let (told, answer, losses) = ask_through(engine(), &messages, &options, &lose);
+            assert!(losses > 0, "{at}: it was never lost");
+            assert_eq!(answer.token_ids, expected.token_ids, "{at}");
+            assert_eq!(answer.text, expected.text, "{at}");
+            assert_eq!(told, expected.text, "{at}: nothing twice, nothing missing");
+            assert_eq!(answer.finish_reason, expected.finish_reason);
+            assert_eq!(answer.usage, expected.usage, "{at}");
+        }
+    }
+}
+
+/// A device that was lost while nothing ran is noticed by whatever comes next; on the next engine all is as before.
+#[test]
+fn conversations_go_on_from_their_messages() {
+    let engine = engine();
+    let screen = picture(0);
+    let mut messages = vec![about(&[&screen], "This is a screen.")];
+    let mut conversation = engine.conversation(2048).unwrap();
+    let tokens = append(&engine, &mut conversation, &messages);
+    let mut clone = conversation.fork().unwrap();
+    engine.gpu().close("asleep");
+    assert_eq!(block_on(engine.gpu().lost()), "asleep");
+    let lost = || Error::DeviceLost { message: "asleep".into() };
+    assert_eq!(block_on(engine.append(&mut conversation, &messages, &options(8), &|| false)), Err(lost()));
+    messages.push(Message::text("user", "What is on it?"));
+    let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| false, clock: &|| 0.0 };
+    assert_eq!(block_on(engine.ask(&mut conversation, &messages, &options(8), hooks)), Err(lost()));
+    assert_eq!(block_on(engine.gpu().read_f32(&probe(&engine), 0, 1)), Err(lost()), "nothing that is read is a value");
+
+    let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+    let source = Directory::new(folder("base"));
+    let again = block_on(engine.again(&gpu, &source, &Formats::default(), &mut |_, _| {})).unwrap();
+    let first = ask(&again, &mut conversation, &messages);
+    assert_eq!(first.usage.cached_tokens, 0);
+    assert_eq!(append(&again, &mut clone, &messages[..1]), tokens);
+    let second = ask(&again, &mut clone, &messages);
+    assert_eq!(second.usage.cached_tokens, tokens);
+    assert_eq!(first.token_ids, second.token_ids);
+    assert_eq!(again.encoded_pictures(), 1, "two conversations, one picture");
+    // One that was cancelled needs no device.
+    again.gpu().close("once more");
+    let hooks = Hooks { on_delta: &mut |_| {}, cancelled: &|| true, clock: &|| 0.0 };
+    let ended = block_on(again.ask(&mut clone, &messages, &options(8), hooks)).unwrap();
+    assert_eq!((ended.finish_reason, ended.text.as_str()), ("abort", ""));
+}
+
+fn probe(engine: &Engine) -> fanlight::gpu::Tensor {
+    engine.gpu().persistent("probe", 1, 4, fanlight::gpu::Element::F32).unwrap()
 }

@@ -65,6 +65,8 @@ pub(super) struct Writer<'a> {
     pub logprobs: Vec<TokenLogprob>,
     /// Log-probabilities that the reader has.
     told: usize,
+    /// Whether the reader has been told all of this before.
+    pub silent: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -75,7 +77,8 @@ impl<'a> Writer<'a> {
         on_delta: &'a mut dyn FnMut(Delta<'_>),
     ) -> Self {
         let (text, reasoning) = (String::new(), String::new());
-        Writer { on_delta, thinking, calls, text, reasoning, tool_calls: Vec::new(), logprobs: Vec::new(), told: 0 }
+        let (tool_calls, logprobs) = (Vec::new(), Vec::new());
+        Writer { on_delta, thinking, calls, text, reasoning, tool_calls, logprobs, told: 0, silent: false }
     }
 
     /// Takes the next piece of text.
@@ -132,7 +135,9 @@ impl<'a> Writer<'a> {
 
     fn delta(&mut self, delta: Delta<'_>) {
         let logprobs = &self.logprobs[self.told..];
-        (self.on_delta)(Delta { logprobs, ..delta });
+        if !self.silent {
+            (self.on_delta)(Delta { logprobs, ..delta });
+        }
         self.told = self.logprobs.len();
     }
 }

@@ -66,6 +66,15 @@ pub struct Token {
     pub logprob: Option<Logprob>,
 }
 
+/// A reply as far as it is written. It outlives the device that it was begun on.
+#[derive(Debug, Clone, Default)]
+pub struct Reply {
+    /// What [`generate`] has given to `on_token`.
+    pub tokens: Vec<Token>,
+    /// Whose random numbers go on where they were.
+    sampler: Option<Sampler>,
+}
+
 /// What the receiver of a token wants next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
@@ -78,27 +87,42 @@ pub enum Flow {
 }
 
 /// Runs the prompt and generates token by token. Each goes to `on_token` before the next is computed; a stop id does not.
-/// `keep_going` is asked between the passes of a long prompt.
+/// `keep_going` is asked between the passes of a long prompt. A `reply` that was begun, on a device that is no more, goes on: what
+/// it has is computed with the prompt, and not given to `on_token` again. Its constraint is the one of before, and knows of it.
 ///
 /// # Errors
 /// As [`Session::prefill`]; a cancelled prompt gives [`Finish::Cancelled`], not an error.
 pub async fn generate(
     session: &mut Session,
-    prompt: Prompt,
+    mut prompt: Prompt,
+    reply: &mut Reply,
     options: &GenerateOptions,
     keep_going: &dyn Fn() -> bool,
     on_token: &mut dyn FnMut(Token) -> Flow,
 ) -> Result<Finish> {
-    let mut sampler = Sampler::new(options.sampling.clone())?.with_vocab(options.vocab).with_prompt(prompt.ids.len());
+    let Reply { tokens: written, sampler } = reply;
+    let sampler = match sampler {
+        Some(sampler) => sampler,
+        None => {
+            let new = Sampler::new(options.sampling.clone())?.with_vocab(options.vocab);
+            sampler.insert(new.with_prompt(prompt.ids.len()))
+        }
+    };
+    prompt.ids.extend(written.iter().map(|token| token.id));
     let p = &options.sampling;
     // Penalties that count occurrences need all logits; so do a bias, probabilities and drawing.
     let greedy = !p.do_sample || p.temperature == 0.0;
     let plain = p.presence_penalty == 0.0 && p.frequency_penalty == 0.0 && p.logit_bias.is_empty();
     let on_device = greedy && plain && options.logprobs.is_none();
     let mut guard = options.loop_guard.then(LoopGuard::default);
+    if let Some(guard) = &mut guard {
+        for token in written.iter() {
+            guard.push(token.id);
+        }
+    }
     let mut history = prompt.ids.clone();
     let mut seen = Seen::new(&prompt.ids);
-    if options.max_new_tokens == 0 {
+    if options.max_new_tokens <= written.len() {
         return Ok(Finish::Length);
     }
     let penalize = p.repetition_penalty != 1.0;
@@ -121,7 +145,7 @@ pub async fn generate(
     };
     // The cache has what there was to see.
     drop(prompt);
-    for count in 1.. {
+    loop {
         let (id, logprob) = match (next, &mut constraint) {
             (Next::Id(id), None) => (id, None),
             (Next::Id(id), Some(constraint)) => {
@@ -162,7 +186,9 @@ pub async fn generate(
         if let Some(constraint) = &mut constraint {
             constraint.commit(id)?;
         }
-        match on_token(Token { id, logprob }) {
+        let token = Token { id, logprob };
+        written.push(token.clone());
+        match on_token(token) {
             Flow::Continue => {}
             Flow::Stop => return Ok(Finish::Stop),
             Flow::Cancel => return Ok(Finish::Cancelled),
@@ -175,14 +201,13 @@ pub async fn generate(
         if guard.as_mut().is_some_and(|guard| guard.push(id)) {
             return Ok(Finish::Repetition);
         }
-        if count >= options.max_new_tokens || session.len() >= session.limit() {
+        if written.len() >= options.max_new_tokens || session.len() >= session.limit() {
             return Ok(Finish::Length);
         }
         history.push(id);
         seen.insert(id);
         next = session.step(id, choose!()).await?;
     }
-    Ok(Finish::Length)
 }
 
 /// Distinct ids in the order in which they came.

@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
 
 use crate::error::{Error, Result};
 use crate::gpu::execute::BindGroupKey;
@@ -70,7 +71,16 @@ pub(super) struct Inner {
     pub(super) max_memory: Option<u64>,
     pub(super) next_id: Cell<u32>,
     pub(super) compile_only: Cell<bool>,
-    pub(super) fault: Arc<Mutex<Option<Error>>>,
+    pub(super) faults: Arc<Mutex<Faults>>,
+}
+
+/// What the driver has reported.
+#[derive(Default)]
+pub(super) struct Faults {
+    /// The first that nobody has been told of; a lost device stays.
+    first: Option<Error>,
+    /// Who waits for the device to be lost.
+    waiting: Vec<Waker>,
 }
 
 pub(super) struct Layout {
@@ -135,10 +145,10 @@ impl Gpu {
             .await
             .map_err(|e| Error::NoAdapter { message: format!("{} gave no device: {e}", info.name) })?;
 
-        let fault = Arc::new(Mutex::new(None));
-        let slot = fault.clone();
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let slot = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| note(&slot, from_wgpu(&error))));
-        let slot = fault.clone();
+        let slot = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
                 note(&slot, Error::DeviceLost { message });
@@ -168,7 +178,7 @@ impl Gpu {
             max_memory: options.max_memory,
             next_id: Cell::new(1),
             compile_only: Cell::new(false),
-            fault,
+            faults,
         };
         Ok(Gpu { inner: Rc::new(inner) })
     }
@@ -188,22 +198,47 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Gpu`].
     pub fn check(&self) -> Result<()> {
-        let mut slot = self.inner.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(Error::OutOfMemory { held, .. }) = &mut *slot {
+        let first = &mut locked(&self.inner.faults).first;
+        if let Some(Error::OutOfMemory { held, .. }) = first {
             *held = self.memory().total.current;
         }
-        match &*slot {
+        match first {
             // A lost device stays lost: every later call says so too.
             Some(lost @ Error::DeviceLost { .. }) => Err(lost.clone()),
-            Some(_) => slot.take().map_or(Ok(()), Err),
+            Some(_) => first.take().map_or(Ok(()), Err),
             None => Ok(()),
         }
     }
 
+    /// Waits until the device is lost and says why. Does not keep it open.
+    pub fn lost(&self) -> impl Future<Output = String> + 'static {
+        let faults = self.inner.faults.clone();
+        std::future::poll_fn(move |context| {
+            let mut faults = locked(&faults);
+            match &faults.first {
+                Some(Error::DeviceLost { message }) => Poll::Ready(message.clone()),
+                _ => {
+                    faults.waiting.push(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+    }
+
+    /// Gives the device up with everything on it: from now on it counts as lost.
+    pub fn close(&self, why: &str) {
+        note(&self.inner.faults, Error::DeviceLost { message: why.into() });
+        self.inner.device.destroy();
+    }
+
+    /// Whether both are one device.
+    pub fn is(&self, other: &Gpu) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Whether the driver has just said that an allocation failed; then that is forgotten.
     pub(super) fn take_out_of_memory(&self) -> bool {
-        let mut slot = self.inner.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        slot.take_if(|fault| matches!(fault, Error::OutOfMemory { .. })).is_some()
+        locked(&self.inner.faults).first.take_if(|fault| matches!(fault, Error::OutOfMemory { .. })).is_some()
     }
 
     /// Waits until the device has seen everything submitted so far, then reports as [`Gpu::check`] does: the only way to
@@ -241,10 +276,19 @@ impl Gpu {
     }
 }
 
-fn note(slot: &Mutex<Option<Error>>, error: Error) {
-    let mut slot = slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if slot.is_none() || matches!(error, Error::DeviceLost { .. }) {
-        *slot = Some(error);
+fn locked(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
+    faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn note(faults: &Mutex<Faults>, error: Error) {
+    let mut faults = locked(faults);
+    let lost = |error: &Error| matches!(error, Error::DeviceLost { .. });
+    // What went before a loss came of it; the first word on it stays.
+    if faults.first.is_none() || (lost(&error) && !faults.first.as_ref().is_some_and(lost)) {
+        faults.first = Some(error);
+    }
+    if faults.first.as_ref().is_some_and(lost) {
+        faults.waiting.drain(..).for_each(Waker::wake);
     }
 }
 

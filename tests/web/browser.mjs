@@ -27,22 +27,22 @@ const ADAPTERS = {
   software: ["--use-webgpu-adapter=swiftshader", "--enable-unsafe-swiftshader"],
 };
 
-/** Launches Chromium. FANLIGHT_ADAPTER=hardware or =software insists on one kind of adapter. */
-export async function launch() {
+/** Launches Chromium, with `more` flags. FANLIGHT_ADAPTER=hardware or =software insists on one kind of adapter. */
+export async function launch(more = []) {
   const wanted = process.env.FANLIGHT_ADAPTER;
-  if (wanted) return start(wanted);
-  const browser = await start("hardware");
+  if (wanted) return start(wanted, more);
+  const browser = await start("hardware", more);
   if (await hasHardware(browser)) return browser;
   await browser.close();
-  return start("software");
+  return start("software", more);
 }
 
-function start(adapter) {
+function start(adapter, more) {
   const flags = ADAPTERS[adapter];
   if (!flags) throw new Error(`FANLIGHT_ADAPTER is "${adapter}"; it may be ${Object.keys(ADAPTERS).join(" or ")}`);
   // Chromium's sandbox refuses to run as root, which is what CI is.
   const sandbox = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
-  return chromium.launch({ executablePath: required("FANLIGHT_CHROMIUM"), args: [...QUIET, ...flags, ...sandbox] });
+  return chromium.launch({ executablePath: required("FANLIGHT_CHROMIUM"), args: [...QUIET, ...flags, ...sandbox, ...more] });
 }
 
 async function hasHardware(browser) {

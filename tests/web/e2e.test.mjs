@@ -108,3 +108,41 @@ test("a conversation goes on after a cancelled answer and a broken picture, with
   assert.equal(seen.two.usage.imageTokens, 2 * seen.first.usage.imageTokens);
   assert.deepEqual(seen.same[0].tokenIds, seen.same[1].tokenIds);
 });
+
+test("what is read ahead is not read again, and a clone answers as the original does", async (t) => {
+  const page = await open(t);
+  page.setDefaultTimeout(0);
+  const seen = await withPackage(page, async ({ load }, _, caught) => {
+    const picture = await (await fetch("/public-sample/sample-screen.png")).blob();
+    const model = await load("/models/screen-reader/");
+    const options = { maxTokens: 12, temperature: 0 };
+    const about = [{ role: "user", content: [{ type: "image", image: picture }, { type: "text", text: "This is a screen." }] }];
+    const question = "What does the red button say?";
+    const plain = await (await model.session()).prompt([...about, { role: "user", content: question }], options);
+    const session = await model.session();
+    await session.append(about);
+    const usage = session.contextUsage;
+    const early = new AbortController();
+    const pending = caught(session.append([{ role: "user", content: "word ".repeat(2000) }], { signal: early.signal }));
+    early.abort();
+    const aborted = await pending;
+    const after = session.contextUsage;
+    const clone = await session.clone();
+    const first = await session.prompt(question, options);
+    const second = await clone.prompt(question, options);
+    const full = await caught(clone.append([{ role: "user", content: "word ".repeat(50_000) }]));
+    const then = [clone.contextUsage, await caught(clone.prompt("And?", { maxTokens: 1 }))];
+    return { plain, first, second, usage, after, aborted, full, then, window: clone.contextWindow, clonedUsage: second.usage.promptTokens + second.usage.completionTokens };
+  });
+  assert.equal(seen.first.usage.cachedTokens, seen.usage);
+  assert.equal(seen.after, seen.usage);
+  assert.equal(seen.aborted.code, "aborted");
+  for (const answer of [seen.first, seen.second]) {
+    assert.deepEqual(answer.tokenIds, seen.plain.tokenIds);
+    assert.equal(answer.usage.promptTokens, seen.plain.usage.promptTokens);
+  }
+  assert.equal(seen.full.code, "context_full");
+  assert.ok(seen.full.message.includes(String(seen.window)), seen.full.message);
+  assert.equal(seen.then[0], seen.clonedUsage);
+  assert.equal(seen.then[1].code, undefined);
+});

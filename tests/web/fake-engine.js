@@ -1,6 +1,7 @@
 // Stands in for wasm/fanlight.js where a test is about the package or the page and not about the engine: same exports,
 // answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent", "echo:" (what follows is
-// the answer; boxes in it are located), "think:" (the same, thought), "use the calculator". Where config.json
+// the answer; boxes in it are located), "think:" (the same, thought), "use the calculator", "lose N" (the device is lost N times,
+// each after another word). The channel "device" loses it at any moment and says how reloading goes. Where config.json
 // has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
 // `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
 // What every prompt was asked goes to the BroadcastChannel "asked". "think" has it think first, "call" makes it call the first
@@ -9,6 +10,28 @@
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export default async function init() {}
+
+/** The device of now. Reloading goes as the next of `reloads` says: "ok", "slow", "lost", "none" (no adapter), "offline". */
+const device = { lost: undefined, tell: () => {}, opened: 0, reloads: [] };
+
+function lose(message) {
+  device.lost = message;
+  device.tell(message);
+}
+
+/** For the page: `{ lose: MESSAGE }` and `{ reloads: [...] }`; answers with what it knows. */
+const deviceChannel = new BroadcastChannel("device");
+deviceChannel.onmessage = ({ data }) => {
+  if (data.lose) lose(data.lose);
+  if (data.reloads) device.reloads = data.reloads;
+  deviceChannel.postMessage({ opened: device.opened });
+};
+
+function useDevice() {
+  if (device.lost) throw fault("device_lost", `the GPU device was lost: ${device.lost}`, true);
+}
+
+const fault = (code, message, retryable = false) => Object.assign(new Error(message), { code, hint: "", retryable });
 
 const bytesOf = async (parts) => new Uint8Array(await new Blob(parts).arrayBuffer());
 
@@ -47,6 +70,9 @@ export class Engine {
     if (size === undefined) throw Object.assign(new Error("config.json is missing"), { code: "not_found", hint: "" });
     const config = JSON.parse(new TextDecoder().decode(await reader.read("config.json", 0, size)));
     if (config.plan) config.digest = await readPlan(reader, config.plan);
+    device.opened++;
+    device.lost = undefined;
+    if (config.losesLoads >= device.opened) throw fault("device_lost", "lost while loading", true);
     const total = 5_200_000;
     for (let loaded = 0; loaded <= total; loaded += total / 8) {
       onProgress({ phase: "upload", loaded, total });
@@ -58,6 +84,21 @@ export class Engine {
 
   constructor(config) {
     this.config = config;
+  }
+
+  async reload(reader) {
+    const how = device.reloads.shift() ?? "ok";
+    if (how === "none") throw fault("webgpu_unavailable", "no GPU adapter");
+    if (how === "offline") throw fault("network", "no connection", true);
+    await reader.read("config.json", 0, await reader.size("config.json"));
+    if (how === "slow") await pause(300);
+    device.opened++;
+    if (how === "lost") throw fault("device_lost", "lost again", true);
+    device.lost = undefined;
+  }
+
+  lost() {
+    return new Promise((resolve) => (device.tell = resolve));
   }
 
   info() {
@@ -157,12 +198,28 @@ class Session {
     const text = messages.map(textOf).join("\n");
     const seen = images.map(measured);
     await obey(text, cancelled);
-    if (cancelled()) throw Object.assign(new Error("cancelled"), { code: "aborted", hint: "" });
-    const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
-    this.#tokens += 20 * messages.length + seen.reduce((sum, { tokens }) => sum + tokens, 0) + videoTokens;
-    this.#pictures.push(...seen.map(({ original }) => original));
-    this.#said.push(...messages.map(textOf));
-    return this.#tokens;
+    if (text.includes("lose")) lose("on order");
+    return this.#run((_, cancelled) => {
+      if (cancelled()) throw fault("aborted", "cancelled");
+      useDevice();
+      const videoTokens = videos.reduce((sum, { plan }) => sum + plan.tokens, 0);
+      this.#tokens += 20 * messages.length + seen.reduce((sum, { tokens }) => sum + tokens, 0) + videoTokens;
+      this.#pictures.push(...seen.map(({ original }) => original));
+      this.#said.push(...messages.map(textOf));
+      return this.#tokens;
+    }, undefined, cancelled);
+  }
+
+  /** What `resume` goes on with. */
+  #work;
+
+  async #run(work, onDelta, cancelled) {
+    this.#work = work;
+    return work(onDelta, cancelled);
+  }
+
+  async resume(onDelta, cancelled) {
+    return this.#work(onDelta, cancelled);
   }
 
   #resized = { width: 616, height: 392 };
@@ -213,39 +270,46 @@ class Session {
     const written = [];
     const token = (text, id) => ({ id, token: text, bytes: [...new TextEncoder().encode(text)], logprob: -(id + 1) / 8 });
     const logprobs = [];
-    for (const piece of pieces) {
-      if (cancelled()) break;
-      // A long answer comes as fast as it can.
-      if (pieces.length < 200 || text.includes("wait")) await pause(text.includes("wait") ? 20 : 5);
-      const top = Array.from({ length: options.logprobs ?? 0 }, (_, id) => token(`t${id}`, id));
-      logprobs.push({ ...token(piece, written.length), top });
-      onDelta(order === "think" ? { text: "", reasoning: piece } : { text: piece, ...(options.logprobs !== undefined && { logprobs: logprobs.slice(-1) }) });
-      written.push(piece);
-    }
-    // The token that ends an answer writes nothing.
-    if (pieces.length === all.length) logprobs.push({ ...token("", written.length), top: [] });
-    if (text.includes("use the calculator") && messages.at(-1).role === "user") {
-      calls.push({ id: "call_0", name: "calculator", arguments: { expression: "6 * 7" } });
-    }
-    this.#said.push(...messages.map(textOf), written.join(""));
-    this.#tokens += 30 + imageTokens + videoTokens + written.length;
-    return {
-      text: order === "think" ? "Thought about." : written.join(""),
-      located,
-      tokenIds: written.map((_, index) => index),
-      reasoning: order === "think" ? given : reasoning,
-      ...(calls.length > 0 && { toolCalls: calls }),
-      ...(options.logprobs !== undefined && { logprobs }),
-      finishReason: cancelled() ? "abort" : calls.length > 0 ? "tool_calls" : pieces.length < all.length ? "length" : "stop",
-      usage: { promptTokens: cachedTokens + 30 + imageTokens + videoTokens, imageTokens, videoTokens, completionTokens: written.length, cachedTokens },
-      timings: { imageMs: 200, prefillMs: 400, ttftMs: 620, decodeMs: 500, decodeTps: 41.7 },
-      images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
-      seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
-      messages,
-      said: [...this.#said],
-      // What arrived, of what is small.
-      files: images.map((bytes) => (bytes.length < 400_000 ? Array.from(bytes) : undefined)),
-    };
+    let losses = Number(/lose (\d+)/.exec(text)?.[1] ?? 0);
+    return this.#run(async (onDelta, cancelled) => {
+      if (!cancelled()) useDevice();
+      while (written.length < pieces.length) {
+        if (cancelled()) break;
+        // A long answer comes as fast as it can.
+        if (pieces.length < 200 || text.includes("wait")) await pause(text.includes("wait") ? 20 : 5);
+        useDevice();
+        const piece = pieces[written.length];
+        const top = Array.from({ length: options.logprobs ?? 0 }, (_, id) => token(`t${id}`, id));
+        logprobs.push({ ...token(piece, written.length), top });
+        onDelta(order === "think" ? { text: "", reasoning: piece } : { text: piece, ...(options.logprobs !== undefined && { logprobs: logprobs.slice(-1) }) });
+        written.push(piece);
+        if (losses-- > 0) lose("on order");
+      }
+      // The token that ends an answer writes nothing.
+      if (pieces.length === all.length) logprobs.push({ ...token("", written.length), top: [] });
+      if (text.includes("use the calculator") && messages.at(-1).role === "user") {
+        calls.push({ id: "call_0", name: "calculator", arguments: { expression: "6 * 7" } });
+      }
+      this.#said.push(...messages.map(textOf), written.join(""));
+      this.#tokens += 30 + imageTokens + videoTokens + written.length;
+      return {
+        text: order === "think" ? "Thought about." : written.join(""),
+        located,
+        tokenIds: written.map((_, index) => index),
+        reasoning: order === "think" ? given : reasoning,
+        ...(calls.length > 0 && { toolCalls: calls }),
+        ...(options.logprobs !== undefined && { logprobs }),
+        finishReason: cancelled() ? "abort" : calls.length > 0 ? "tool_calls" : pieces.length < all.length ? "length" : "stop",
+        usage: { promptTokens: cachedTokens + 30 + imageTokens + videoTokens, imageTokens, videoTokens, completionTokens: written.length, cachedTokens },
+        timings: { imageMs: 200, prefillMs: 400, ttftMs: 620, decodeMs: 500, decodeTps: 41.7 },
+        images: seen.map(({ original, tokens }) => ({ original, resized: this.#resized, tokens })),
+        seen: videos.map(({ plan: { track, options }, frames }) => ({ track, options, frames })),
+        messages,
+        said: [...this.#said],
+        // What arrived, of what is small.
+        files: images.map((bytes) => (bytes.length < 400_000 ? Array.from(bytes) : undefined)),
+      };
+    }, onDelta, cancelled);
   }
 
   /** What it was asked is in `asked`. */
@@ -283,7 +347,7 @@ const textOf = ({ content }) =>
 
 /** Orders in a text: "throw", "trap", "silent", "wait". */
 async function obey(text, cancelled) {
-  if (text.includes("throw")) throw Object.assign(new Error("a fault on order"), { code: "oom", hint: "", retryable: true });
+  if (text.includes("throw")) throw fault("oom", "a fault on order", true);
   if (text.includes("trap")) queueMicrotask(() => unreachable());
   if (/trap|silent/.test(text)) await new Promise(() => {});
   while (text.includes("wait") && !cancelled()) await pause(5);

@@ -10,10 +10,10 @@ export { site };
 const FAKE = await readFile(new URL("fake-engine.js", import.meta.url), "utf8");
 let browser;
 
-/** Call once at the top of a test file. */
-export function withBrowser() {
+/** Call once at the top of a test file. `flags`: more of the browser's, for this file alone. */
+export function withBrowser(flags = []) {
   runner.before(async () => {
-    browser = await launch();
+    browser = await launch(flags);
   });
   runner.after(() => browser?.close());
 }

@@ -3,6 +3,7 @@
 import { type ErrorFields, FanlightError } from "./errors.js";
 import type { Call, Calls, FromWorker, ToWorker } from "./protocol.js";
 import { notStarted, packageWorker } from "./script.js";
+import type { EventInfo, ModelEvent } from "./types.js";
 
 interface Pending {
   resolve(result: never): void;
@@ -16,6 +17,7 @@ export class WorkerLink {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   readonly #watch = new AbortController();
+  readonly #listeners = new Set<(event: ModelEvent, info: EventInfo) => void>();
   #reason: FanlightError | undefined;
   #resolveClosed: (reason: FanlightError) => void = () => {};
   #lastId = 0;
@@ -63,6 +65,14 @@ export class WorkerLink {
     return settled.finally(() => signal?.removeEventListener("abort", abort));
   }
 
+  /** Tells what happens beside the calls, until the function that comes back is called. */
+  onNotice(tell: (event: ModelEvent, info: EventInfo) => void): () => void {
+    // Twice the same function is two listeners.
+    const listener: typeof tell = (event, info) => tell(event, info);
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
   /** Tells when it is closed, until `signal` is aborted. (A handler of `closed` could not be taken back.) */
   onClosed(tell: (reason: FanlightError) => void, signal: AbortSignal): void {
     const reason = () => this.#reason && tell(this.#reason);
@@ -87,12 +97,24 @@ export class WorkerLink {
       return this.#waitForDeath(message.alive);
     }
     if ("fatal" in message) return this.close(FanlightError.from(message.fatal));
+    if ("notice" in message) return this.#tell(message.notice, message.info);
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     if ("event" in message) return pending.onEvent(message.event as never);
     this.#pending.delete(message.id);
     if ("result" in message) pending.resolve(message.result as never);
     else pending.reject(FanlightError.from(message.error satisfies ErrorFields));
+  }
+
+  #tell(event: ModelEvent, info: EventInfo): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(event, info);
+      } catch (error) {
+        // A listener's own fault is the page's to see, and nobody else's.
+        reportError(error);
+      }
+    }
   }
 
   #waitForDeath(lock: string): void {

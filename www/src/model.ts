@@ -11,11 +11,13 @@ import type {
   Block,
   Box,
   DocumentResult,
+  EventInfo,
   GenerateOptions,
   ImageSource,
   LabeledPoint,
   Located,
   Message,
+  ModelEvent,
   ModelInfo,
   OcrResult,
   Plan,
@@ -97,6 +99,15 @@ export class Model {
   /** A page as HTML and as its blocks with their places. "unsupported" for families that were not trained to write that. */
   parseDocument(image: ImageSource, options?: TaskOptions): Promise<DocumentResult> {
     return tasks.parseDocument(this, image, options);
+  }
+
+  /**
+   * Calls `listener` whenever this happens, until the function that comes back is called. Nothing has to be done about a lost
+   * device: a call that it interrupts goes on by itself on another one, as does every later call. It is tried twice in a row;
+   * then calls reject with code "device_lost", and the hint says what the person can do.
+   */
+  on(event: ModelEvent, listener: (info: EventInfo) => void): () => void {
+    return this.#worker.onNotice((happened, info) => happened === event && listener(info));
   }
 
   /** Ends the worker and frees the device's memory. Whatever is pending rejects with code "aborted". */

@@ -6,6 +6,7 @@ import type { Place } from "./source.js";
 import type {
   Block,
   Delta,
+  EventInfo,
   GenerateOptions,
   ImageInfo,
   Keeping,
@@ -13,6 +14,7 @@ import type {
   Located,
   MemoryPlan,
   Message,
+  ModelEvent,
   ModelInfo,
   PixelLimits,
   Plan,
@@ -133,5 +135,7 @@ export type FromWorker =
   | { id: number; event: Calls[Call]["event"] }
   | { id: number; result: Calls[Call]["result"] }
   | { id: number; error: ErrorFields }
+  // Belongs to no call.
+  | { notice: ModelEvent; info: EventInfo }
   // Nothing more will come.
   | { fatal: ErrorFields };

@@ -670,6 +670,18 @@ export interface ModelInfo {
   loadMs: number;
 }
 
+/**
+ * What happens to a model beside its calls: the device was lost, whether or not anything was running; and it has another one,
+ * with its weights, on which everything goes on.
+ */
+export type ModelEvent = "devicelost" | "recovered";
+
+/** What a model's listeners get. */
+export interface EventInfo {
+  /** What the browser says about it. */
+  message: string;
+}
+
 /** What `support()` finds. */
 export interface Support {
   /** Whether models can run here. */

@@ -83,6 +83,10 @@ export interface WasmModule {
 }
 
 export interface WasmEngine {
+  /** Opens another device and loads the same from there, in the formats of before. Sessions stay. */
+  reload(reader: Reader, options: EngineOptions): Promise<void>;
+  /** Resolves with the reason when the device is lost. */
+  lost(): Promise<string>;
   info(): Omit<ModelInfo, "adapter" | "cache" | "commit" | "loadMs" | "wasmBytes">;
   session(options: Calls["session"]["args"]): WasmSession;
   /** JSON of a `Track` and of `PlanOptions` with `mostTokens`, what the context leaves. */
@@ -118,6 +122,8 @@ export interface WasmSession {
     options: PromptOptions,
     cancelled: () => boolean,
   ): Promise<number>;
+  /** Goes on with a `prompt` or an `append` that rejected with "device_lost", once the engine has been reloaded. */
+  resume(onDelta: (delta: Delta) => void, cancelled: () => boolean): Promise<Result | number>;
   clone(): WasmSession;
   free(): void;
 }

@@ -6,9 +6,10 @@ import { takeVideos } from "./footage.js";
 import { Grammars } from "./grammar.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "./protocol.js";
 import { fetched, unusable } from "./script.js";
+import { isLost, Recovery } from "./recovery.js";
 import { findGguf, keeping, openSource, type Source, wishOf } from "./source.js";
 import { support } from "./support.js";
-import type { AdapterInfo, Progress } from "./types.js";
+import type { AdapterInfo, Progress, Result } from "./types.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
 import * as glue from "../wasm/fanlight.js";
 
@@ -28,27 +29,49 @@ interface Conversation {
 const sessions = new Map<number, Conversation>();
 let lastSession = 0;
 
+/** How the model was loaded. */
+let loading: Calls["load"]["args"] | undefined;
+
+const recovery = new Recovery({
+  async reload() {
+    if (!loading) throw new FanlightError("internal", "a device was lost before a model was loaded");
+    const live = loaded();
+    const source = await open(await module(), loading, true, () => {});
+    try {
+      await live.reload(source, loading.options);
+      await source.finish();
+    } finally {
+      source.close();
+    }
+    watch(live);
+  },
+  tell(notice, info) {
+    send({ notice, info });
+  },
+});
+
+/** Learns of a device that is lost while nothing runs. */
+function watch(live: WasmEngine): void {
+  live.lost().then((message) => recovery.lost(message), () => {});
+}
+
 const handlers: { [C in Call]: Handler<C> } = {
   async load(args, emit) {
     const start = performance.now();
     const adapter = await usableAdapter();
     const wasm = await module(args.wasm);
-    const source = await open(wasm, args, true, emit);
-    try {
-      // While the network is at work its progress is what one waits for.
-      const onProgress = (progress: Progress) => {
-        if (progress.phase === "compile" || !source.downloading) emit(progress);
-      };
-      engine = await wasm.Engine.load(source, args.options, onProgress);
-      grammars = new Grammars(engine);
-      await source.finish();
-    } finally {
-      source.close();
-    }
+    const [live, source] = await load(wasm, args, emit).catch((error: unknown) => {
+      // There is another one, most likely; what has been fetched is kept.
+      if (isLost(error)) return load(wasm, args, emit);
+      throw error;
+    });
+    [engine, loading] = [live, args];
+    grammars = new Grammars(live);
+    watch(live);
     const cache = { ...source.cache, persisted: (await navigator.storage?.persisted?.()) ?? false };
     const commit = source.commit !== undefined ? { commit: source.commit } : {};
     const wasmBytes = memory?.buffer.byteLength ?? 0;
-    return { ...engine.info(), ...commit, adapter, cache, wasmBytes, loadMs: performance.now() - start };
+    return { ...live.info(), ...commit, adapter, cache, wasmBytes, loadMs: performance.now() - start };
   },
 
   async estimate(args, emit) {
@@ -80,7 +103,12 @@ const handlers: { [C in Call]: Handler<C> } = {
     const constraint = spec === undefined ? undefined : await grammars?.constraint(spec);
     try {
       const { messages, inputs, infos } = await taken(held, turn, options, signal);
-      const result = await held.live.prompt(messages, turn.images, inputs, options, emit, () => signal.aborted, constraint);
+      const cancelled = () => signal.aborted;
+      const result = await recovery.run(
+        () => held.live.prompt(messages, turn.images, inputs, options, emit, cancelled, constraint),
+        () => held.live.resume(emit, cancelled) as Promise<Result>,
+        signal,
+      );
       held.tokens = result.usage.promptTokens + result.usage.completionTokens;
       return { ...result, videos: infos };
     } finally {
@@ -97,7 +125,12 @@ const handlers: { [C in Call]: Handler<C> } = {
   async append({ session, options, ...turn }, _, signal) {
     const held = conversation(session);
     const { messages, inputs } = await taken(held, turn, options, signal);
-    held.tokens = await held.live.append(messages, turn.images, inputs, options, () => signal.aborted);
+    const cancelled = () => signal.aborted;
+    held.tokens = await recovery.run(
+      () => held.live.append(messages, turn.images, inputs, options, cancelled),
+      () => held.live.resume(() => {}, cancelled) as Promise<number>,
+      signal,
+    );
     return held.tokens;
   },
 
@@ -135,6 +168,25 @@ const handlers: { [C in Call]: Handler<C> } = {
     return null;
   },
 };
+
+async function load(
+  wasm: WasmModule,
+  args: Calls["load"]["args"],
+  emit: (progress: Progress) => void,
+): Promise<[WasmEngine, Source]> {
+  const source = await open(wasm, args, true, emit);
+  try {
+    // While the network is at work its progress is what one waits for.
+    const onProgress = (progress: Progress) => {
+      if (progress.phase === "compile" || !source.downloading) emit(progress);
+    };
+    const live = await wasm.Engine.load(source, args.options, onProgress);
+    await source.finish();
+    return [live, source];
+  } finally {
+    source.close();
+  }
+}
 
 function conversation(id: number): Conversation {
   const held = sessions.get(id);
