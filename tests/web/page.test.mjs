@@ -423,6 +423,38 @@ test("settings and the colours survive a reload, also a broken one", async (t) =
   }
 });
 
+test("what a question takes is said before it is sent; parameters, stops and the form are sent with it", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await sample(page);
+  await page.locator("#plan").getByText("392×308 seen as 616×392").waitFor();
+  assert.match(await page.locator("#plan").textContent(), /308\u00a0tokens.*338\u00a0tokens to read, 1,710 left.*Small\./);
+
+  await page.evaluate(() => {
+    globalThis.asked = new Promise((resolve) => (new BroadcastChannel("asked").onmessage = ({ data }) => resolve(data)));
+  });
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByLabel("The answer is").selectOption("regex");
+  await page.getByLabel("Expression").fill("(");
+  await page.getByRole("alert").getByText("The regular expression is none").waitFor();
+  await page.getByLabel("Expression").fill("(yes|no)");
+  await page.getByRole("tab", { name: "Sampling" }).click();
+  const fields = { Temperature: 0.5, "Top-p": 0.9, "Top-k": 20, "Min-p": 0.05, "Longest answer": 64, "Repetition penalty": 1.1, "Presence penalty": 0.2, "Frequency penalty": -0.3, Seed: 7 };
+  for (const [label, value] of Object.entries(fields)) await page.getByLabel(label).fill(String(value));
+  await page.getByLabel("Stop at").fill("END\n\\n\\n");
+  await page.getByLabel("End an answer that only repeats itself").check();
+  await page.getByLabel("Instructions").fill("Be brief.");
+  await askAndWait(page, "echo:yes");
+  const { options, messages } = await page.evaluate(() => globalThis.asked);
+  const { responseConstraint, ...sent } = options;
+  assert.deepEqual(sent, {
+    temperature: 0.5, topP: 0.9, topK: 20, minP: 0.05, maxTokens: 64, repetitionPenalty: 1.1, presencePenalty: 0.2,
+    frequencyPenalty: -0.3, seed: 7, stop: ["END", "\n\n"], loopGuard: true,
+  });
+  assert.ok(responseConstraint, "the form goes with it");
+  assert.deepEqual(messages[0], { role: "system", content: "Be brief." });
+});
+
 test("tools of the page are called and what they give goes back", async (t) => {
   const page = await demo(t);
   await ready(page);
@@ -549,7 +581,9 @@ test("after the first visit the page opens and answers without a network, and ne
   // A service worker's own requests pass the routes by: everything is the real build, the engine too.
   const page = await open(t, { path: "", serviceWorkers: "allow" });
   // `serviceWorker.ready` never settles in a page whose requests Playwright routes.
-  await page.waitForFunction(async () => (await navigator.serviceWorker.getRegistration())?.active?.state === "activated");
+  for (let active = false; !active; ) {
+    active = await page.evaluate(async () => (await navigator.serviceWorker.getRegistration())?.active?.state === "activated");
+  }
   const foreign = await page.evaluate(async () => {
     const names = await caches.keys();
     const cached = (await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)))).flat();
@@ -557,7 +591,7 @@ test("after the first visit the page opens and answers without a network, and ne
   });
   assert.equal(foreign.names, 1);
   assert.deepEqual(foreign.foreign, []);
-  assert.ok(foreign.count > 20);
+  assert.ok(foreign.count > 20, `${foreign.count} files are kept`);
   await page.context().setOffline(true);
   await page.reload();
   await page.getByText("Offline", { exact: true }).waitFor();

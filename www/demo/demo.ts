@@ -62,7 +62,7 @@ engine.listen(() => {
   const { state, wanted } = engine;
   const without = state.kind === "failed" && state.error.code === "webgpu_unavailable";
   part("tiny").hidden = !wanted?.own || without;
-  if (without) void showExample(state.error);
+  if (without) void showExample();
   const facts = part("model-facts");
   facts.hidden = state.kind !== "ready";
   if (state.kind !== "ready") return;
