@@ -535,6 +535,7 @@ export function restart(): void {
   generating?.abort();
   forget();
   for (const { before } of turns) before?.destroy();
+  const gone = allPictures();
   turns = [];
   pending = [];
   active = edited = undefined;
@@ -542,6 +543,7 @@ export function restart(): void {
   log.replaceChildren();
   said.textContent = "";
   void stage.show(undefined);
+  for (const { url } of gone) URL.revokeObjectURL(url);
   update();
   question.focus();
 }
