@@ -330,7 +330,8 @@ test("a repository is measured, loaded, kept and removed", async (t) => {
 });
 
 test("a model that is kept is opened by its link without a question", async (t) => {
-  const files = { "config.json": Buffer.from(JSON.stringify({ model_type: "qwen2_5_vl" })) };
+  const plan = [{ file: "model.safetensors", start: 8, end: 1000 }];
+  const files = { "config.json": Buffer.from(JSON.stringify({ model_type: "qwen2_5_vl", plan })), "model.safetensors": Buffer.alloc(1000) };
   const hub = await startHub(t, { files });
   const query = new URLSearchParams({ model: "Org/Model", endpoint: hub.endpoint });
   const page = await demo(t, { path: `?${query}`, servers: hub.servers });
