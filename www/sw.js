@@ -41,7 +41,9 @@ async function clear() {
 
 /** Not while another tab is at work with the version before. */
 async function takeOver(port) {
-  const tabs = await self.clients.matchAll({ type: "window" });
+  // They are the clients of the version before, not of this one.
+  const all = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
+  const tabs = all.filter(({ url }) => url.startsWith(self.registration.scope));
   if (tabs.length > 1) port?.postMessage("others");
   else await self.skipWaiting();
 }

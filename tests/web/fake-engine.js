@@ -51,7 +51,8 @@ export class Sha256 {
 export async function estimate(reader) {
   await reader.read("config.json", 0, await reader.size("config.json"));
   return {
-    downloadBytes: 7.5e9, weightBytes: { vision: 1e9, text: 2e9 }, totalBytes: 4.2e9, contextLength: 4096, maxPixels: 2e6,
+    parameters: 3.75e9, downloadBytes: 7.5e9, weightBytes: { vision: 1e9, text: 2e9 }, kvBytes: 6e8, activationBytes: { vision: 5e8, prefill: 2e8 },
+    totalBytes: 4.2e9, fits: true, contextLength: 4096, maxPixels: 2e6,
     reason: "it fits 8.0 GiB", decisions: ["text: q4 because 12.0 GiB in all exceed 8.0 GiB"],
   };
 }
@@ -319,6 +320,7 @@ class Session {
       promptTokens: this.#tokens + 30 + tokens, imageTokens: tokens, videoTokens: 0, cachedTokens: this.#tokens, contextWindow: 2048,
       fits: true, left: 2018 - this.#tokens - tokens, bytes: 1e6, flops: 1e9,
       images: images.map((image) => ({ ...measured(image), resized: this.#resized, warnings: ["small"] })),
+      videos: [],
       asked: { messages: JSON.parse(json), options },
     };
   }

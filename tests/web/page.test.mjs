@@ -1,7 +1,9 @@
 // The demo page as a person uses it, with a fake engine whose answers are known in advance.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { test } from "node:test";
 
 import { open, site, withBrowser } from "./helpers.mjs";
@@ -10,6 +12,7 @@ import { startHub } from "./hub-server.mjs";
 withBrowser();
 
 const SAMPLE = await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url));
+const FAKE = await readFile(new URL("fake-engine.js", import.meta.url));
 const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 /** The boxes of the fake engine's answer to "Locate", in pixels of the 616×392 picture it says it saw. */
 const BOXES = [[154, 98, 308, 196], [462, 0, 616, 40]];
@@ -327,7 +330,8 @@ test("a repository is measured, loaded, kept and removed", async (t) => {
 });
 
 test("a model that is kept is opened by its link without a question", async (t) => {
-  const files = { "config.json": Buffer.from(JSON.stringify({ model_type: "qwen2_5_vl" })) };
+  const plan = [{ file: "model.safetensors", start: 8, end: 1000 }];
+  const files = { "config.json": Buffer.from(JSON.stringify({ model_type: "qwen2_5_vl", plan })), "model.safetensors": Buffer.alloc(1000) };
   const hub = await startHub(t, { files });
   const query = new URLSearchParams({ model: "Org/Model", endpoint: hub.endpoint });
   const page = await demo(t, { path: `?${query}`, servers: hub.servers });
@@ -421,6 +425,38 @@ test("settings and the colours survive a reload, also a broken one", async (t) =
     await ready(page);
     await askAndWait(page, "Read the text.");
   }
+});
+
+test("what a question takes is said before it is sent; parameters, stops and the form are sent with it", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await sample(page);
+  await page.locator("#plan").getByText("392×308 seen as 616×392").waitFor();
+  assert.match(await page.locator("#plan").textContent(), /308\u00a0tokens.*338\u00a0tokens to read, 1,710 left.*Small\./);
+
+  await page.evaluate(() => {
+    globalThis.asked = new Promise((resolve) => (new BroadcastChannel("asked").onmessage = ({ data }) => resolve(data)));
+  });
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByLabel("The answer is").selectOption("regex");
+  await page.getByLabel("Expression").fill("(");
+  await page.getByRole("alert").getByText("The regular expression is none").waitFor();
+  await page.getByLabel("Expression").fill("(yes|no)");
+  await page.getByRole("tab", { name: "Sampling" }).click();
+  const fields = { Temperature: 0.5, "Top-p": 0.9, "Top-k": 20, "Min-p": 0.05, "Longest answer": 64, "Repetition penalty": 1.1, "Presence penalty": 0.2, "Frequency penalty": -0.3, Seed: 7 };
+  for (const [label, value] of Object.entries(fields)) await page.getByLabel(label).fill(String(value));
+  await page.getByLabel("Stop at").fill("END\n\\n\\n");
+  await page.getByLabel("End an answer that only repeats itself").check();
+  await page.getByLabel("Instructions").fill("Be brief.");
+  await askAndWait(page, "echo:yes");
+  const { options, messages } = await page.evaluate(() => globalThis.asked);
+  const { responseConstraint, ...sent } = options;
+  assert.deepEqual(sent, {
+    temperature: 0.5, topP: 0.9, topK: 20, minP: 0.05, maxTokens: 64, repetitionPenalty: 1.1, presencePenalty: 0.2,
+    frequencyPenalty: -0.3, seed: 7, stop: ["END", "\n\n"], loopGuard: true,
+  });
+  assert.ok(responseConstraint, "the form goes with it");
+  assert.deepEqual(messages[0], { role: "system", content: "Be brief." });
 });
 
 test("tools of the page are called and what they give goes back", async (t) => {
@@ -545,33 +581,110 @@ for (const colorScheme of ["light", "dark"]) {
   }
 }
 
-test("after the first visit the page opens and answers without a network, and never mixes two versions", async (t) => {
-  // A service worker's own requests pass the routes by: everything is the real build, the engine too.
-  const page = await open(t, { path: "", serviceWorkers: "allow" });
-  // `serviceWorker.ready` never settles in a page whose requests Playwright routes.
-  await page.waitForFunction(async () => (await navigator.serviceWorker.getRegistration())?.active?.state === "activated");
-  const foreign = await page.evaluate(async () => {
-    const names = await caches.keys();
-    const cached = (await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)))).flat();
-    return { names: names.length, foreign: cached.filter((url) => !url.startsWith(location.href)), count: cached.length };
+/**
+ * The site on another port, with the fake engine and some files replaced: what a server is that gets a new version. A service
+ * worker's requests pass the routes of a page by, so that the engine has to be replaced here.
+ */
+async function mirror(t) {
+  const held = { files: { "wasm/fanlight.js": FAKE }, listed: {} };
+  const server = createServer(async (request, response) => {
+    const path = new URL(request.url, "http://-").pathname.slice(1) || "index.html";
+    const answer = await fetch(site() + path, { headers: request.headers.range ? { range: request.headers.range } : {} });
+    let body = held.files[path] ?? Buffer.from(await answer.arrayBuffer());
+    if (path === "sw.js") {
+      const hash = (bytes) => createHash("sha256").update(bytes).digest("hex");
+      const listed = { ...held.files, ...held.listed };
+      const files = JSON.parse(/const FILES = (.*);/.exec(body)[1]);
+      for (const [name, bytes] of Object.entries(listed)) files[name] = hash(bytes);
+      const text = String(body).replace(/const FILES = .*;/, `const FILES = ${JSON.stringify(files)};`);
+      body = text.replace(/const VERSION = .*;/, `const VERSION = "${hash(JSON.stringify(files)).slice(0, 16)}";`);
+    }
+    const type = answer.headers.get("content-type");
+    const range = answer.headers.get("content-range");
+    response.writeHead(held.files[path] ? 200 : answer.status, { "content-type": type, "cache-control": "no-cache", ...(range && { "content-range": range }) });
+    response.end(body);
   });
-  assert.equal(foreign.names, 1);
-  assert.deepEqual(foreign.foreign, []);
-  assert.ok(foreign.count > 20);
+  await new Promise((resolve) => server.listen(0, "localhost", resolve));
+  t.after(() => server.close());
+  t.after(() => server.closeAllConnections());
+  return { held, origin: `http://localhost:${server.address().port}` };
+}
+
+/** Opens the page and waits until its service worker has everything. */
+async function installed(page, origin) {
+  await page.goto(`${origin}/`);
+  await ready(page);
+  await page.evaluate(() => navigator.serviceWorker.ready);
+}
+
+test("after the first visit the page opens and answers without a network", async (t) => {
+  const { origin } = await mirror(t);
+  const page = await open(t, { serviceWorkers: "allow", servers: [origin], viewport: { width: 1280, height: 800 } });
+  await installed(page, origin);
+  const urls = await page.evaluate(async () => {
+    const caches = await Promise.all((await globalThis.caches.keys()).map((name) => globalThis.caches.open(name)));
+    return (await Promise.all(caches.map((cache) => cache.keys()))).flat().map(({ url }) => url);
+  });
+  assert.deepEqual(urls.filter((url) => !url.startsWith(origin)), []);
   await page.context().setOffline(true);
   await page.reload();
   await page.getByText("Offline", { exact: true }).waitFor();
   await ready(page);
   await sample(page);
   await askAndWait(page, "What does the red button say?");
-  assert.ok((await lastAnswer(page).locator(".answer").textContent()).trim().length > 0);
-  assert.equal(await lastAnswer(page).locator(".problem").count(), 0);
-  const range = await page.evaluate(async () => {
-    const answer = await fetch("models/screen-reader/config.json", { headers: { range: "bytes=2-5" } });
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /^Delete account \(1 pictures/);
+  const got = await page.evaluate(async () => {
+    const lengths = ["wasm/fanlight_bg.wasm", "models/screen-reader/model.safetensors", "models/screen-reader/tokenizer.json", "mediabunny/mediabunny.js"].map(
+      async (file) => (await (await fetch(file)).arrayBuffer()).byteLength,
+    );
+    const piece = await fetch("models/screen-reader/config.json", { headers: { range: "bytes=2-5" } });
     const whole = await (await fetch("models/screen-reader/config.json")).text();
-    return [answer.status, (await answer.text()) === whole.slice(2, 6)];
+    return { lengths: await Promise.all(lengths), status: piece.status, same: (await piece.text()) === whole.slice(2, 6) };
   });
-  assert.deepEqual(range, [206, true], "also pieces of files");
-  await assert.rejects(page.evaluate((url) => fetch(`${url}nothing`), site()), "what is no file of the page is not answered");
+  assert.ok(got.lengths.every((length) => length > 10_000), "the engine and the model are there");
+  assert.deepEqual([got.status, got.same], [206, true], "also pieces of files");
+  await assert.rejects(page.evaluate(() => fetch("nothing")), "what is no file of the page is not answered");
   await page.context().setOffline(false);
+});
+
+test("a new version is taken whole, when it is asked for and no other tab is at work, or not at all", async (t) => {
+  const { held, origin } = await mirror(t);
+  const index = await (await fetch(site())).text();
+  const titled = (title) => index.replace(/<title>.*<\/title>/, `<title>${title}</title>`);
+  held.files = { ...held.files, "index.html": Buffer.from(titled("one")) };
+  const page = await open(t, { serviceWorkers: "allow", servers: [origin], viewport: { width: 1280, height: 800 } });
+  await installed(page, origin);
+  await page.reload();
+  await ready(page);
+
+  // A server between two versions: the list is new, a file is not.
+  held.listed = { "demo/demo.css": Buffer.from("new") };
+  const failed = await page.evaluate(async () => {
+    const registration = await navigator.serviceWorker.getRegistration();
+    await registration.update().catch(() => {});
+    const next = registration.installing ?? registration.waiting;
+    while (next && !["redundant", "installed", "activated"].includes(next.state)) await new Promise((resolve) => setTimeout(resolve, 20));
+    return next?.state ?? "none";
+  });
+  assert.ok(["redundant", "none"].includes(failed), failed);
+  await page.reload();
+  assert.equal(await page.title(), "one");
+  await ready(page);
+
+  held.listed = {};
+  held.files = { ...held.files, "index.html": Buffer.from(titled("two")) };
+  const other = await page.context().newPage();
+  await other.goto(`${origin}/`);
+  await page.reload();
+  assert.equal(await page.title(), "one", "what is kept is shown");
+  await page.getByText("A new version of this page is ready.").waitFor();
+  await page.getByRole("button", { name: "Use it" }).click();
+  await page.getByText("Close the other tabs").waitFor();
+  assert.equal(await page.title(), "one");
+  await other.close();
+  await page.getByRole("button", { name: "Use it" }).click();
+  await page.waitForFunction(() => document.title === "two");
+  await ready(page);
+  assert.equal(await page.evaluate(async () => (await caches.keys()).length), 1, "nothing is left of the version before");
+  await askAndWait(page, "Read the text.");
 });

@@ -26,9 +26,6 @@ import { stage } from "./stage.js";
 import { runTool, TOOLS } from "./tools.js";
 import { tree } from "./tree.js";
 
-/** What a session of the package may have beside its prompts: looked for before it is used. */
-type Full = Session & Partial<{ clone(): Promise<Session>; plan(input: Message[]): Promise<Plan> }>;
-
 /** A question that was asked, and what came of it. */
 interface Turn {
   question: string;
@@ -52,7 +49,7 @@ const [context, contextText, contextMeter] = [part("context"), part("context-tex
 const scroller = part("scroll");
 
 let turns: Turn[] = [];
-let session: Full | undefined;
+let session: Session | undefined;
 /** What the session was made with: with other tools or instructions it has to be another. */
 let sessionKey = "";
 let pending: Picture[] = [];
@@ -82,7 +79,7 @@ function content(text: string, pictures: Picture[]): Part[] {
 
 const currentKey = () => JSON.stringify([settings.tools, settings.sampling.system ?? ""]);
 
-async function freshSession(model: Model, history: Message[]): Promise<Full> {
+async function freshSession(model: Model, history: Message[]): Promise<Session> {
   const { system } = settings.sampling;
   const before: Message[] = system ? [{ role: "system", content: system }] : [];
   sessionKey = currentKey();
@@ -92,10 +89,10 @@ async function freshSession(model: Model, history: Message[]): Promise<Full> {
 const history = (): Message[] => turns.flatMap(({ said }) => said);
 
 /** A session that is being made; `epoch` tells one that nobody waits for any more. */
-let opening: Promise<Full> | undefined;
+let opening: Promise<Session> | undefined;
 let epoch = 0;
 
-async function currentSession(model: Model): Promise<Full> {
+async function currentSession(model: Model): Promise<Session> {
   if (session && sessionKey !== currentKey()) forget();
   if (session) return session;
   const mine = epoch;
@@ -158,7 +155,8 @@ async function ask(text: string, pictures: Picture[]): Promise<void> {
     if (!signal.aborted) {
       turns.at(-2)?.before?.destroy();
       if (turns.length > 1) delete turns.at(-2)?.before;
-      const copied = await conversation.clone?.();
+      // For the answer to be given again; without one the conversation is told anew.
+      const copied = await conversation.clone().catch(() => undefined);
       if (copied) turn.before = copied;
       let input: Message[] = [{ role: "user", content: content(text, pictures) }];
       // A model that keeps asking for tools is stopped at some point.
@@ -537,6 +535,7 @@ export function restart(): void {
   generating?.abort();
   forget();
   for (const { before } of turns) before?.destroy();
+  const gone = allPictures();
   turns = [];
   pending = [];
   active = edited = undefined;
@@ -544,6 +543,7 @@ export function restart(): void {
   log.replaceChildren();
   said.textContent = "";
   void stage.show(undefined);
+  for (const { url } of gone) URL.revokeObjectURL(url);
   update();
   question.focus();
 }
@@ -570,22 +570,26 @@ function fail(text: string): void {
 // ── Before it is sent ───────────────────────────────────────────────────────────────────────────────────────────────
 
 let planned = 0;
+let planning: AbortController | undefined;
 let waiting: ReturnType<typeof setTimeout> | undefined;
 
 /** Says what the question would take, a moment after it has changed. */
 function replan(): void {
   clearTimeout(waiting);
+  planning?.abort();
   const mine = ++planned;
   const text = question.value.trim();
   if (!engine.model || generating || edited || (!text && pending.length === 0)) {
     planLine.hidden = true;
     return;
   }
+  // A question that is sent meanwhile does not wait for it.
+  const asking = (planning = new AbortController());
   waiting = setTimeout(async () => {
     try {
       const { model } = engine;
       const conversation = model && !generating ? await currentSession(model) : undefined;
-      const plan = await conversation?.plan?.([{ role: "user", content: content(text, pending) }]);
+      const plan = await conversation?.plan([{ role: "user", content: content(text, pending) }], { signal: asking.signal });
       if (mine !== planned || generating) return;
       planLine.hidden = !plan;
       if (plan) planLine.replaceChildren(...planFacts(plan));
@@ -633,7 +637,7 @@ export function update(): void {
   edited?.article.classList.add("edited");
   if (!edited) for (const { article } of turns) article.classList.remove("edited");
   document.body.classList.toggle("talking", turns.length > 0);
-  suggestions.hidden = turns.length > 0;
+  suggestions.hidden = turns.length > 0 || (engine.state.kind === "failed" && engine.state.error.code === "webgpu_unavailable");
   mode.hidden = settings.output.mode === "text";
   mode.textContent = MODES[settings.output.mode];
   attached.hidden = pending.length === 0;

@@ -1,7 +1,6 @@
 // The demo page. It uses the package as an outsider would: through src/index.js and nothing else. A file for each part; here
 // they are put together.
 
-import { models } from "../src/index.js";
 import { startChat, update } from "./chat.js";
 import { diagnosticsPage } from "./diagnostics.js";
 import { h, part } from "./dom.js";
@@ -62,7 +61,7 @@ engine.listen(() => {
   const { state, wanted } = engine;
   const without = state.kind === "failed" && state.error.code === "webgpu_unavailable";
   part("tiny").hidden = !wanted?.own || without;
-  if (without) void showExample(state.error);
+  if (without) void showExample();
   const facts = part("model-facts");
   facts.hidden = state.kind !== "ready";
   if (state.kind !== "ready") return;
@@ -82,14 +81,6 @@ void begin();
 /** A link to this page must not make a visitor download gigabytes from somewhere: they say so first. */
 async function begin(): Promise<void> {
   const wanted = wantedBy(new URLSearchParams(location.search));
-  if (!wanted.host || (await kept())) await engine.load(wanted);
+  if (!wanted.host || (await isKept(wanted))) await engine.load(wanted);
   else engine.offer(wanted);
-
-  async function kept(): Promise<boolean> {
-    try {
-      return (await models.list()).length > 0 && (await isKept(wanted));
-    } catch {
-      return false;
-    }
-  }
 }

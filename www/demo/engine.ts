@@ -1,6 +1,6 @@
 // The one model of this page: what it is loaded from, how far that is, and what became of it.
 
-import { FanlightError, load, type LoadOptions, type Model, models, type ModelSource, type Progress } from "../src/index.js";
+import { availability, FanlightError, load, type LoadOptions, type Model, models, type ModelSource, type Progress } from "../src/index.js";
 
 /** What a person asked to be loaded. */
 export interface Wanted {
@@ -83,6 +83,7 @@ class Engine {
   #watch(model: Model): void {
     const mine = () => (this.state.kind === "ready" || this.state.kind === "recovering") && this.state.model === model;
     void model.closed.then((error) => mine() && this.#become({ kind: "stopped", error }));
+    // The package recovers a lost device by itself, and says so.
     const { on } = model as Model & { on?: (event: "devicelost" | "recovered", then: () => void) => unknown };
     on?.call(model, "devicelost", () => mine() && this.#become({ kind: "recovering", model }));
     on?.call(model, "recovered", () => mine() && this.#become({ kind: "ready", model }));
@@ -155,12 +156,18 @@ export function wantedBy(query: URLSearchParams): Wanted {
   return { source: url, name, options, query, own, ...(url.origin !== location.origin && { host: url.host }) };
 }
 
-/** Everything of it is on this device. */
-export async function isKept(wanted: Wanted): Promise<boolean> {
-  const name = wanted.source instanceof URL ? wanted.source.href : wanted.source;
-  const { endpoint, revision } = wanted.options;
-  const same = (one = HUB, other = HUB) => URL.canParse(one) && URL.canParse(other) && new URL(one).origin === new URL(other).origin;
-  return (await models.list()).some(
-    (kept) => kept.complete && kept.model === name && same(kept.endpoint, endpoint) && (!revision || kept.revisions.includes(revision)),
+/** Whether loading it would fetch nothing large. Asks no server. */
+export async function isKept({ source, options }: Wanted): Promise<boolean> {
+  const name = source instanceof URL ? source.href : source;
+  const { endpoint = HUB, revision = "main" } = options;
+  if (!URL.canParse(endpoint)) return false;
+  const server = new URL(endpoint).href.replace(/\/*$/, "/");
+  // Of what is not in the list `availability` would ask its server: a link alone must not.
+  const listed = (await models.list()).some(
+    (kept) =>
+      kept.model === name &&
+      (source instanceof URL || (kept.endpoint === server && [...kept.revisions, kept.commit].includes(revision))),
   );
+  if (!listed) return false;
+  return (await availability(source, options).catch(() => "unavailable")) === "available";
 }

@@ -1,7 +1,6 @@
 // For a browser that cannot run a model: what it would look like, with an answer that was recorded.
 
 import { h, part } from "./dom.js";
-import type { FanlightError } from "../src/index.js";
 import { stage } from "./stage.js";
 
 /** The demonstration model's own words about the sample. */
@@ -17,7 +16,7 @@ const BROWSERS = [
   "Firefox 141 on Windows, 145 on macOS",
 ];
 
-export async function showExample(error: FanlightError): Promise<void> {
+export async function showExample(): Promise<void> {
   if (document.getElementById("without")) return;
   part("tiny").hidden = true;
   part("intro").append(
@@ -26,7 +25,6 @@ export async function showExample(error: FanlightError): Promise<void> {
       { class: "stack", attrs: { id: "without" } },
       h("h3", {}, "Where it runs"),
       h("ul", { class: "plain" }, ...BROWSERS.map((name) => h("li", {}, name))),
-      h("p", { class: "facts" }, error.hint),
       h("h3", {}, "What it looks like"),
       h("p", { class: "facts" }, "Recorded with the demonstration model:"),
       h("div", { class: "asked" }, h("p", { class: "question" }, RECORDED.question)),

@@ -95,19 +95,18 @@ export function words({ code, message, hint }: FanlightError): { what: string; t
     oom: "Choose smaller weights or a shorter conversation, and close other tabs that use the graphics card.",
     context_full: "Begin a new conversation, or send a smaller picture.",
     device_lost: "Load the model again; if that fails, reload the page.",
-    quota: "Make room by removing models that you no longer use.",
     auth: "Open Models, put an access token of yours into its field, and try again.",
     not_found: "Check the name or the address, and that it has the files of a model.",
     network: "Check the connection and try again: what was downloaded is kept.",
     cors: "The server has to allow this page to read its files (Access-Control-Allow-Origin).",
-  } as Partial<Record<string, string>>;
+  };
   const away = ["network", "io"].includes(code) && !navigator.onLine && "You are offline: models that are kept on this device still work.";
   return { what, todo: plain([hint || more[code], away].filter(Boolean).join(" ")) };
 }
 
 function ways({ code }: FanlightError, doors: Doors): HTMLElement[] {
   if (code === "oom" || code === "limits") return [button("Choose smaller weights", () => doors.choose())];
-  if (code === "auth" || (code as string) === "quota") return [button("Open Models", () => doors.choose())];
+  if (code === "auth") return [button("Open Models", () => doors.choose())];
   return [];
 }
 

@@ -42,7 +42,9 @@ function takeOver(next: ServiceWorker, asked: boolean): void {
   navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
   const answer = new MessageChannel();
   answer.port1.onmessage = ({ data }) => {
-    if (data === "others" && asked) part("update").firstElementChild?.replaceChildren("Close the other tabs of this page first.");
+    if (data !== "others") return;
+    if (asked) part("update").firstElementChild?.replaceChildren("Close the other tabs of this page first.");
+    else offer(next);
   };
   next.postMessage("take over", [answer.port2]);
 }
