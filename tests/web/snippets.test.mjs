@@ -21,6 +21,9 @@ declare global {
   const model: fanlight.Model;
   const session: fanlight.Session;
   const file: File;
+  const photo: Blob;
+  const page: Blob;
+  const screenshot: Blob;
   const canvas: HTMLCanvasElement;
   const controller: AbortController;
   function show(...what: unknown[]): void;

@@ -1,7 +1,7 @@
 // The demonstration model that comes with the package: `import { screenReader } from "fanlight/screen-reader"`.
 
 /**
- * A tiny Qwen2.5-VL of 3 million parameters (9.7 MB) to try everything with: `load(screenReader)`. It has only ever seen simple,
+ * A tiny Qwen2.5-VL of 4.86 million parameters (9.7 MB) to try everything with: `load(screenReader)`. It has only ever seen simple,
  * computer-drawn screens, of which it reads buttons and finds boxes; it knows nothing about photographs or the world.
  */
 export const screenReader: Readonly<Record<string, URL>> = {
