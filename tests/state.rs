@@ -385,7 +385,7 @@ fn ask_through(
 #[test]
 fn an_answer_goes_on_on_another_device_as_if_nothing_had_been() {
     let screen = picture(0);
-    let long: String = (0..900).map(|i| format!("{i} ")).collect();
+    let long: String = (0..300).map(|i| format!("{i} ")).collect();
     let messages = [about(&[&screen], &long)];
     let greedy = options(12);
     let drawn = |penalty| SamplingParams {

@@ -123,7 +123,7 @@ test("what is read ahead is not read again, and a clone answers as the original 
     await session.append(about);
     const usage = session.contextUsage;
     const early = new AbortController();
-    const pending = caught(session.append([{ role: "user", content: "word ".repeat(2000) }], { signal: early.signal }));
+    const pending = caught(session.append([{ role: "user", content: "word ".repeat(100) }], { signal: early.signal }));
     early.abort();
     const aborted = await pending;
     const after = session.contextUsage;
