@@ -725,6 +725,11 @@ impl Engine {
         options: &AskOptions,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<usize> {
+        if messages.last().is_some_and(|last| last.prefix) {
+            // Nothing could follow it but an answer, so no prompt ever could.
+            let expected = "whole messages; one that is gone on with is the last of a prompt";
+            return Err(Error::invalid("messages", expected, "a prefix"));
+        }
         let options = AskOptions { unanswered: true, ..options.clone() };
         let messages = &*tools::in_order(messages)?;
         let (prompt, infos) = self.prompt(conversation, messages, &options, cancelled).await?;

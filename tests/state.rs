@@ -272,6 +272,9 @@ fn appending_can_be_cancelled_and_can_be_too_much() {
         assert_eq!(result, Err(Error::Cancelled), "{patience}");
     }
     let tokens = append(&engine, &mut conversation, &messages);
+    let begun = [messages[0].clone(), Message { prefix: true, ..Message::text("assistant", "It") }];
+    let refused = block_on(engine.append(&mut conversation, &begun, &options(8), &|| false));
+    assert_eq!(refused.unwrap_err().code(), "bad_request");
     // A context that holds it to the token, and one that does not.
     assert_eq!(append(&engine, &mut engine.conversation(tokens).unwrap(), &messages), tokens);
     let full =
