@@ -260,7 +260,9 @@ test("what is no picture is said to be none, by the page or by the engine", asyn
   await chooseFile(page, "Add a picture or a video", { name: "drawing.svg", mimeType: "image/svg+xml", buffer: svg });
   await shows(page, "drawing.svg");
   await askAndWait(page, "What is this?");
-  assert.match(await lastAnswer(page).locator(".problem").textContent(), /no picture Fanlight can read.*Use a PNG/);
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures/, "what the browser can draw, the model can see");
+  await askAndWait(page, "throw");
+  assert.match(await lastAnswer(page).locator(".problem").textContent(), /A fault on order\. Choose smaller weights/);
   assert.equal(await page.getByText("notes.png is not").isVisible(), false);
 });
 
