@@ -377,6 +377,23 @@ test("when the engine dies the page says so, can load it again, and the conversa
   assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures.*<b>3<\/b> messages/, "what was said is told again");
 });
 
+test("a lost device is told of while it comes back, and the answer goes on", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await page.evaluate(() => {
+    globalThis.told = [];
+    new MutationObserver(() => globalThis.told.push(document.getElementById("notices").textContent)).observe(document.getElementById("notices"), { childList: true });
+  });
+  await askAndWait(page, "Say it, lose 1.");
+  assert.ok((await page.evaluate(() => globalThis.told)).some((text) => text.includes("The graphics card was lost.")));
+  await page.locator("#notices .notice").waitFor({ state: "detached" });
+  assert.equal(await lastAnswer(page).locator(".problem").count(), 0);
+  await askAndWait(page, "Read the text.");
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /Account settings/);
+  await askAndWait(page, "Say it, lose 3.");
+  assert.match(await lastAnswer(page).locator(".problem").textContent(), /lost/);
+});
+
 test("an answer in a form: the schema is checked, sent, and its value is a table", async (t) => {
   const page = await demo(t);
   await ready(page);
