@@ -260,7 +260,9 @@ test("what is no picture is said to be none, by the page or by the engine", asyn
   await chooseFile(page, "Add a picture or a video", { name: "drawing.svg", mimeType: "image/svg+xml", buffer: svg });
   await shows(page, "drawing.svg");
   await askAndWait(page, "What is this?");
-  assert.match(await lastAnswer(page).locator(".problem").textContent(), /no picture Fanlight can read.*Use a PNG/);
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures/, "what the browser can draw, the model can see");
+  await askAndWait(page, "throw");
+  assert.match(await lastAnswer(page).locator(".problem").textContent(), /A fault on order\. Choose smaller weights/);
   assert.equal(await page.getByText("notes.png is not").isVisible(), false);
 });
 
@@ -373,6 +375,23 @@ test("when the engine dies the page says so, can load it again, and the conversa
   await ready(page);
   await askAndWait(page, "And then?");
   assert.match(await lastAnswer(page).locator(".answer").textContent(), /1 pictures.*<b>3<\/b> messages/, "what was said is told again");
+});
+
+test("a lost device is told of while it comes back, and the answer goes on", async (t) => {
+  const page = await demo(t);
+  await ready(page);
+  await page.evaluate(() => {
+    globalThis.told = [];
+    new MutationObserver(() => globalThis.told.push(document.getElementById("notices").textContent)).observe(document.getElementById("notices"), { childList: true });
+  });
+  await askAndWait(page, "Say it, lose 1.");
+  assert.ok((await page.evaluate(() => globalThis.told)).some((text) => text.includes("The graphics card was lost.")));
+  await page.locator("#notices .notice").waitFor({ state: "detached" });
+  assert.equal(await lastAnswer(page).locator(".problem").count(), 0);
+  await askAndWait(page, "Read the text.");
+  assert.match(await lastAnswer(page).locator(".answer").textContent(), /Account settings/);
+  await askAndWait(page, "Say it, lose 3.");
+  assert.match(await lastAnswer(page).locator(".problem").textContent(), /lost/);
 });
 
 test("an answer in a form: the schema is checked, sent, and its value is a table", async (t) => {

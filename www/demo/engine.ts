@@ -84,9 +84,8 @@ class Engine {
     const mine = () => (this.state.kind === "ready" || this.state.kind === "recovering") && this.state.model === model;
     void model.closed.then((error) => mine() && this.#become({ kind: "stopped", error }));
     // The package recovers a lost device by itself, and says so.
-    const { on } = model as Model & { on?: (event: "devicelost" | "recovered", then: () => void) => unknown };
-    on?.call(model, "devicelost", () => mine() && this.#become({ kind: "recovering", model }));
-    on?.call(model, "recovered", () => mine() && this.#become({ kind: "ready", model }));
+    model.on("devicelost", () => mine() && this.#become({ kind: "recovering", model }));
+    model.on("recovered", () => mine() && this.#become({ kind: "ready", model }));
   }
 
   #end(): void {
