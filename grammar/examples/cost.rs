@@ -1,4 +1,5 @@
 //! What constraints cost with a real vocabulary: `cargo run --release --package fanlight-grammar --example cost TOKENIZER.json`.
+#![expect(clippy::disallowed_methods, reason = "measured natively")]
 
 use std::time::Instant;
 
