@@ -52,7 +52,7 @@ async function takeOver(port) {
 function fileOf({ method, url, mode }) {
   if (method !== "GET" || !url.startsWith(self.registration.scope)) return undefined;
   const path = new URL(url).pathname.slice(new URL(self.registration.scope).pathname.length);
-  if (path === "" && mode === "navigate") return "index.html";
+  if (mode === "navigate" && /(^|\/)$/.test(path)) return Object.hasOwn(FILES, `${path}index.html`) ? `${path}index.html` : undefined;
   return Object.hasOwn(FILES, path) ? path : undefined;
 }
 

@@ -70,7 +70,7 @@ test("types: requests of the client are requests here, and answers are the clien
 test("an answer has the shape that the client expects, all at once and in pieces", async (t) => {
   const page = await fake(t);
   const seen = await withChat(page, async ({ create, say, all }) => {
-    const request = { model: "anything", messages: [{ role: "system", content: "Be brief." }, say("think: what is it?")], seed: 7 };
+    const request = { model: "anything", messages: [{ role: "system", content: "Be brief." }, say("think, what is it?")], seed: 7 };
     const whole = await create(request);
     const chunks = await all(await create({ ...request, stream: true, stream_options: { include_usage: true } }));
     return { whole, chunks, bare: await all(await create({ ...request, stream: true })) };
