@@ -45,7 +45,7 @@ async function groups(): Promise<[title: string, rows: Row[]][]> {
       [
         ["Weights, on the device", info && bytes(info.weightBytes)],
         ["Keys and values, when full", plan && info && plan.contextLength === info.contextLength ? bytes(plan.kvBytes) : undefined],
-        ["Kept as", info && `${info.weights} weights, ${info.kvCache} keys and values`],
+        ["Kept as", info && `${formats(info.weights)}; keys and values in ${info.kvCache}`],
         ["Engine (wasm), at most", info && bytes(info.wasmBytes)],
         ["Files of this page, on the disk", storage?.usage === undefined ? undefined : bytes(storage.usage)],
         ["Kept until you remove it", persisted ? "yes" : "the browser may clear it"],
@@ -115,4 +115,13 @@ export function diagnosticsPage(): { content: HTMLElement; refresh: () => Promis
     body,
   );
   return { content, refresh };
+}
+
+/** `vision=keep,text=q4,embeddings=q8` in words. */
+function formats(notation: string): string {
+  const parts = notation.split(",").map((part) => part.split("="));
+  const words = (format = "") => (format === "keep" ? "as published" : format);
+  const all = new Set(parts.map(([part, format]) => format ?? part));
+  if (all.size === 1) return words([...all][0]);
+  return parts.map(([part, format]) => `${part} ${words(format)}`).join(", ");
 }

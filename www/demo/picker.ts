@@ -430,7 +430,7 @@ function body(): HTMLElement {
     h("div", { class: "row end" }, measure, go),
     running,
     h("section", { class: "stack", attrs: { "aria-label": "Models on this device" } }, h("h3", {}, "On this device"), keptBody),
-    h("p", { class: "help" }, "On your own machine, ", h("code", {}, "cargo xtask demo --model FOLDER"), " opens this page with a checkpoint you have on disk."),
+    h("p", { class: "help" }, "On your own machine, ", h("code", {}, "cargo xtask demo --model FOLDER"), " opens this page with a checkpoint you have on disk. All of this is a package: ", h("a", { attrs: { href: "api/" } }, "its API"), "."),
   );
 }
 
