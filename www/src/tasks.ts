@@ -54,10 +54,9 @@ const SPOTTING = "Spotting all the text in the image with line-level, and output
  *
  * - qwen3_vl: cookbooks/2d_grounding.ipynb and appendix B of the technical report; cookbooks/ocr.ipynb, document_parsing.ipynb.
  * - qwen2_5_vl: cookbooks/spatial_understanding.ipynb ("Outline the position of each small cake and output all the coordinates
- *   in JSON format."; points as Alibaba Model Studio's documentation of this model asks for them), ocr.ipynb,
- *   document_parsing.ipynb, with their pixel limits.
- * - qwen2_vl: no cookbook. It answers a plain request for a box in its own tokens; points are the middles of boxes, and it was
- *   not trained to write pages.
+ *   in JSON format."; points in the same manner, in our words), ocr.ipynb, document_parsing.ipynb, with their pixel limits.
+ * - qwen2_vl: no cookbook, so in our words: it answers a plain request for a box in its own tokens. Points are the middles of
+ *   boxes, and it was not trained to write pages.
  */
 const QUESTIONS: Record<string, Partial<Record<Task, Question>>> = {
   qwen3_vl: {
