@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use fanlight::chat::tools::Tool;
+use fanlight::chat::tools::{Tool, ToolChoice};
 use fanlight::chat::{AskOptions, Delta, Hooks, Plan};
 use fanlight::error::in_words;
 use fanlight::grammar::Grammar;
@@ -58,6 +58,9 @@ pub struct Ask {
     /// Tools that the model may ask to be called: a list in OpenAI's form.
     #[arg(long, value_name = "FILE.json")]
     tools: Option<PathBuf>,
+    /// auto, none, required or the name of the one that must be called.
+    #[arg(long, value_name = "CHOICE", requires = "tools")]
+    tool_choice: Option<String>,
     /// Answer nothing; say what the prompt would take.
     #[arg(long)]
     plan: bool,
@@ -137,7 +140,13 @@ pub async fn run(args: Ask) -> Result<()> {
     });
     let messages = drafts.finish(&engine, context)?;
     let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
-    let options = AskOptions { tools, ..args.sampling.options(engine.generation_config()) };
+    let tool_choice = args.tool_choice.as_deref().map_or(ToolChoice::Auto, |choice| match choice {
+        "auto" => ToolChoice::Auto,
+        "none" => ToolChoice::None,
+        "required" => ToolChoice::Required,
+        name => ToolChoice::Named(name.to_owned()),
+    });
+    let options = AskOptions { tools, tool_choice, ..args.sampling.options(engine.generation_config()) };
     let mut conversation = engine.conversation(context)?;
     let json = args.json;
     if args.plan {
