@@ -7,6 +7,7 @@ export { Model } from "./model.js";
 export { models } from "./models.js";
 export type * from "./openai-types.js";
 export { connect, type ConnectOptions, type RemoteInfo, RemoteModel, RemoteSession } from "./remote.js";
-export { Session, type Stream } from "./session.js";
+export { Session } from "./session.js";
+export type { Stream } from "./stream.js";
 export { support } from "./support.js";
 export type * from "./types.js";

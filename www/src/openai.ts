@@ -22,7 +22,8 @@ import type {
   ChatTokenLogprob,
   ChatUsage,
 } from "./openai-types.js";
-import type { Session, Stream } from "./session.js";
+import type { Session } from "./session.js";
+import type { Stream } from "./stream.js";
 import type { GenerateOptions, ModelInfo, Result, TokenLogprob, ToolCall } from "./types.js";
 import { take, type Taken } from "./wire.js";
 

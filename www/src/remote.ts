@@ -18,8 +18,9 @@ import type {
   ChatTokenLogprob,
   ChatUsage,
 } from "./openai-types.js";
-import type { Session, Stream } from "./session.js";
+import type { Session } from "./session.js";
 import { eventData } from "./sse.js";
+import { type Stream, streamed } from "./stream.js";
 import * as tasks from "./tasks.js";
 import { take, type Taken } from "./wire.js";
 import type {
@@ -231,36 +232,12 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
   /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
   promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
     const turn = take(typeof input === "string" ? [{ role: "user", content: input }] : input);
-    const stop = new AbortController();
-    const signal = AbortSignal.any([this.#gone, this.#destroyed.signal, stop.signal, ...(options.signal ? [options.signal] : [])]);
-    const queue: Delta[] = [];
-    let wake = () => {};
-    let open = true;
-    const result = this.#last.then(() =>
-      this.#answer(turn, { ...options, signal }, (delta) => {
-        queue.push(delta);
-        wake();
-      }),
+    const ends = AbortSignal.any([this.#gone, this.#destroyed.signal, ...(options.signal ? [options.signal] : [])]);
+    const stream = streamed(ends, (signal, onDelta) =>
+      this.#last.then(() => this.#answer(turn, { ...options, signal }, onDelta)),
     );
-    const end = () => {
-      open = false;
-      wake();
-    };
-    this.#last = result.then(end, end);
-    async function* deltas(): AsyncGenerator<Delta> {
-      try {
-        for (;;) {
-          const delta = queue.shift();
-          if (delta) yield delta;
-          else if (open) await new Promise<void>((resolve) => (wake = resolve));
-          else break;
-        }
-        await result;
-      } finally {
-        stop.abort();
-      }
-    }
-    return { result, [Symbol.asyncIterator]: deltas };
+    this.#last = stream.result.catch(() => {});
+    return stream;
   }
 
   /** Forgets the conversation. An answer that is being written ends. */

@@ -4,14 +4,9 @@
 import { wireConstraint } from "./constraint.js";
 import { aborted, type WorkerLink } from "./link.js";
 import type { PromptOptions } from "./protocol.js";
+import { type Stream, streamed } from "./stream.js";
 import { take, type Taken, wire } from "./wire.js";
 import type { AppendOptions, Delta, GenerateOptions, Message, Plan, ResponseConstraint, Result, Tool } from "./types.js";
-
-/** The pieces of an answer as they come, and all of it at the end. */
-export interface Stream extends AsyncIterable<Delta> {
-  /** The whole answer, when it is finished. Rejects with what the loop throws. */
-  readonly result: Promise<Result>;
-}
 
 /** A conversation. Its prompts run one after the other, in the order in which they were made. */
 export class Session {
@@ -64,35 +59,7 @@ export class Session {
   }
 
   #streaming(input: string | (Message | Taken)[], options: GenerateOptions, how?: Replacing): Stream {
-    const stop = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-    const queue: Delta[] = [];
-    let wake = () => {};
-    let open = true;
-    const result = this.#prompt(input, { ...options, signal }, (delta) => {
-      queue.push(delta);
-      wake();
-    }, how);
-    const end = () => {
-      open = false;
-      wake();
-    };
-    // Someone who only iterates gets the error from the loop; it must not count as unhandled as well.
-    result.then(end, end);
-    async function* deltas(): AsyncGenerator<Delta> {
-      try {
-        for (;;) {
-          const delta = queue.shift();
-          if (delta) yield delta;
-          else if (open) await new Promise<void>((resolve) => (wake = resolve));
-          else break;
-        }
-        await result;
-      } finally {
-        stop.abort();
-      }
-    }
-    return { result, [Symbol.asyncIterator]: deltas };
+    return streamed(options.signal, (signal, onDelta) => this.#prompt(input, { ...options, signal }, onDelta, how));
   }
 
   /**
