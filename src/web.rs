@@ -689,7 +689,7 @@ impl Session {
             let (turn, _) = self.turn(&messages, &images, videos)?;
             Ok((turn, Work::Append(Box::new(options))))
         };
-        self.begin(begin, false, &Function::default(), &cancelled).await
+        self.begin(begin, false, None, &cancelled).await
     }
 
     /// Adds messages (JSON; pictures are indices into `images`, which are encoded files, and videos into `videos`, which are
@@ -717,7 +717,7 @@ impl Session {
             let (turn, [new_pictures, _]) = self.turn(&messages, &images, videos)?;
             Ok((turn, Work::Answer(Box::new(Answering { draft, options, new_pictures, begun }))))
         };
-        self.begin(begin, replace, &on_delta, &cancelled).await
+        self.begin(begin, replace, Some(&on_delta), &cancelled).await
     }
 
     /// Goes on with what ended with `device_lost`, when the engine has another device, and returns what that would have.
@@ -727,7 +727,7 @@ impl Session {
     pub async fn resume(&self, on_delta: Function, cancelled: Function) -> std::result::Result<JsValue, JsValue> {
         let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
         let result = match state.unfinished.take() {
-            Some(unfinished) => self.run(&mut state, unfinished, &on_delta, &cancelled).await,
+            Some(unfinished) => self.run(&mut state, unfinished, Some(&on_delta), &cancelled).await,
             None => Err(Error::invalid("resume", "a call that lost its device", "none")),
         };
         *self.state.borrow_mut() = Some(state);
@@ -740,7 +740,7 @@ impl Session {
         &self,
         begin: impl FnOnce() -> Result<(Vec<Message>, Work)>,
         replace: bool,
-        on_delta: &Function,
+        on_delta: Option<&Function>,
         cancelled: &Function,
     ) -> std::result::Result<JsValue, JsValue> {
         let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
@@ -767,7 +767,7 @@ impl Session {
         &self,
         state: &mut State,
         mut unfinished: Unfinished,
-        on_delta: &Function,
+        on_delta: Option<&Function>,
         cancelled: &Function,
     ) -> Result<Value> {
         let cancelled = || cancelled.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy());
@@ -791,7 +791,7 @@ impl Session {
         &self,
         state: &mut State,
         Answering { draft, options, new_pictures, begun }: &mut Answering,
-        on_delta: &Function,
+        on_delta: Option<&Function>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Value> {
         let engine = self.engine.get();
@@ -806,7 +806,8 @@ impl Session {
             if !delta.logprobs.is_empty() {
                 event["logprobs"] = json!(delta.logprobs);
             }
-            let _ = on_delta.call1(&JsValue::NULL, &to_js(&event));
+            // What the listener throws is its own affair.
+            let _ = on_delta.map(|on_delta| on_delta.call1(&JsValue::NULL, &to_js(&event)));
         };
         let hooks = Hooks { on_delta: &mut tell, cancelled, clock: &now };
         let answer = engine.go_on(draft, &mut state.conversation, &state.messages, options, hooks).await?;
