@@ -216,7 +216,8 @@ test("pictures by file, drop, paste and camera; several in one question; one tak
   await page.getByRole("button", { name: "Take a picture with the camera" }).click();
   await page.getByRole("button", { name: "Take the picture" }).click();
   await shows(page, "camera.png");
-  assert.equal(await page.evaluate(() => globalThis.streams[0].getTracks()[0].readyState), "ended", "the camera is off again");
+  // The camera is off again, once its sheet has closed.
+  await page.waitForFunction(() => globalThis.streams[0].getTracks()[0].readyState === "ended");
 
   await page.getByRole("button", { name: "New conversation" }).click();
   assert.equal(await page.locator("#log article").count(), 0);
