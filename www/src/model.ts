@@ -7,6 +7,7 @@ import { chatCompletions } from "./openai.js";
 import type { ChatCompletions } from "./openai-types.js";
 import { Session } from "./session.js";
 import * as tasks from "./tasks.js";
+import { sizes } from "./wire.js";
 import type {
   Block,
   Box,
@@ -120,6 +121,3 @@ export class Model {
     this.destroy();
   }
 }
-
-/** Nothing but what can cross to the worker. */
-const sizes = ({ original, resized }: Sizes): Sizes => ({ original, resized });

@@ -3,6 +3,7 @@
 
 import { orAborted } from "./abort.js";
 import { chatStream } from "./chat-stream.js";
+import { withParsed } from "./constraint.js";
 import { FanlightError } from "./errors.js";
 import { wrong } from "./fields.js";
 import { aborted, WorkerLink } from "./link.js";
@@ -22,7 +23,7 @@ import type { Session } from "./session.js";
 import { eventData } from "./sse.js";
 import { type Stream, streamed } from "./stream.js";
 import * as tasks from "./tasks.js";
-import { take, type Taken } from "./wire.js";
+import { sizes, take, type Taken } from "./wire.js";
 import type {
   Block,
   Box,
@@ -121,12 +122,12 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
 
   /** What a text of this model locates in these pictures, as a result's `located`. */
   locate(text: string, pictures: Sizes[]): Promise<Located[]> {
-    return this.#engine().call("locateFor", { modelType: this.info.modelType, text, pictures: pictures.map(plain) });
+    return this.#engine().call("locateFor", { modelType: this.info.modelType, text, pictures: pictures.map(sizes) });
   }
 
   /** The blocks of a page that this model wrote as HTML. */
   document(html: string, picture: Sizes): Promise<Block[]> {
-    return this.#engine().call("documentFor", { modelType: this.info.modelType, html, picture: plain(picture) });
+    return this.#engine().call("documentFor", { modelType: this.info.modelType, html, picture: sizes(picture) });
   }
 
   /** Every `what` in a picture, with its box in the picture's own pixels. */
@@ -231,7 +232,7 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
 
   /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
   promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
-    const turn = take(typeof input === "string" ? [{ role: "user", content: input }] : input);
+    const turn = take(input);
     const ends = AbortSignal.any([this.#gone, this.#destroyed.signal, ...(options.signal ? [options.signal] : [])]);
     const stream = streamed(ends, (signal, onDelta) =>
       this.#last.then(() => this.#answer(turn, { ...options, signal }, onDelta)),
@@ -272,8 +273,7 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
     const { reasoning, toolCalls } = result;
     const answer: Message = { role: "assistant", content: text, ...(reasoning !== null && { reasoning }), ...(toolCalls && { toolCalls }) };
     this.#said = [...all, answer];
-    const constraint = options.responseConstraint;
-    return constraint && result.finishReason === "stop" ? { ...result, ...parsed(text) } : result;
+    return withParsed(result, options.responseConstraint);
   }
 }
 
@@ -597,16 +597,8 @@ function messageOf(value: unknown): string {
   return messageOf(error) || messageOf(message) || messageOf(detail);
 }
 
-function parsed(text: string): { parsed?: unknown } {
-  const value = safely(text);
-  return value === undefined ? {} : { parsed: value };
-}
-
 /** Servers call them by their repositories, files or tags: "Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5vl:7b", "qwen3-vl-plus". */
 function familyOf(model: string): string {
   const [, version] = /qwen[-_ ]?(2\.5|2|3)[-_ ]?vl/i.exec(model) ?? [];
   return version === undefined ? "" : `qwen${version.replace(".", "_")}_vl`;
 }
-
-/** Nothing but what can cross to the worker. */
-const plain = ({ original, resized }: Sizes): Sizes => ({ original, resized });

@@ -1,12 +1,12 @@
 // A conversation, as the page has it.
 /// <reference lib="esnext.disposable" preserve="true" />
 
-import { wireConstraint } from "./constraint.js";
+import { wireConstraint, withParsed } from "./constraint.js";
 import { aborted, type WorkerLink } from "./link.js";
 import type { PromptOptions } from "./protocol.js";
 import { type Stream, streamed } from "./stream.js";
 import { take, type Taken, wire } from "./wire.js";
-import type { AppendOptions, Delta, GenerateOptions, Message, Plan, ResponseConstraint, Result, Tool } from "./types.js";
+import type { AppendOptions, Delta, GenerateOptions, Message, Plan, Result, Tool } from "./types.js";
 
 /** A conversation. Its prompts run one after the other, in the order in which they were made. */
 export class Session {
@@ -67,7 +67,7 @@ export class Session {
    * conversation stays as it is; frames of videos are read, and `VideoFrame`s are closed, as there.
    */
   plan(input: string | Message[], { signal, ...rest }: GenerateOptions = {}): Promise<Plan> {
-    const turn = take(turnOf(input));
+    const turn = take(input);
     return this.#next(signal, (signal) =>
       this.#send([...this.#before, ...turn], signal, ({ transfer, ...turn }) =>
         this.#worker.call("plan", { session: this.#id, ...turn, options: this.#options(rest) }, undefined, signal, transfer),
@@ -123,7 +123,7 @@ export class Session {
     how: Partial<Replacing> = {},
   ): Promise<Result> {
     const { signal: callers, ...rest } = options;
-    const turn = take(turnOf(input));
+    const turn = take(input);
     return this.#next(callers, async (signal) => {
       const all = how.replace ? turn : [...this.#before, ...turn];
       const result = await this.#send(all, signal, ({ transfer, ...turn }) => {
@@ -132,7 +132,7 @@ export class Session {
       });
       this.#before = [];
       this.#usage = result.usage.promptTokens + result.usage.completionTokens;
-      return result.finishReason === "stop" && isSchema(options.responseConstraint) ? withParsed(result) : result;
+      return withParsed(result, options.responseConstraint);
     });
   }
 
@@ -193,26 +193,9 @@ function hasMedia(messages: (Message | Taken)[]): boolean {
   return messages.some(({ content }) => typeof content !== "string" && content.some(({ type }) => type !== "text"));
 }
 
-function turnOf(input: string | (Message | Taken)[]): (Message | Taken)[] {
-  return typeof input === "string" ? [{ role: "user", content: input }] : input;
-}
-
 interface Replacing {
   replace: true;
   tools?: Tool[];
-}
-
-function isSchema(constraint?: ResponseConstraint): boolean {
-  return constraint !== undefined && "jsonSchema" in wireConstraint(constraint);
-}
-
-/** What goes on with a message may be no JSON by itself; then there is nothing to add. */
-function withParsed(result: Result): Result {
-  try {
-    return { ...result, parsed: JSON.parse(result.text) as unknown };
-  } catch {
-    return result;
-  }
 }
 
 /** What a conversation begins with. */

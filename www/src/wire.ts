@@ -2,7 +2,7 @@
 
 import { imageBytes } from "./media.js";
 import type { WireMessage, WireVideo } from "./protocol.js";
-import type { ImagePart, Message, Part } from "./types.js";
+import type { ImagePart, Message, Part, Sizes } from "./types.js";
 import { outgoing, type Outgoing, videoOptions } from "./video.js";
 
 /** A message of which every picture is being read. */
@@ -11,7 +11,8 @@ export type Taken = Omit<Message, "content"> & {
 };
 
 /** Reads the pictures of messages now: what a canvas or a video shows may be something else when their turn comes. */
-export function take(messages: (Message | Taken)[]): Taken[] {
+export function take(input: string | (Message | Taken)[]): Taken[] {
+  const messages: (Message | Taken)[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
   return messages.map(({ content, ...message }): Taken => {
     if (typeof content === "string") return { ...message, content };
     const parts = content.map((part) => {
@@ -55,3 +56,6 @@ export async function wire(messages: (Message | Taken)[]) {
     throw error;
   }
 }
+
+/** Nothing but what can cross to the worker. */
+export const sizes = ({ original, resized }: Sizes): Sizes => ({ original, resized });
