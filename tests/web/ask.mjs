@@ -3,7 +3,7 @@
 
 import { parseArgs } from "node:util";
 
-import { launch } from "./browser.mjs";
+import { launch } from "./support/browser.mjs";
 
 const { positionals: [address], values } = parseArgs({
   allowPositionals: true,

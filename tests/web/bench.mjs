@@ -3,7 +3,7 @@
 
 import { parseArgs } from "node:util";
 
-import { launch, site } from "./browser.mjs";
+import { launch, site } from "./support/browser.mjs";
 
 const { positionals: [model], values } = parseArgs({
   allowPositionals: true,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::process::{ask, cargo, command, root, run};
+use crate::process::{ask, cargo, command, root, run, say};
 use crate::{Outcome, USAGE};
 
 /// The targets, and how many inputs each is given in `cargo xtask test`: a few seconds' worth.
@@ -52,7 +52,7 @@ pub fn fuzz(args: &[String]) -> Outcome {
     build.args(["build", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins", "--target", &host]);
     run(build.env("RUSTFLAGS", FLAGS.join(" ")).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     for (target, few) in TARGETS.into_iter().filter(|(target, _)| names.is_empty() || names.contains(target)) {
-        println!("\n── fuzz {target}");
+        say(&format!("\n── fuzz {target}"));
         seeds(target, &folder.join("corpus").join(target))?;
         // Each time from the seeds alone, so that a number of runs means the same everywhere.
         let fresh = folder.join("target/check").join(target);

@@ -20,7 +20,7 @@ pub type Outcome<T = ()> = Result<T, String>;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  setup                 install what is missing: wasm32 target, Vulkan driver, Chromium, npm packages
+  setup                 install what is missing: wasm32 target, Vulkan driver, browsers, npm packages
   demo                  build the page and serve it on localhost
       --port N          first port to try (8787)
       --model DIR       also serve a checkpoint folder of yours and open the page with it
@@ -31,9 +31,13 @@ usage: cargo xtask COMMAND
   bench                 load a model and answer in headless Chromium; print times and peaks of memory
       --model PATH      a checkpoint folder or a .gguf file (the demonstration model)
       --tokens N        how many to generate           --weights FORMAT   quantize while loading
-  test                  everything CI runs
-      --only STEP,…     of these steps: fmt clippy clippy-wasm doc rust fuzz web
-      --filter TEXT     only browser tests whose name contains TEXT
+  test [NAME…]          everything CI runs, or the parts of it that are named: fmt, golden, web, page/xss, …
+      --list            print the names of the parts and stop
+      --changed         the parts that what differs from the upstream branch can have touched
+      --since REVISION  …that what differs from this revision can have touched
+      --filter TEXT     of these, only tests whose name contains TEXT
+      --browser NAME    browser tests only in chromium, or only in firefox
+      --jobs N          how many jobs run side by side (one for each core, at most 4)
   fuzz [TARGET…]        the readers of foreign files against anything at all; makes the seeds of `cargo +nightly fuzz run`
       --runs N          so many inputs each
 ";

@@ -1,9 +1,48 @@
 //! Paths and child processes.
 
+use std::cell::RefCell;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::Outcome;
+
+thread_local! {
+    /// Inside `captured`, what this thread has printed.
+    static CAPTURED: RefCell<Option<Captured>> = const { RefCell::new(None) };
+}
+
+#[derive(Default)]
+struct Captured {
+    bytes: Vec<u8>,
+    /// Whether the terminal shows it as well.
+    live: bool,
+}
+
+impl Captured {
+    fn add(&mut self, bytes: &[u8]) {
+        if self.live {
+            std::io::stdout().write_all(bytes).ok();
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// Runs `work` and gives, with its result, the text of everything that `run` and `say` print meanwhile on this thread. The terminal
+/// shows that text only if it is `live`: jobs that run side by side are shown one after the other.
+pub fn captured<T>(live: bool, work: impl FnOnce() -> T) -> (T, String) {
+    CAPTURED.set(Some(Captured { live, ..Captured::default() }));
+    let result = work();
+    (result, String::from_utf8_lossy(&CAPTURED.take().unwrap_or_default().bytes).into_owned())
+}
+
+/// Prints a line.
+pub fn say(line: &str) {
+    CAPTURED.with_borrow_mut(|captured| match captured {
+        Some(captured) => captured.add(format!("{line}\n").as_bytes()),
+        None => println!("{line}"),
+    });
+}
 
 /// The repository's root. Cargo says where this package is; the compiled-in value serves a binary started by hand.
 pub fn root() -> PathBuf {
@@ -23,10 +62,28 @@ pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs to the end with our own output; a failure names the command.
+/// Runs to the end, printing where this thread prints; a failure names the command.
 pub fn run(command: &mut Command) -> Outcome {
-    let status = command.status().map_err(|e| format!("`{}` could not be started: {e}", shown(command)))?;
+    let ended = if CAPTURED.with_borrow(Option::is_some) { run_captured(command) } else { command.status() };
+    let status = ended.map_err(|e| format!("`{}` could not be started: {e}", shown(command)))?;
     if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", shown(command))) }
+}
+
+/// Runs to the end with both streams of output in one pipe, so that their lines stay in order.
+fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
+    let (mut reader, writer) = std::io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn()?;
+    // The command holds ends of the pipe that we write to: reading would not end while it does.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut bytes = [0; 8192];
+    loop {
+        let length = reader.read(&mut bytes)?;
+        if length == 0 {
+            return child.wait();
+        }
+        CAPTURED.with_borrow_mut(|captured| captured.get_or_insert_default().add(&bytes[..length]));
+    }
 }
 
 /// Runs to the end and gives stdout; `None` if it could not start or failed. For questions, not for work.

@@ -20,6 +20,7 @@ const DEBIAN_RUST: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-llvm", "rust
 pub struct Tools {
     pub wasm: WasmRust,
     pub chromium: PathBuf,
+    pub firefox: PathBuf,
 }
 
 /// The toolchain that compiles to wasm32.
@@ -96,6 +97,14 @@ const CHROMIUM: Need = Need {
     mac: "brew install --cask google-chrome",
     windows: "winget install Google.Chrome",
 };
+const FIREFOX: Need = Need {
+    what: "Firefox",
+    debian: "firefox-esr",
+    fedora: "firefox",
+    arch: "firefox",
+    mac: "brew install --cask firefox",
+    windows: "winget install Mozilla.Firefox",
+};
 const WASM_TARGET: Need = Need {
     what: "the wasm32-unknown-unknown target",
     debian: "rustc-web cargo-web rust-web-llvm rust-web-src lld-22",
@@ -108,7 +117,7 @@ const WASM_TARGET: Need = Need {
 #[derive(Clone, Copy, PartialEq)]
 enum System {
     Debian,
-    /// As Debian, but its `chromium` package is a stub for snap and it has no `rustc-web`.
+    /// As Debian, but its packages of browsers are stubs for snap and it has no `rustc-web`.
     Ubuntu,
     Fedora,
     Arch,
@@ -157,6 +166,7 @@ impl System {
                 for need in needs {
                     match need.what {
                         what if what == CHROMIUM.what => lines.push("sudo snap install chromium".to_owned()),
+                        what if what == FIREFOX.what => lines.push("sudo snap install firefox".to_owned()),
                         what if what == WASM_TARGET.what => lines.push(format!("rustup target add {WASM}")),
                         _ => apt.push(need.debian),
                     }
@@ -207,13 +217,13 @@ pub fn setup() -> Outcome<Tools> {
     }
     changed |= fetch_crates()?;
 
-    let (Some(wasm), Some(chromium)) = (wasm_rust(), chromium()?) else {
-        return Err("the wasm32 target or Chromium vanished while setting up".into());
+    let (Some(wasm), Some(chromium), Some(firefox)) = (wasm_rust(), chromium()?, firefox()?) else {
+        return Err("the wasm32 target or a browser vanished while setting up".into());
     };
     let rust = if wasm == WasmRust::Debian { "Debian's rustc-web" } else { "the installed toolchain" };
     let state = if changed { "done" } else { "nothing to do" };
-    say(&format!("{state} (wasm32 by {rust}, browser {})", chromium.display()));
-    Ok(Tools { wasm, chromium })
+    say(&format!("{state} (wasm32 by {rust}, browsers {} and {})", chromium.display(), firefox.display()));
+    Ok(Tools { wasm, chromium, firefox })
 }
 
 fn say(text: &str) {
@@ -237,6 +247,9 @@ fn missing() -> Vec<Need> {
     if chromium().ok().flatten().is_none() {
         needs.push(CHROMIUM);
     }
+    if firefox().ok().flatten().is_none() {
+        needs.push(FIREFOX);
+    }
     if wasm_rust().is_none() {
         needs.push(WASM_TARGET);
     }
@@ -254,6 +267,9 @@ fn by_hand(system: System, needs: &[&Need]) -> String {
     }
     if needs.iter().any(|need| need.what == CHROMIUM.what) {
         text.push_str("(or set FANLIGHT_CHROMIUM to another Chromium-based browser)\n");
+    }
+    if needs.iter().any(|need| need.what == FIREFOX.what) {
+        text.push_str("(or set FANLIGHT_FIREFOX to where it lies)\n");
     }
     text + "and start this command again."
 }
@@ -296,23 +312,40 @@ fn vulkan_works() -> bool {
     drivers.iter().any(|name| name.starts_with("lvp")) || (gpu && !drivers.is_empty())
 }
 
-/// The browser tests and the headless demo run in. A path that was given but does not exist is an error, not a miss.
+/// The browser of the headless demo, and one of those that the tests run in.
 fn chromium() -> Outcome<Option<PathBuf>> {
-    for variable in ["FANLIGHT_CHROMIUM", "CHROMIUM"] {
+    browser(
+        &["FANLIGHT_CHROMIUM", "CHROMIUM"],
+        &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"],
+        &[
+            "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+            "/Applications/Chromium.app/Contents/MacOS/Chromium",
+            "C:/Program Files/Google/Chrome/Application/chrome.exe",
+            "C:/Program Files (x86)/Google/Chrome/Application/chrome.exe",
+        ],
+    )
+}
+
+/// The other browser that the tests run in: another implementation of WebGPU.
+fn firefox() -> Outcome<Option<PathBuf>> {
+    browser(
+        &["FANLIGHT_FIREFOX"],
+        &["firefox-esr", "firefox"],
+        &["/Applications/Firefox.app/Contents/MacOS/firefox", "C:/Program Files/Mozilla Firefox/firefox.exe"],
+    )
+}
+
+/// A browser that a variable names, that is on PATH, or that lies where its installer puts it. A path that was given but does not
+/// exist is an error, not a miss.
+fn browser(variables: &[&str], names: &[&str], installed: &[&str]) -> Outcome<Option<PathBuf>> {
+    for variable in variables {
         if let Some(path) = std::env::var_os(variable).map(PathBuf::from) {
             let found = if path.is_file() { Some(path.clone()) } else { which(&path.to_string_lossy()) };
             return found.map(Some).ok_or_else(|| format!("{variable} names {}, which is no file", path.display()));
         }
     }
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
-    let installed = [
-        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-        "/Applications/Chromium.app/Contents/MacOS/Chromium",
-        "C:/Program Files/Google/Chrome/Application/chrome.exe",
-        "C:/Program Files (x86)/Google/Chrome/Application/chrome.exe",
-    ];
-    let by_path = installed.into_iter().map(PathBuf::from).find(|path| path.is_file());
-    Ok(names.into_iter().find_map(which).or(by_path))
+    let by_path = installed.iter().map(PathBuf::from).find(|path| path.is_file());
+    Ok(names.iter().find_map(|name| which(name)).or(by_path))
 }
 
 /// apt-get, if it may be run without a question.
@@ -384,16 +417,17 @@ mod tests {
 
     #[test]
     fn every_system_gets_commands_a_person_can_paste() {
-        let needs = [&COMPILER, &NODE, &VULKAN, &FFMPEG, &CHROMIUM, &WASM_TARGET];
+        let needs = [&COMPILER, &NODE, &VULKAN, &FFMPEG, &CHROMIUM, &FIREFOX, &WASM_TARGET];
         assert_eq!(
             System::Debian.commands(&needs),
-            ["sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg chromium \
+            ["sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg chromium firefox-esr \
               rustc-web cargo-web rust-web-llvm rust-web-src lld-22"]
         );
         assert_eq!(
             System::Ubuntu.commands(&needs),
             [
                 "sudo snap install chromium",
+                "sudo snap install firefox",
                 "rustup target add wasm32-unknown-unknown",
                 "sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg"
             ]

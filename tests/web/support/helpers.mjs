@@ -3,20 +3,29 @@
 import { readFile } from "node:fs/promises";
 import * as runner from "node:test";
 
-import { launch, site } from "./browser.mjs";
+import { BROWSER, browserFor, site } from "./browser.mjs";
 
-export { site };
+export { BROWSER, site };
 
 const FAKE = await readFile(new URL("fake-engine.js", import.meta.url), "utf8");
 let browser;
 
-/** Call once at the top of a test file. `flags`: more of the browser's, for this file alone. */
+/**
+ * Call once at the top of a test file. `flags`: more of Chromium's, for this file alone.
+ *
+ * A file runs in Chromium and in Firefox, unless a line of its own begins with `// Needs no browser.` or `// Only in Chromium: ` and
+ * the reason.
+ */
 export function withBrowser(flags = []) {
   runner.before(async () => {
-    browser = await launch(flags);
+    browser = await browserFor(flags);
   });
+  // A shared browser stays; only this process leaves it.
   runner.after(() => browser?.close());
 }
+
+/** Options for a test that Firefox cannot run, with the reason, which is shown where the test is skipped. */
+export const notInFirefox = (reason) => ({ skip: BROWSER === "firefox" && `not in Firefox: ${reason}` });
 
 /**
  * Opens a page of the site, or an empty one on its origin, or the one at the address `at`. It closes with the test `t`, which fails if the page had an
