@@ -284,7 +284,7 @@ test("a missing model and a browser without WebGPU are explained, and a second t
   const hidden = "Object.defineProperty(navigator, 'gpu', { value: undefined });\n";
   const without = await demo(t, {
     setup: (p) =>
-      p.route("**/src/worker.js", async (route) => {
+      p.route("**/src/worker/worker.js", async (route) => {
         const response = await route.fetch();
         return route.fulfill({ response, body: hidden + (await response.text()) });
       }),

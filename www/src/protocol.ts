@@ -1,8 +1,8 @@
 // The one table of messages between page and worker.
 
-import type { WireConstraint } from "./constraint.js";
+import type { WireConstraint } from "./page/constraint.js";
 import type { ErrorFields } from "./errors.js";
-import type { Place } from "./source.js";
+import type { Place } from "./checkpoint/source.js";
 import type {
   Block,
   Delta,
