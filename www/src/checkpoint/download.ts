@@ -5,10 +5,10 @@
 // wait in memory until Rust has read them and they are hashed, and no more than WINDOW of them are fetched ahead.
 
 import { FanlightError } from "../errors.js";
+import type { Progress } from "../types.js";
 import type { Http, Part } from "./http.js";
 import { type Range, Ranges } from "./ranges.js";
 import { type BlobFacts, blobLock, hold, type Store, type Stored, type Writer } from "./store.js";
-import type { Progress } from "../types.js";
 
 const CONNECTIONS = 4;
 /** One request on the way to the disk, and one on the way to memory. */

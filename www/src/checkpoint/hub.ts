@@ -2,17 +2,10 @@
 // Any server that speaks the Hub's paths will do (https://huggingface.co/docs/hub/api).
 
 import { FanlightError } from "../errors.js";
+import type { RepoId } from "../protocol.js";
 import type { Http } from "./http.js";
 
 export const HUB = "https://huggingface.co";
-
-export interface RepoId {
-  /** Origin and, for a mirror, path of the server. Ends in "/". */
-  endpoint: string;
-  /** `ORG/NAME`, or `NAME` alone for the oldest ones. */
-  repo: string;
-  revision: string;
-}
 
 export interface RepoFile {
   size: number;

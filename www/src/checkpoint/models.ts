@@ -1,8 +1,8 @@
 // What is kept on this device: to show it, and to remove it. Needs no worker and no network.
 
 import { FanlightError } from "../errors.js";
-import { type Manifest, type ManifestFile, modelLock, Store, type Stored } from "./store.js";
 import type { CachedFile, CachedModel } from "../types.js";
+import { type Manifest, type ManifestFile, modelLock, Store, type Stored } from "./store.js";
 
 /** What is kept on this device: to show it, and to remove it. Needs no worker and no network. */
 export const models = {

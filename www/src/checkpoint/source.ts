@@ -1,24 +1,15 @@
 // Where a checkpoint's files are: a repository on the Hub, a folder behind an address, files with an address each, or files that
 // a person picked.
 
-import { dataBytes } from "../shared/data-url.js";
-import { Download, type DownloadOptions, hex, type RemoteFile } from "./download.js";
 import { FanlightError } from "../errors.js";
-import { Http, type HttpOptions } from "./http.js";
-import { fileUrl, isCommit, list, type RepoFile, type RepoId, resolve } from "./hub.js";
-import { Prepared } from "./prepared.js";
-import type { EngineOptions } from "../protocol.js";
-import { hold, type Manifest, modelLock, Store } from "./store.js";
+import type { EngineOptions, Place, RepoId } from "../protocol.js";
+import { dataBytes } from "../shared/data-url.js";
 import type { CacheInfo, Keeping, Progress } from "../types.js";
-import type { Reader } from "../worker/wasm.js";
-
-export type Place =
-  | { kind: "hub"; id: RepoId; token?: string | undefined }
-  | { kind: "url"; base: string }
-  /** Addresses by name, absolute. */
-  | { kind: "listed"; files: Record<string, string> }
-  | { kind: "files"; files: File[] }
-  | { kind: "folder"; folder: FileSystemDirectoryHandle };
+import { Download, type DownloadOptions, hex, type RemoteFile } from "./download.js";
+import { Http, type HttpOptions } from "./http.js";
+import { fileUrl, isCommit, list, type RepoFile, resolve } from "./hub.js";
+import { Prepared } from "./prepared.js";
+import { hold, type Manifest, modelLock, Store } from "./store.js";
 
 const named = async (text: string): Promise<string> => (await hex("SHA-256", new TextEncoder().encode(text))).slice(0, 32);
 
@@ -52,6 +43,22 @@ export interface SourceOptions {
   timeoutMs: number;
   sha256: DownloadOptions["sha256"];
   onProgress: (progress: Progress) => void;
+}
+
+/** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
+export interface Reader {
+  /** The file's length, or undefined if there is no such file. */
+  size(file: string): Promise<number | undefined>;
+  read(file: string, start: number, end: number): Promise<Uint8Array>;
+  /** What will be read from now on, in order. */
+  expect(reads: { file: string; start: number; end: number }[]): Promise<void>;
+  /** Whether reads that jump about are dear. */
+  sequential(): boolean;
+  /** The file of weights that an earlier load has prepared with the same options, if there is one. */
+  prepared(): string | undefined;
+  /** Whether prepared weights of this size are wanted; then `keep` gets their bytes, those from 0 on first. */
+  keeps(size: number): boolean;
+  keep(offset: number, bytes: Uint8Array): void;
 }
 
 export interface Source extends Reader {

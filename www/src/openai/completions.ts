@@ -2,10 +2,10 @@
 // conversation of the engine stands behind all of them, whose cache keeps what two requests have in common at their beginning.
 // One and not several, because its keys and values are what a memory plan counts.
 
-import { orAborted } from "../shared/abort.js";
-import { chatStream } from "./chat-stream.js";
 import { FanlightError } from "../errors.js";
-import { aborted } from "../page/link.js";
+import { aborted, orAborted } from "../shared/abort.js";
+import type { GenerateOptions, Message, ModelInfo, Result, Stream, TokenLogprob, Tool, ToolCall } from "../types.js";
+import { chatStream } from "./chat-stream.js";
 import { type Asked, parseRequest } from "./request.js";
 import type {
   ChatChoice,
@@ -22,21 +22,24 @@ import type {
   ChatTokenLogprob,
   ChatUsage,
 } from "./types.js";
-import type { Session } from "../page/session.js";
-import type { Stream } from "../page/stream.js";
-import type { GenerateOptions, ModelInfo, Result, TokenLogprob, ToolCall } from "../types.js";
-import { take, type Taken } from "../page/wire.js";
 
-/** What answers: a model. */
-interface Answering {
+/** What answers: a model. `Taken` is what it makes of messages by reading their pictures. */
+export interface Answering<Taken> {
   readonly info: ModelInfo;
-  session(): Promise<Session>;
+  /** Reads the pictures of messages now: what a canvas shows may be something else when their turn comes. */
+  take(messages: Message[]): Taken;
+  session(): Promise<Conversation<Taken>>;
+}
+
+/** A conversation in which messages and tools can take the place of all that was said before. */
+interface Conversation<Taken> {
+  replacing(messages: Taken, tools: Tool[], options: GenerateOptions): Stream;
 }
 
 /** What goes on top of every chunk and answer. */
 type Head = Pick<ChatCompletion, "id" | "created" | "model" | "system_fingerprint">;
 
-export function chatCompletions(model: Answering): ChatCompletions {
+export function chatCompletions<Taken>(model: Answering<Taken>): ChatCompletions {
   const conversation = new SharedConversation(model);
 
   async function create(request: ChatRequestBase, { signal }: ChatOptions = {}): Promise<ChatCompletion | ChatStream> {
@@ -66,27 +69,26 @@ type Piece = { index: number } & (
   | { result: Result }
 );
 
-class SharedConversation {
-  readonly #model: Answering;
-  #session: Session | undefined;
+class SharedConversation<Taken> {
+  readonly #model: Answering<Taken>;
+  #session: Conversation<Taken> | undefined;
   /** Settles when the request before has. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(model: Answering) {
+  constructor(model: Answering<Taken>) {
     this.#model = model;
   }
 
   /** One answer for each seed, one after another. Rejects with "aborted" as soon as the signal says so. */
   async answers(asked: Asked, signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
-    // Read now: what a canvas shows may be something else when its turn comes.
-    const messages = take(asked.messages);
+    const messages = this.#model.take(asked.messages);
     const run = this.#last.then(() => this.#run(asked, messages, signal, onPiece));
     this.#last = run.catch(() => {});
     // One who waits in the queue need not wait to hear it.
     return orAborted(run, signal, "the request was aborted");
   }
 
-  async #run(asked: Asked, messages: Taken[], signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
+  async #run(asked: Asked, messages: Taken, signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
     const results: Result[] = [];
     for (const [index, seed] of asked.seeds.entries()) {
       if (signal.aborted) throw aborted("the request was aborted");
@@ -99,9 +101,9 @@ class SharedConversation {
   }
 
   async #one(
-    session: Session,
+    session: Conversation<Taken>,
     asked: Asked,
-    messages: Taken[],
+    messages: Taken,
     seed: number | undefined,
     signal: AbortSignal,
     onPiece: (piece: { text?: string; reasoning?: string; call?: ToolCall; logprobs?: TokenLogprob[] }) => void,
@@ -153,10 +155,10 @@ function whole(head: Head, asked: Asked, results: Result[]): ChatCompletion {
 // ── Piece by piece ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Begins at once, as a request to a server would, whenever somebody reads. */
-function streamed(
+function streamed<Taken>(
   head: Head,
   asked: Asked,
-  conversation: SharedConversation,
+  conversation: SharedConversation<Taken>,
   signal: AbortSignal,
   settled: () => void,
 ): AsyncGenerator<ChatChunk> {

@@ -1,9 +1,9 @@
 // A request in the shape of OpenAI's Chat Completions, as what a session is asked.
 
 import { FanlightError } from "../errors.js";
+import type { GenerateOptions, ImagePart, ImageSource, Message, Part, PixelLimits, Tool, ToolCall, VideoOptions, VideoSource } from "../types.js";
 import { Fields, wrong } from "./fields.js";
 import type { ChatVideoOptions } from "./types.js";
-import type { GenerateOptions, ImagePart, ImageSource, Message, Part, PixelLimits, Tool, ToolCall, VideoOptions, VideoSource } from "../types.js";
 
 export interface Asked {
   messages: Message[];

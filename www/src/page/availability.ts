@@ -1,15 +1,15 @@
 // What loading a model would take, in the words of Chrome's Prompt API.
 
-import { FanlightError } from "../errors.js";
 import { Http } from "../checkpoint/http.js";
-import { fileUrl, type RepoId, resolve } from "../checkpoint/hub.js";
-import { loadArgs, type ModelSource } from "./load.js";
+import { fileUrl, resolve } from "../checkpoint/hub.js";
 import { isComplete } from "../checkpoint/models.js";
-import type { EngineOptions } from "../protocol.js";
 import { folderManifest, preparedFor, repoManifest } from "../checkpoint/source.js";
 import { blobLock, type Manifest, modelLock, Store } from "../checkpoint/store.js";
+import { FanlightError } from "../errors.js";
+import type { EngineOptions, RepoId } from "../protocol.js";
 import { support } from "../shared/support.js";
 import type { Availability, Keeping, LoadOptions } from "../types.js";
+import { loadArgs, type ModelSource } from "./load.js";
 
 /**
  * What `load` with the same arguments would do. Asks the network only where nothing of the model is kept, and then for no

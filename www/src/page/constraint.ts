@@ -1,10 +1,8 @@
 // What an answer may be, as the page says it and as it crosses to the worker.
 
 import { FanlightError } from "../errors.js";
+import type { WireConstraint } from "../protocol.js";
 import type { JsonSchema, ResponseConstraint, Result } from "../types.js";
-
-/** A constraint that can cross: a regular expression is its source. */
-export type WireConstraint = { jsonSchema: JsonSchema } | { regex: string; flags: string } | { lark: string };
 
 /** As it crosses to the worker. */
 export function wireConstraint(constraint: ResponseConstraint): WireConstraint {

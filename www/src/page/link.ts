@@ -2,8 +2,8 @@
 
 import { type ErrorFields, FanlightError } from "../errors.js";
 import type { Call, Calls, FromWorker, ToWorker } from "../protocol.js";
-import { notStarted, packageWorker } from "./script.js";
 import type { EventInfo, ModelEvent } from "../types.js";
+import { notStarted, packageWorker } from "./script.js";
 
 interface Pending {
   resolve(result: never): void;
@@ -125,8 +125,4 @@ export class WorkerLink {
 
 function died(message: string): FanlightError {
   return new FanlightError("internal", message, "Load the model again; reload the page if that fails too.", true);
-}
-
-export function aborted(message: string): FanlightError {
-  return new FanlightError("aborted", message);
 }

@@ -1,13 +1,13 @@
 // From what a caller names a model by to a loaded one.
 
-import { FanlightError } from "../errors.js";
 import { isRepoName, repoId } from "../checkpoint/hub.js";
-import { aborted, WorkerLink } from "./link.js";
-import { Model } from "./model.js";
-import type { LoadArgs } from "../protocol.js";
-import { portable } from "./script.js";
-import type { Place } from "../checkpoint/source.js";
+import { FanlightError } from "../errors.js";
+import type { LoadArgs, Place } from "../protocol.js";
+import { aborted } from "../shared/abort.js";
 import type { LoadOptions, MemoryPlan } from "../types.js";
+import { WorkerLink } from "./link.js";
+import { Model } from "./model.js";
+import { portable } from "./script.js";
 
 /**
  * Loads a checkpoint:

@@ -2,8 +2,8 @@
 // decoding converts colours and premultiplies alpha. Pixels go as a BMP, which is a header in front of them. Only formats that the
 // engine does not know (AVIF, SVG, HEIC where the browser has it) are decoded by the browser, at their own size.
 
-import { dataBytes } from "../shared/data-url.js";
 import { FanlightError } from "../errors.js";
+import { dataBytes } from "../shared/data-url.js";
 import { pixels } from "../shared/pixels.js";
 import type { ImageSource, Size } from "../types.js";
 

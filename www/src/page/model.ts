@@ -2,12 +2,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 import type { FanlightError } from "../errors.js";
-import { aborted, type WorkerLink } from "./link.js";
 import { chatCompletions } from "../openai/completions.js";
 import type { ChatCompletions } from "../openai/types.js";
-import { Session } from "./session.js";
-import * as tasks from "./tasks.js";
-import { sizes } from "./wire.js";
+import { aborted } from "../shared/abort.js";
 import type {
   Block,
   Box,
@@ -27,6 +24,10 @@ import type {
   TaskOptions,
   VideoEvent,
 } from "../types.js";
+import type { WorkerLink } from "./link.js";
+import { Session } from "./session.js";
+import * as tasks from "./tasks.js";
+import { sizes, take } from "./wire.js";
 
 /** A loaded model. It holds the device's memory until `destroy()`. */
 export class Model {
@@ -43,7 +44,7 @@ export class Model {
     this.#worker = worker;
     this.info = info;
     this.closed = worker.closed;
-    this.chat = { completions: chatCompletions(this) };
+    this.chat = { completions: chatCompletions({ info, take, session: () => this.session() }) };
   }
 
   /** Starts a conversation. It remembers what was said, so a second question does not look at the picture again. */

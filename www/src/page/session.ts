@@ -1,12 +1,13 @@
 // A conversation, as the page has it.
 /// <reference lib="esnext.disposable" preserve="true" />
 
-import { wireConstraint, withParsed } from "./constraint.js";
-import { aborted, type WorkerLink } from "./link.js";
 import type { PromptOptions } from "../protocol.js";
-import { type Stream, streamed } from "./stream.js";
+import { aborted } from "../shared/abort.js";
+import type { AppendOptions, Delta, GenerateOptions, Message, Plan, Result, Stream, Tool } from "../types.js";
+import { wireConstraint, withParsed } from "./constraint.js";
+import type { WorkerLink } from "./link.js";
+import { streamed } from "./stream.js";
 import { take, type Taken, wire } from "./wire.js";
-import type { AppendOptions, Delta, GenerateOptions, Message, Plan, Result, Tool } from "../types.js";
 
 /** A conversation. Its prompts run one after the other, in the order in which they were made. */
 export class Session {

@@ -1,12 +1,6 @@
 // An answer that is read while it is written.
 
-import type { Delta, Result } from "../types.js";
-
-/** The pieces of an answer as they come, and all of it at the end. */
-export interface Stream extends AsyncIterable<Delta> {
-  /** The whole answer, when it is finished. Rejects with what the loop throws. */
-  readonly result: Promise<Result>;
-}
+import type { Delta, Result, Stream } from "../types.js";
 
 /** Begins an answer at once, whenever somebody reads. Leaving the loop early ends it, as `signal` does. */
 export function streamed(

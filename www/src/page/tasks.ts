@@ -1,9 +1,7 @@
 // Detection, pointing, reading and page parsing: a question in the words that a family was trained on, and its answer as data.
 
-import { orAborted } from "../shared/abort.js";
 import { FanlightError } from "../errors.js";
-import { aborted } from "./link.js";
-import { imageBytes } from "./media.js";
+import { aborted, orAborted } from "../shared/abort.js";
 import type {
   Block,
   Box,
@@ -20,6 +18,7 @@ import type {
   Sizes,
   TaskOptions,
 } from "../types.js";
+import { imageBytes } from "./media.js";
 
 /** What is asked: a model, here or on a server. */
 export interface Asking {

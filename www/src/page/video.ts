@@ -2,9 +2,9 @@
 // page can look at (a `<video>`, a camera) is served over a port, frame by frame as the worker asks.
 
 import { errorFields, FanlightError } from "../errors.js";
-import { imageBytes } from "./media.js";
 import type { FrameReply, FrameRequest, WireVideo } from "../protocol.js";
 import type { VideoFrames, VideoOptions, VideoPart, VideoSource } from "../types.js";
+import { imageBytes } from "./media.js";
 
 /** How long a stream is watched, and how long its first frame may take. */
 const SECONDS = 4;

@@ -1,8 +1,8 @@
 // Messages as they cross to the worker.
 
-import { imageBytes } from "./media.js";
 import type { WireMessage, WireVideo } from "../protocol.js";
 import type { ImagePart, Message, Part, Sizes } from "../types.js";
+import { imageBytes } from "./media.js";
 import { outgoing, type Outgoing, videoOptions } from "./video.js";
 
 /** A message of which every picture is being read. */

@@ -1,6 +1,10 @@
-// Waiting that ends with a signal.
+// What ends with a signal: the error that it ends with, and waiting.
 
-import { aborted } from "../page/link.js";
+import { FanlightError } from "../errors.js";
+
+export function aborted(message: string): FanlightError {
+  return new FanlightError("aborted", message);
+}
 
 /** What the promise gives, or "aborted" as soon as the signal says so, whatever becomes of the promise. */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined, message: string): Promise<T> {

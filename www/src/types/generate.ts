@@ -2,7 +2,7 @@
 
 import type { ImageInfo, VideoInfo } from "./media.js";
 import type { Message } from "./messages.js";
-import type { TokenLogprob } from "./results.js";
+import type { Result, TokenLogprob } from "./results.js";
 import type { ResponseConstraint, Tool, ToolCall, ToolChoice } from "./tools.js";
 
 /** What a conversation begins with. */
@@ -70,6 +70,12 @@ export interface Delta {
   toolCall?: ToolCall;
   /** Where they were asked for: the tokens since the delta before. */
   logprobs?: TokenLogprob[];
+}
+
+/** The pieces of an answer as they come, and all of it at the end. */
+export interface Stream extends AsyncIterable<Delta> {
+  /** The whole answer, when it is finished. Rejects with what the loop throws. */
+  readonly result: Promise<Result>;
 }
 
 /** What a prompt will take, known before it is run. */

@@ -1,6 +1,7 @@
 // The surface of the wasm module (src/web.rs) as the worker uses it.
 
 import type { Hasher } from "../checkpoint/download.js";
+import type { Reader } from "../checkpoint/source.js";
 import type { Calls, EngineOptions, PromptOptions } from "../protocol.js";
 import type {
   Block,
@@ -44,22 +45,6 @@ export interface VideoInput {
   /** A frame that is an encoded picture. */
   pushEncoded(bytes: Uint8Array, timestamp: number): void;
   free(): void;
-}
-
-/** Rust pulls: it asks for byte ranges of the checkpoint's files, by name. */
-export interface Reader {
-  /** The file's length, or undefined if there is no such file. */
-  size(file: string): Promise<number | undefined>;
-  read(file: string, start: number, end: number): Promise<Uint8Array>;
-  /** What will be read from now on, in order. */
-  expect(reads: { file: string; start: number; end: number }[]): Promise<void>;
-  /** Whether reads that jump about are dear. */
-  sequential(): boolean;
-  /** The file of weights that an earlier load has prepared with the same options, if there is one. */
-  prepared(): string | undefined;
-  /** Whether prepared weights of this size are wanted; then `keep` gets their bytes, those from 0 on first. */
-  keeps(size: number): boolean;
-  keep(offset: number, bytes: Uint8Array): void;
 }
 
 export interface WasmModule {

@@ -1,17 +1,17 @@
 // The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another;
 // aborts are the only thing that overtakes.
 
-import { errorFields, FanlightError } from "../errors.js";
-import { takeVideos } from "./video/footage.js";
-import { Grammars } from "./grammar.js";
-import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "../protocol.js";
-import { isLost, Recovery } from "./recovery.js";
+import * as glue from "../../wasm/fanlight.js";
 import { findGguf, keeping, openSource, type Source, wishOf } from "../checkpoint/source.js";
+import { errorFields, FanlightError } from "../errors.js";
+import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "../protocol.js";
 import { support } from "../shared/support.js";
 import { fetched, unusable } from "../shared/wasm-file.js";
 import type { AdapterInfo, Progress, Result } from "../types.js";
+import { Grammars } from "./grammar.js";
+import { isLost, Recovery } from "./recovery.js";
+import { takeVideos } from "./video/footage.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
-import * as glue from "../../wasm/fanlight.js";
 
 type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
 type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;

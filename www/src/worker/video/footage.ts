@@ -1,12 +1,12 @@
 // The worker's side of videos: whatever they come from becomes frames with times, of which the engine chooses and takes
 // some. Frames pass one at a time; of a file no more are alive than its decoder needs.
 
-import { aborted, openMovie } from "./container.js";
 import { type ErrorFields, FanlightError } from "../../errors.js";
-import { pixels, type Shot, upright } from "../../shared/pixels.js";
 import type { FrameReply, FrameRequest, WireVideo } from "../../protocol.js";
+import { pixels, type Shot, upright } from "../../shared/pixels.js";
 import type { VideoInfo, VideoOptions } from "../../types.js";
 import type { PlanOptions, Track, VideoInput, VideoPlan, WasmEngine, WasmModule } from "../wasm.js";
+import { aborted, openMovie } from "./container.js";
 
 /** A picture of a list stays encoded: the engine decodes it as it decodes any picture. */
 type Frame = Shot | { encoded: Uint8Array; timestamp: number };
