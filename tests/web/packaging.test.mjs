@@ -91,7 +91,7 @@ async function closure(name, found = new Set()) {
 
 test("the core is at most 1.5 MB, gzipped", async (t) => {
   const scripts = new Set([...(await closure("src/index.js")), ...(await closure("src/worker/worker.js"))]);
-  assert.ok(scripts.has("wasm/fanlight.js") && scripts.has("src/checkpoint/source.js") && !scripts.has("mediabunny/mediabunny.js"));
+  assert.ok(scripts.has("wasm/fanlight.js") && scripts.has("src/checkpoint/remote-files.js") && !scripts.has("mediabunny/mediabunny.js"));
   const sizes = {};
   for (const name of [...scripts, "wasm/fanlight_bg.wasm"]) {
     sizes[name] = gzipSync(await readFile(installed("dist", name)), { level: 9 }).length;

@@ -2,8 +2,8 @@
 
 import { Http } from "../checkpoint/http.js";
 import { fileUrl, resolve } from "../checkpoint/hub.js";
+import { folderManifest, preparedFor, repoManifest } from "../checkpoint/keys.js";
 import { isComplete } from "../checkpoint/models.js";
-import { folderManifest, preparedFor, repoManifest } from "../checkpoint/source.js";
 import { blobLock, type Manifest, modelLock, Store } from "../checkpoint/store.js";
 import { FanlightError } from "../errors.js";
 import type { EngineOptions, RepoId } from "../protocol.js";

@@ -1,6 +1,6 @@
 // The surface of the wasm module (src/web.rs) as the worker uses it.
 
-import type { Hasher } from "../checkpoint/download.js";
+import type { Hasher } from "../checkpoint/hash.js";
 import type { Reader } from "../checkpoint/source.js";
 import type { Calls, EngineOptions, PromptOptions } from "../protocol.js";
 import type {

@@ -2,7 +2,10 @@
 // aborts are the only thing that overtakes.
 
 import * as glue from "../../wasm/fanlight.js";
-import { findGguf, keeping, openSource, type Source, wishOf } from "../checkpoint/source.js";
+import { findGguf } from "../checkpoint/gguf.js";
+import { keeping, wishOf } from "../checkpoint/keys.js";
+import { openSource } from "../checkpoint/open.js";
+import type { Source } from "../checkpoint/source.js";
 import { errorFields, FanlightError } from "../errors.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "../protocol.js";
 import { support } from "../shared/support.js";
