@@ -1,7 +1,7 @@
 // The large view: one picture of the conversation with what an answer located in it, or one video with the frames it was seen by.
 
-import { h, part } from "./dom.js";
-import { sentence, size } from "./format.js";
+import { h, part } from "../base/dom.js";
+import { sentence, size } from "../base/format.js";
 import { type Mark, Overlay } from "./overlay.js";
 import type { Picture } from "./pictures.js";
 

@@ -1,8 +1,8 @@
 // What the answer may be: free, or held to a JSON schema, a regular expression or a grammar.
 
-import type { JsonSchema, ResponseConstraint } from "../src/index.js";
-import { button, field, h, part, select } from "./dom.js";
-import { type OutputMode, save, settings } from "./settings.js";
+import type { JsonSchema, ResponseConstraint } from "../../src/index.js";
+import { button, field, h, part, select } from "../base/dom.js";
+import { type OutputMode, save, settings } from "../base/settings.js";
 
 const PRESETS: Record<string, { name: string; ask: string; schema: JsonSchema }> = {
   receipt: {

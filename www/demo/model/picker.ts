@@ -1,12 +1,12 @@
 // Models: where one comes from, how it is loaded, what that takes, and what is kept on this device.
 
-import { type CachedModel, estimate, type MemoryPlan, models, type ModelSource } from "../src/index.js";
-import { remember } from "./diagnostics.js";
-import { button, field, h, part, say, select } from "./dom.js";
+import { type CachedModel, estimate, type MemoryPlan, models, type ModelSource } from "../../src/index.js";
+import { button, field, h, part, say, select } from "../base/dom.js";
+import { bytes, millions, plain, sentence, whole } from "../base/format.js";
+import { save, settings } from "../base/settings.js";
+import { remember } from "../panel/diagnostics.js";
 import { asError, engine, isKept, OWN, type Wanted, wantedBy } from "./engine.js";
-import { bytes, millions, plain, sentence, whole } from "./format.js";
 import { progressFacts, words } from "./notices.js";
-import { save, settings } from "./settings.js";
 
 const SUGGESTED = [
   "Qwen/Qwen2-VL-2B-Instruct",

@@ -1,9 +1,9 @@
 // The picture, and over it what the model located; or the video. Everything is placed in percent of the picture, so it
 // follows every display size.
 
-import type { Located, Point } from "../src/index.js";
-import { h } from "./dom.js";
-import { plain } from "./format.js";
+import type { Located, Point } from "../../src/index.js";
+import { h } from "../base/dom.js";
+import { plain } from "../base/format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 

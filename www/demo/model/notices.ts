@@ -1,9 +1,9 @@
 // What is the matter with the model, above the conversation: one thing at a time, in words, with what can be done about it.
 
-import type { FanlightError, Progress } from "../src/index.js";
-import { button, h, part } from "./dom.js";
+import type { FanlightError, Progress } from "../../src/index.js";
+import { button, h, part } from "../base/dom.js";
+import { bytes, plain, remaining, sentence } from "../base/format.js";
 import { engine, type State, type Wanted } from "./engine.js";
-import { bytes, plain, remaining, sentence } from "./format.js";
 
 const root = part("notices");
 const status = part("status");

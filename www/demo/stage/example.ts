@@ -1,6 +1,6 @@
 // For a browser that cannot run a model: what it would look like, with an answer that was recorded.
 
-import { h, part } from "./dom.js";
+import { h, part } from "../base/dom.js";
 import { stage } from "./stage.js";
 
 /** The demonstration model's own words about the sample. */

@@ -1,8 +1,8 @@
 // Pictures and videos as they arrive: by file, drop, paste, camera, or the sample.
 
-import type { ImageInfo, VideoInfo } from "../src/index.js";
-import { h, part } from "./dom.js";
-import { plain } from "./format.js";
+import type { ImageInfo, VideoInfo } from "../../src/index.js";
+import { h, part } from "../base/dom.js";
+import { plain } from "../base/format.js";
 import { loaded } from "./overlay.js";
 
 /** A picture or a video of a conversation. */

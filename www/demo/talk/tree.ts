@@ -1,7 +1,7 @@
 // A value of JSON as something to look at: objects as names and values, lists of alike objects as tables.
 
-import { h } from "./dom.js";
-import { plain } from "./format.js";
+import { h } from "../base/dom.js";
+import { plain } from "../base/format.js";
 import { scrollable } from "./markdown.js";
 
 const DEEPEST = 12;

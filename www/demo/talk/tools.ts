@@ -1,6 +1,6 @@
 // Two tools that the page itself runs when the model asks for them. Both only compute.
 
-import type { Tool, ToolCall } from "../src/index.js";
+import type { Tool, ToolCall } from "../../src/index.js";
 
 export const TOOLS: Tool[] = [
   {

@@ -11,18 +11,18 @@ import {
   type Result,
   type Session,
   type ToolCall,
-} from "../src/index.js";
-import { button, copy, h, part } from "./dom.js";
-import { asError, engine } from "./engine.js";
-import { many, perSecond, plain, seconds, sentence, size, whole } from "./format.js";
+} from "../../src/index.js";
+import { button, copy, h, part } from "../base/dom.js";
+import { many, perSecond, plain, seconds, sentence, size, whole } from "../base/format.js";
+import { settings } from "../base/settings.js";
+import { asError, engine } from "../model/engine.js";
+import { words } from "../model/notices.js";
+import { constraint, MODES } from "../panel/output.js";
+import { samplingOptions } from "../panel/sampling.js";
+import { cornersOf, type Mark } from "../stage/overlay.js";
+import { arrived, type Picture, startPictures, takeSample, thumb } from "../stage/pictures.js";
+import { stage } from "../stage/stage.js";
 import { codeBlock, MarkdownView } from "./markdown.js";
-import { words } from "./notices.js";
-import { constraint, MODES } from "./output.js";
-import { cornersOf, type Mark } from "./overlay.js";
-import { arrived, type Picture, startPictures, takeSample, thumb } from "./pictures.js";
-import { samplingOptions } from "./sampling.js";
-import { settings } from "./settings.js";
-import { stage } from "./stage.js";
 import { runTool, TOOLS } from "./tools.js";
 import { tree } from "./tree.js";
 

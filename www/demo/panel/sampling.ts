@@ -1,8 +1,8 @@
 // How the model chooses its words. A field that is empty leaves it to the model's own generation_config.json.
 
-import type { GenerateOptions } from "../src/index.js";
-import { button, field, h } from "./dom.js";
-import { type Sampling, save, settings } from "./settings.js";
+import type { GenerateOptions } from "../../src/index.js";
+import { button, field, h } from "../base/dom.js";
+import { type Sampling, save, settings } from "../base/settings.js";
 
 /** Without this an answer that never ends would fill the whole context. */
 export const MOST_TOKENS = 1024;

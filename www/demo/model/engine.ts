@@ -1,6 +1,6 @@
 // The one model of this page: what it is loaded from, how far that is, and what became of it.
 
-import { availability, FanlightError, load, type LoadOptions, type Model, models, type ModelSource, type Progress } from "../src/index.js";
+import { availability, FanlightError, load, type LoadOptions, type Model, models, type ModelSource, type Progress } from "../../src/index.js";
 
 /** What a person asked to be loaded. */
 export interface Wanted {

@@ -1,11 +1,11 @@
 // What there is to know about this device, the model on it and the last answer, and a way to hand it to somebody who helps.
 
-import { type MemoryPlan, type Support, support } from "../src/index.js";
-import { lastResult } from "./chat.js";
-import { button, copy, facts, h } from "./dom.js";
-import { engine } from "./engine.js";
-import { bytes, millions, perSecond, plain, seconds, sentence, size, whole } from "./format.js";
-import { adapterName } from "./notices.js";
+import { type MemoryPlan, type Support, support } from "../../src/index.js";
+import { button, copy, facts, h } from "../base/dom.js";
+import { bytes, millions, perSecond, plain, seconds, sentence, size, whole } from "../base/format.js";
+import { engine } from "../model/engine.js";
+import { adapterName } from "../model/notices.js";
+import { lastResult } from "../talk/chat.js";
 
 /** What the picker found out about what is loaded. */
 let plan: MemoryPlan | undefined;

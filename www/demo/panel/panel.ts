@@ -1,6 +1,6 @@
 // The options beside the conversation, in tabs; over it where there is no room.
 
-import { h, part } from "./dom.js";
+import { h, part } from "../base/dom.js";
 
 export interface Page {
   id: string;

@@ -1,8 +1,8 @@
 // A model's answer as elements. A small part of Markdown, read in one pass; what is not that is text. There are no pictures, no
 // markup, no addresses but http and https, and no attribute that a model could choose except a checked address.
 
-import { button, copy, h } from "./dom.js";
-import { plain } from "./format.js";
+import { button, copy, h } from "../base/dom.js";
+import { plain } from "../base/format.js";
 
 /** Shows a text that grows: blocks that are as they were stay as they are. */
 export class MarkdownView {
