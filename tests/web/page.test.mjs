@@ -678,7 +678,7 @@ test("a new version is taken whole, when it is asked for and no other tab is at 
   await ready(page);
 
   // A server between two versions: the list is new, a file is not.
-  held.listed = { "demo/demo.css": Buffer.from("new") };
+  held.listed = { "demo/styles/base.css": Buffer.from("new") };
   const failed = await page.evaluate(async () => {
     const registration = await navigator.serviceWorker.getRegistration();
     await registration.update().catch(() => {});

@@ -5,7 +5,7 @@ import { button, copy, facts, h } from "../base/dom.js";
 import { bytes, millions, perSecond, plain, seconds, sentence, size, whole } from "../base/format.js";
 import { engine } from "../model/engine.js";
 import { adapterName } from "../model/notices.js";
-import { lastResult } from "../talk/chat.js";
+import { lastResult } from "../talk/conversation.js";
 
 /** What the picker found out about what is loaded. */
 let plan: MemoryPlan | undefined;
