@@ -1,5 +1,6 @@
 // Opens a checkpoint: a repository on the Hub, a folder behind an address, files with an address each, or files that a person
-// picked.
+// picked. This folder is how the engine gets its files: what the Hub says, ranges of bytes over the network, and what is kept on
+// the disk. The worker reads through it; the page asks it what is there.
 
 import type { Place } from "../protocol.js";
 import { filesOf, PickedFiles } from "./picked-files.js";

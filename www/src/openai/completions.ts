@@ -1,6 +1,9 @@
 // OpenAI's Chat Completions, answered here. Stateless on the outside: every request carries its whole conversation. One
 // conversation of the engine stands behind all of them, whose cache keeps what two requests have in common at their beginning.
 // One and not several, because its keys and values are what a memory plan counts.
+//
+// This folder is that interface: the shapes of requests and answers, reading the ones and writing the others. It knows the model
+// only by what it asks of it (`Answering`).
 
 import { FanlightError } from "../errors.js";
 import { aborted, orAborted } from "../shared/abort.js";

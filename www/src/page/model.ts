@@ -1,4 +1,5 @@
-// A loaded model, as the page has it.
+// A loaded model, as the page has it. This folder is what runs in the page: models and sessions, whose work the worker does (link.ts is
+// the page's end of it), and whatever becomes of pictures and videos before they are sent there.
 /// <reference lib="esnext.disposable" preserve="true" />
 
 import type { FanlightError } from "../errors.js";

@@ -1,5 +1,7 @@
 // A model on a server that speaks OpenAI's Chat Completions (vLLM, SGLang, llama.cpp, LM Studio, Ollama, OpenAI itself), with the
 // interface of one that runs here: for a page that begins on a server and moves into the browser, or the other way round.
+//
+// This folder is all of that: what is sent (request.ts), what comes back (answer.ts), and conversations that are kept here.
 
 import { FanlightError } from "../errors.js";
 import { chatStream } from "../openai/chat-stream.js";

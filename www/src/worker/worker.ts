@@ -1,5 +1,5 @@
 // The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another;
-// aborts are the only thing that overtakes.
+// aborts are the only thing that overtakes. This folder is what runs in it, and video/ what becomes of videos there.
 
 import * as glue from "../../wasm/fanlight.js";
 import { findGguf } from "../checkpoint/gguf.js";
