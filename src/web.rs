@@ -1,4 +1,4 @@
-//! The wasm-bindgen surface, nothing else: what `www/src/worker.ts` calls. See `www/src/wasm.ts` for its types.
+//! The wasm-bindgen surface, nothing else: what `www/src/worker/worker.ts` calls. See `www/src/worker/wasm.ts` for its types.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -634,7 +634,7 @@ impl Session {
         count().map_err(|e: Error| to_js_error(&e))
     }
 
-    /// What `prompt` with the same arguments would take: `Plan` of `www/src/types.ts`, less what JavaScript knows of its videos.
+    /// What `prompt` with the same arguments would take: `Plan` of `www/src/types/generate.ts`, less what JavaScript knows of its videos.
     ///
     /// # Errors
     /// As [`Engine::load`]. The conversation stays as it is.

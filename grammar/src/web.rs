@@ -1,4 +1,4 @@
-//! The wasm-bindgen surface, nothing else: what `www/src/worker.ts` and the engine's own module call. See `www/src/wasm.ts`.
+//! The wasm-bindgen surface, nothing else: what `www/src/worker/worker.ts` and the engine's own module call. See `www/src/worker/wasm.ts`.
 
 use js_sys::{Error as JsError, Reflect, Uint32Array};
 use wasm_bindgen::prelude::*;

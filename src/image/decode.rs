@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(decode(&bits).unwrap().rgb[..9], [255, 255, 255, 0, 0, 0, 255, 255, 255]);
     }
 
-    /// How pixels come from a page (`www/src/media.ts`): rows from the top, red first, alpha not multiplied in.
+    /// How pixels come from a page (`www/src/page/media.ts`): rows from the top, red first, alpha not multiplied in.
     #[test]
     fn a_bmp_of_rgba_rows() {
         let rgba = [200u8, 1, 7, 255, 17, 90, 254, 255, 0, 0, 0, 0, 17, 200, 0, 90];

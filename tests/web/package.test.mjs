@@ -181,12 +181,12 @@ test("failures while loading name what failed", async (t) => {
   assert.match(login.hint, /token/);
   const noEngine = await codeOf(undefined, (p) => p.route("**/wasm/fanlight.js", (route) => route.fulfill({ status: 404 })));
   assert.equal(noEngine.code, "network");
-  const noWorker = await codeOf(undefined, (p) => p.route("**/src/worker.js", (route) => route.fulfill({ status: 404 })));
+  const noWorker = await codeOf(undefined, (p) => p.route("**/src/worker/worker.js", (route) => route.fulfill({ status: 404 })));
   assert.equal(noWorker.code, "network");
-  assert.match(noWorker.message, /src\/worker\.js answered 404/);
+  assert.match(noWorker.message, /src\/worker\/worker\.js answered 404/);
   const hidden = "Object.defineProperty(navigator, 'gpu', { value: undefined });\n";
   const noGpu = await codeOf(undefined, (p) =>
-    p.route("**/src/worker.js", async (route) => {
+    p.route("**/src/worker/worker.js", async (route) => {
       const response = await route.fetch();
       return route.fulfill({ response, body: hidden + (await response.text()) });
     }),

@@ -90,8 +90,8 @@ async function closure(name, found = new Set()) {
 }
 
 test("the core is at most 1.5 MB, gzipped", async (t) => {
-  const scripts = new Set([...(await closure("src/index.js")), ...(await closure("src/worker.js"))]);
-  assert.ok(scripts.has("wasm/fanlight.js") && scripts.has("src/source.js") && !scripts.has("mediabunny/mediabunny.js"));
+  const scripts = new Set([...(await closure("src/index.js")), ...(await closure("src/worker/worker.js"))]);
+  assert.ok(scripts.has("wasm/fanlight.js") && scripts.has("src/checkpoint/remote-files.js") && !scripts.has("mediabunny/mediabunny.js"));
   const sizes = {};
   for (const name of [...scripts, "wasm/fanlight_bg.wasm"]) {
     sizes[name] = gzipSync(await readFile(installed("dist", name)), { level: 9 }).length;
@@ -212,7 +212,7 @@ test("the worker and the wasm can be replaced, and what cannot be loaded is name
     const wasm = "/wasm/fanlight_bg.wasm";
     const bytes = await (await fetch(wasm)).arrayBuffer();
     let made = 0;
-    const worker = () => (made++, new Worker("/src/worker.js", { type: "module" }));
+    const worker = () => (made++, new Worker("/src/worker/worker.js", { type: "module" }));
     const wanted = {
       address: { wasm },
       url: { wasm: new URL(wasm, location.href) },

@@ -284,7 +284,7 @@ test("a missing model and a browser without WebGPU are explained, and a second t
   const hidden = "Object.defineProperty(navigator, 'gpu', { value: undefined });\n";
   const without = await demo(t, {
     setup: (p) =>
-      p.route("**/src/worker.js", async (route) => {
+      p.route("**/src/worker/worker.js", async (route) => {
         const response = await route.fetch();
         return route.fulfill({ response, body: hidden + (await response.text()) });
       }),
@@ -678,7 +678,7 @@ test("a new version is taken whole, when it is asked for and no other tab is at 
   await ready(page);
 
   // A server between two versions: the list is new, a file is not.
-  held.listed = { "demo/demo.css": Buffer.from("new") };
+  held.listed = { "demo/styles/base.css": Buffer.from("new") };
   const failed = await page.evaluate(async () => {
     const registration = await navigator.serviceWorker.getRegistration();
     await registration.update().catch(() => {});

@@ -14,7 +14,7 @@ const WIDTH = 88;
 const TAGS = new Set(["internal", "deprecated", "example", "throws"]);
 
 /** Whose members are OpenAI's own: what is not said about them is what OpenAI says. */
-const BORROWED = /\/openai-types\.ts$/;
+const BORROWED = /\/openai\/types\.ts$/;
 
 /** What can be imported: `fanlight` and what package.json has beside it, with the source of each. */
 function entryPoints() {

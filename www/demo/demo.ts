@@ -1,22 +1,22 @@
 // The demo page. It uses the package as an outsider would: through src/index.js and nothing else. A file for each part; here
 // they are put together.
 
-import { startChat, update } from "./chat.js";
-import { diagnosticsPage } from "./diagnostics.js";
-import { h, part } from "./dom.js";
-import { showExample } from "./example.js";
-import { engine, isKept, wantedBy } from "./engine.js";
-import { bytes, millions, plain, seconds, sentence } from "./format.js";
-import { adapterName, startNotices, startStatus } from "./notices.js";
+import { h, part } from "./base/dom.js";
+import { bytes, millions, plain, seconds, sentence } from "./base/format.js";
+import { save, settings } from "./base/settings.js";
+import { engine, isKept, wantedBy } from "./model/engine.js";
+import { adapterName, startNotices, startStatus } from "./model/notices.js";
+import { startPicker } from "./model/picker.js";
 import { startOffline } from "./offline.js";
-import { outputPage } from "./output.js";
-import { openPanel, startPanel } from "./panel.js";
-import { startPicker } from "./picker.js";
-import { startCamera } from "./pictures.js";
-import { samplingPage } from "./sampling.js";
-import { save, settings } from "./settings.js";
+import { diagnosticsPage } from "./panel/diagnostics.js";
+import { outputPage } from "./panel/output.js";
+import { openPanel, startPanel } from "./panel/panel.js";
+import { samplingPage } from "./panel/sampling.js";
+import { showExample } from "./stage/example.js";
+import { startCamera } from "./stage/pictures.js";
+import { startChat, update } from "./talk/chat.js";
+import { TOOLS } from "./talk/tools.js";
 import { startTheme } from "./theme.js";
-import { TOOLS } from "./tools.js";
 
 startTheme();
 const picker = startPicker();

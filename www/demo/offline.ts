@@ -1,6 +1,6 @@
 // The page without a network: a service worker keeps one whole version of it (sw.js).
 
-import { button, h, part } from "./dom.js";
+import { button, h, part } from "./base/dom.js";
 
 export function startOffline(): void {
   const mark = part("offline-mark");

@@ -1,7 +1,7 @@
 // Light, dark, or as the system has it.
 
-import { part } from "./dom.js";
-import { save, settings } from "./settings.js";
+import { part } from "./base/dom.js";
+import { save, settings } from "./base/settings.js";
 
 const NEXT = { auto: "light", light: "dark", dark: "auto" } as const;
 const WORDS = { auto: "as the system", light: "light", dark: "dark" };

@@ -1,14 +1,13 @@
 // The one table of messages between page and worker.
 
-import type { WireConstraint } from "./constraint.js";
 import type { ErrorFields } from "./errors.js";
-import type { Place } from "./source.js";
 import type {
   Block,
   Delta,
   EventInfo,
   GenerateOptions,
   ImageInfo,
+  JsonSchema,
   Keeping,
   KvCacheFormat,
   Located,
@@ -63,6 +62,24 @@ export interface LoadArgs {
   wasm?: string | WebAssembly.Module;
 }
 
+/** Where a checkpoint's files are. */
+export type Place =
+  | { kind: "hub"; id: RepoId; token?: string | undefined }
+  | { kind: "url"; base: string }
+  /** Addresses by name, absolute. */
+  | { kind: "listed"; files: Record<string, string> }
+  | { kind: "files"; files: File[] }
+  | { kind: "folder"; folder: FileSystemDirectoryHandle };
+
+/** A repository on the Hub, or on a server that speaks its paths. */
+export interface RepoId {
+  /** Origin and, for a mirror, path of the server. Ends in "/". */
+  endpoint: string;
+  /** `ORG/NAME`, or `NAME` alone for the oldest ones. */
+  repo: string;
+  revision: string;
+}
+
 /** How the engine loads: `gguf` and `mmproj` are files in the folder, `weights` is the engine's own notation. */
 export interface EngineOptions extends PixelLimits {
   contextLength?: number;
@@ -72,6 +89,9 @@ export interface EngineOptions extends PixelLimits {
   gguf?: string | undefined;
   mmproj?: string | undefined;
 }
+
+/** A constraint that can cross: a regular expression is its source. */
+export type WireConstraint = { jsonSchema: JsonSchema } | { regex: string; flags: string } | { lark: string };
 
 /** What goes with the messages of one prompt. */
 export type PromptOptions = Omit<GenerateOptions, "signal" | "responseConstraint"> & {

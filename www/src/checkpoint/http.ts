@@ -1,0 +1,325 @@
+// One way to ask a server: ranges that resume at the byte, retries with growing pauses, a token that goes to one host
+// alone, and errors in words. Every failure that leaves this file is a FanlightError.
+
+import { FanlightError } from "../errors.js";
+
+/** Failures in a row without a byte of progress before giving up, and the pause after the first of them. */
+const ATTEMPTS = 6;
+const FIRST_PAUSE_MS = 400;
+/** No server keeps a page waiting longer than this, whatever its Retry-After says. */
+const LONGEST_PAUSE_MS = 60_000;
+/** An attempt that brought this much counts as progress. */
+const PROGRESS_BYTES = 64 * 1024;
+
+export interface HttpOptions {
+  /** Sent as `Authorization: Bearer …` to this origin and to no other. */
+  token?: { value: string; origin: string };
+  /** A connection that brings nothing for this long has failed. */
+  timeoutMs: number;
+  signal: AbortSignal;
+}
+
+export interface Part {
+  url: URL;
+  /** The file's name, for messages. */
+  file: string;
+  start: number;
+  end: number;
+  /** The file's length where it is known. */
+  size?: number | undefined;
+}
+
+/** The beginning of a file, and what its answer said about it. */
+export interface Head {
+  size: number;
+  bytes: Uint8Array;
+  /** Something that changes when the file does: ETag or date. */
+  version: string | undefined;
+  /** Whether the server sends parts of files. */
+  ranges: boolean;
+}
+
+export class Http {
+  readonly #options: HttpOptions;
+
+  constructor(options: HttpOptions) {
+    this.#options = options;
+  }
+
+  /** A JSON document and its answer's headers; `undefined` for 404. */
+  async json(url: URL, attempts = ATTEMPTS): Promise<{ value: unknown; headers: Headers } | undefined> {
+    return this.#retrying(attempts, async () => {
+      const response = await this.#fetch(url, url.pathname, {});
+      if (response.status === 404) return undefined;
+      if (!response.ok) throw refused(url, response);
+      const text = new TextDecoder().decode(await this.#all(response, url));
+      try {
+        return { value: JSON.parse(text) as unknown, headers: response.headers };
+      } catch {
+        throw new FanlightError("network", `${url} answered with something else than JSON`, WRONG_SERVER);
+      }
+    });
+  }
+
+  /** The first `bytes` of a file whose length is not known; `undefined` for 404. */
+  async head(url: URL, file: string, bytes: number): Promise<Head | undefined> {
+    return this.#retrying(ATTEMPTS, async () => {
+      const response = await this.#fetch(url, file, { range: `bytes=0-${bytes - 1}` });
+      const { headers } = response;
+      const version = headers.get("etag") ?? headers.get("last-modified") ?? undefined;
+      if (response.status === 404) return undefined;
+      if (response.status === 416) return { size: 0, bytes: new Uint8Array(), version, ranges: true };
+      if (response.status === 206) {
+        refuseHtml(url, file, response);
+        // A server of another origin may hide Content-Range, but never the length of a whole answer.
+        const size = rangeOf(response)?.total ?? (await this.#length(url, file));
+        const body = await this.#all(response, url, Math.min(bytes, size));
+        if (body.length !== Math.min(bytes, size)) throw cut(url, body.length, Math.min(bytes, size));
+        return { size, bytes: body, version, ranges: true };
+      }
+      if (response.status !== 200) throw refused(url, response);
+      refuseHtml(url, file, response);
+      // No ranges here.
+      const length = lengthOf(response);
+      if (length !== undefined && length > bytes) {
+        await response.body?.cancel();
+        return { size: length, bytes: new Uint8Array(), version, ranges: false };
+      }
+      const body = await this.#all(response, url);
+      if (length !== undefined && body.length !== length) throw cut(url, body.length, length);
+      return { size: body.length, bytes: body, version, ranges: false };
+    });
+  }
+
+  /**
+   * Brings `part` to `write`, in order, resuming where a connection broke. `whole` is called when the server sends the
+   * whole file instead, and makes the part the whole file; `write` then gets all of it, from 0 on again after a break.
+   */
+  async read(part: Part, write: (at: number, bytes: Uint8Array) => Promise<void>, whole: () => void): Promise<void> {
+    const { url, file, size } = part;
+    let at = part.start;
+    let failures = 0;
+    let sentWhole = false;
+    while (at < part.end) {
+      const from = at;
+      try {
+        const response = await this.#fetch(url, file, { range: `bytes=${at}-${part.end - 1}` });
+        refuseHtml(url, file, response);
+        if (response.status === 200) {
+          const length = lengthOf(response);
+          if (length !== undefined && size !== undefined && length !== size) throw wrongLength(file, size, length);
+          if (!sentWhole) whole();
+          sentWhole = true;
+          at = 0;
+        } else if (response.status === 206) {
+          const range = rangeOf(response);
+          if (range && range.start !== at) throw wrongRange(url, at, range.start);
+          if (range?.total !== undefined && size !== undefined && range.total !== size) {
+            throw wrongLength(file, size, range.total);
+          }
+        } else if (response.status === 416) {
+          throw wrongLength(file, size, undefined);
+        } else {
+          throw refused(url, response);
+        }
+        await this.#body(response, url, async (bytes) => {
+          const room = part.end - at;
+          if (response.status === 200 && bytes.length > room) throw wrongLength(file, part.end, at + bytes.length);
+          await write(at, bytes.subarray(0, room));
+          at += Math.min(bytes.length, room);
+          return response.status === 200 || at < part.end;
+        });
+        if (at < part.end) throw cut(url, at - from, part.end - from);
+      } catch (error) {
+        if (!(error instanceof FanlightError) || !error.retryable || this.#options.signal.aborted) throw error;
+        failures = !sentWhole && at - from >= PROGRESS_BYTES ? 1 : failures + 1;
+        if (failures >= ATTEMPTS) throw error;
+        await this.#pause(failures, error);
+      }
+    }
+  }
+
+  /** Repeats what fails in a way that may pass. */
+  async #retrying<T>(attempts: number, attempt: () => Promise<T>): Promise<T> {
+    for (let failures = 1; ; failures++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const mayPass = error instanceof FanlightError && error.retryable && !this.#options.signal.aborted;
+        if (!mayPass || failures >= attempts) throw error;
+        await this.#pause(failures, error);
+      }
+    }
+  }
+
+  async #pause(failures: number, error: FanlightError): Promise<void> {
+    // Not in step with every other page that the same fault has stopped.
+    const growing = FIRST_PAUSE_MS * 2 ** (failures - 1) * (0.75 + Math.random() / 2);
+    const { signal } = this.#options;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, error instanceof Busy ? (error.waitMs ?? growing) : growing);
+      signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    });
+    if (signal.aborted) throw new FanlightError("aborted", "loading was aborted");
+  }
+
+  async #length(url: URL, file: string): Promise<number> {
+    const response = await this.#fetch(url, file, {}, "HEAD");
+    const length = response.headers.get("content-length");
+    if (response.ok && length !== null) return Number(length);
+    throw new FanlightError("network", `${url} does not say how long it is`, WRONG_SERVER);
+  }
+
+  async #fetch(url: URL, file: string, headers: Record<string, string>, method = "GET"): Promise<Response> {
+    const { token, timeoutMs, signal } = this.#options;
+    const silence = new AbortController();
+    const timer = setTimeout(() => silence.abort(), timeoutMs);
+    // Fetch itself takes this header off when a redirect leaves the origin.
+    if (token && token.origin === url.origin) headers = { ...headers, authorization: `Bearer ${token.value}` };
+    try {
+      return await fetch(url, {
+        method,
+        headers,
+        // Range answers are not worth the HTTP cache, and Firefox aborts large streams into it.
+        cache: "no-store",
+        credentials: url.origin === location.origin ? "same-origin" : "omit",
+        referrerPolicy: "no-referrer",
+        signal: AbortSignal.any([silence.signal, signal]),
+      });
+    } catch (error) {
+      if (signal.aborted) throw new FanlightError("aborted", "loading was aborted");
+      if (silence.signal.aborted) throw this.#silent(url);
+      if (url.origin !== location.origin && navigator.onLine) {
+        throw new FanlightError(
+          "cors",
+          `${url.origin} did not let this page read ${file} (${String(error)})`,
+          "The server, and any that it redirects to, must be reachable and send Access-Control-Allow-Origin.",
+          true,
+        );
+      }
+      throw new FanlightError("network", `${url} could not be read (${String(error)})`, CONNECTION, true);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Hands on a body as it comes; stops when `take` says so, and fails when nothing comes for a while. */
+  async #body(response: Response, url: URL, take: (bytes: Uint8Array) => Promise<boolean>): Promise<void> {
+    const reader = response.body?.getReader();
+    if (!reader) return;
+    try {
+      for (;;) {
+        const value = await this.#within(reader.read(), url);
+        if (value.done || !(await take(value.value))) return;
+      }
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+
+  async #within<T>(read: Promise<T>, url: URL): Promise<T> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const silence = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(this.#silent(url)), this.#options.timeoutMs);
+    });
+    try {
+      return await Promise.race([read, silence]);
+    } catch (error) {
+      if (error instanceof FanlightError) throw error;
+      if (this.#options.signal.aborted) throw new FanlightError("aborted", "loading was aborted");
+      throw new FanlightError("network", `${url} broke off (${String(error)})`, CONNECTION, true);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The whole of a short body. */
+  async #all(response: Response, url: URL, expected = 0): Promise<Uint8Array> {
+    let bytes = new Uint8Array(expected);
+    let filled = 0;
+    await this.#body(response, url, async (piece) => {
+      if (filled + piece.length > bytes.length) {
+        const larger = new Uint8Array(Math.max(2 * bytes.length, filled + piece.length));
+        larger.set(bytes.subarray(0, filled));
+        bytes = larger;
+      }
+      bytes.set(piece, filled);
+      filled += piece.length;
+      return true;
+    });
+    return bytes.subarray(0, filled);
+  }
+
+  #silent(url: URL): FanlightError {
+    const seconds = this.#options.timeoutMs / 1000;
+    return new FanlightError("network", `${url} sent nothing for ${seconds} s`, CONNECTION, true);
+  }
+}
+
+const CONNECTION = "Check the connection; what has arrived is kept.";
+const WRONG_SERVER = "Check the address: it must be a server that gives out a checkpoint's files.";
+
+/** A server that asks for patience, and for how much. */
+class Busy extends FanlightError {
+  readonly waitMs: number | undefined;
+
+  constructor(message: string, waitMs: number | undefined) {
+    super("network", message, "The server is busy; try again later.", true);
+    this.waitMs = waitMs;
+  }
+}
+
+/** What to throw for an answer that is neither the file nor "not found". */
+function refused(url: URL, response: Response): FanlightError {
+  const { status, headers } = response;
+  response.body?.cancel().catch(() => {});
+  const words = [headers.get("x-error-code"), headers.get("x-error-message")].filter(Boolean).join(": ");
+  const message = `${url} answered ${status}${words ? ` (${words})` : ""}`;
+  if (status === 401 || status === 403) {
+    return new FanlightError("auth", message, "Give a token that may read this repository, or check its name.");
+  }
+  if (status === 404) return new FanlightError("not_found", message, "Check the name of the model and of its files.");
+  if (status === 429 || status >= 500) return new Busy(message, patience(headers));
+  return new FanlightError("network", message, WRONG_SERVER);
+}
+
+/** How long a busy server wants to be left alone. */
+function patience(headers: Headers): number | undefined {
+  const after = headers.get("retry-after");
+  // "ratelimit: …;t=seconds" is the Hub's newer form.
+  const seconds = /^\d+$/.test(after ?? "") ? after : /;\s*t=(\d+)/.exec(headers.get("ratelimit") ?? "")?.[1];
+  const ms = seconds != null ? 1000 * Number(seconds) : after != null ? Date.parse(after) - Date.now() : Number.NaN;
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_PAUSE_MS);
+}
+
+/** A login page, or the page of a single-page application, in place of a file. */
+function refuseHtml(url: URL, file: string, response: Response): void {
+  if (!response.ok || !/^text\/html\b/i.test(response.headers.get("content-type") ?? "")) return;
+  response.body?.cancel().catch(() => {});
+  throw new FanlightError("network", `${url} answered with a web page where ${file} was expected`, WRONG_SERVER);
+}
+
+function rangeOf(response: Response): { start: number; total: number | undefined } | undefined {
+  const match = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
+  return match ? { start: Number(match[1]), total: match[2] === "*" ? undefined : Number(match[2]) } : undefined;
+}
+
+/** The length of a whole answer, if it says so and not that of a compressed transfer. */
+function lengthOf({ headers }: Response): number | undefined {
+  const length = headers.get("content-encoding") ? null : headers.get("content-length");
+  return length === null ? undefined : Number(length);
+}
+
+function cut(url: URL, got: number, expected: number): FanlightError {
+  return new FanlightError("network", `${url} ended after ${got} of ${expected} bytes`, CONNECTION, true);
+}
+
+function wrongRange(url: URL, asked: number, came: number): FanlightError {
+  return new FanlightError("network", `${url} was asked for bytes from ${asked} on and sent them from ${came} on`, "", true);
+}
+
+function wrongLength(file: string, expected: number | undefined, found: number | undefined): FanlightError {
+  const length = found === undefined ? "shorter" : `${found} bytes long`;
+  const message = `${file} should be ${expected ?? "?"} bytes long and is ${length} on the server`;
+  return new FanlightError("integrity", message, "The file has changed there; load the model again.");
+}

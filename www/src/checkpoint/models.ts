@@ -1,0 +1,109 @@
+// What is kept on this device: to show it, and to remove it. Needs no worker and no network.
+
+import { FanlightError } from "../errors.js";
+import type { CachedFile, CachedModel } from "../types.js";
+import { type Manifest, type ManifestFile, modelLock, Store, type Stored } from "./store.js";
+
+/** What is kept on this device: to show it, and to remove it. Needs no worker and no network. */
+export const models = {
+  /** Every checkpoint of which files are kept, the last used first. Where nothing can be kept, none. */
+  async list(): Promise<CachedModel[]> {
+    const store = await opened();
+    if (!store) return [];
+    const found = await Promise.all((await store.manifests()).map((manifest) => described(store, manifest)));
+    return found.sort((a, b) => b.lastUsed.getTime() - a.lastUsed.getTime());
+  },
+
+  /** Bytes that all of them take. */
+  async size(): Promise<number> {
+    const store = await opened();
+    if (!store) return 0;
+    const keys = new Set((await store.manifests()).flatMap(({ files }) => Object.values(files).map(({ key }) => key)));
+    const sizes = await Promise.all([...keys].map((key) => store.bytes(key)));
+    return sizes.reduce((total, size) => total + size, 0);
+  },
+
+  /**
+   * Every file of a checkpoint, and how much of it is here: of an `id` of the list, or of the `ORG/NAME` or address that it was
+   * loaded by (the revision that was loaded last). None for one that nothing is kept of.
+   */
+  async files(model: string | CachedModel): Promise<CachedFile[]> {
+    const store = await opened();
+    const [manifest] = (await matching(store, model)).sort((a, b) => b.used - a.used);
+    if (!store || !manifest) return [];
+    return Promise.all(
+      Object.entries(manifest.files).map(async ([name, file]): Promise<CachedFile> => {
+        const blob = await store.blob(file.key, file);
+        const kept = blob !== undefined && isWhole(blob, file);
+        const needed = manifest.needed.includes(name);
+        return { file: name, size: file.size, bytes: kept ? file.size : (blob?.ranges.size ?? 0), complete: kept, needed };
+      }),
+    );
+  },
+
+  /** Whether everything is here that the last load of it needed, so that the next one with the same options fetches no file. */
+  async isCached(model: string | CachedModel): Promise<boolean> {
+    const store = await opened();
+    const complete = (await matching(store, model)).map((manifest) => store && isComplete(store, manifest));
+    return (await Promise.all(complete)).includes(true);
+  },
+
+  /**
+   * Removes a checkpoint: an `id` of the list, or the `ORG/NAME` or address that it was loaded by (all its revisions
+   * then). Files that another one shares stay. Throws `busy` while some tab is loading it; nothing is removed then.
+   */
+  async remove(model: string | CachedModel): Promise<void> {
+    const store = await opened();
+    for (const { id, model: name } of await matching(store, model)) {
+      await navigator.locks.request(modelLock(id), { ifAvailable: true }, async (lock) => {
+        if (!lock) throw new FanlightError("busy", `${name} is being loaded`, "Wait until it is loaded, then remove it.", true);
+        await store?.drop(id);
+      });
+    }
+  },
+};
+
+async function opened(): Promise<Store | undefined> {
+  try {
+    return await Store.open();
+  } catch {
+    return undefined;
+  }
+}
+
+async function matching(store: Store | undefined, model: string | CachedModel): Promise<Manifest[]> {
+  const name = typeof model === "string" ? model : model.id;
+  const address = URL.parse(name, document.baseURI)?.href;
+  const names = [name, address, `${address}/`];
+  return (await store?.manifests())?.filter(({ id, model }) => names.includes(id) || names.includes(model)) ?? [];
+}
+
+/** Whether the files that the last load read are here, or these. */
+export async function isComplete(store: Store, { files, needed }: Manifest, names = needed): Promise<boolean> {
+  const whole = names.map(async (name) => {
+    const file = files[name];
+    const blob = file && (await store.blob(file.key, file));
+    return blob !== undefined && isWhole(blob, file);
+  });
+  return names.length > 0 && (await Promise.all(whole)).every(Boolean);
+}
+
+/** Files without a sha256 are never said to be complete: once they were read, what is needed of them is there. */
+const isWhole = (blob: Stored, file: ManifestFile | undefined): boolean =>
+  blob.complete || (file?.sha256 === undefined && file?.read === true);
+
+async function described(store: Store, manifest: Manifest): Promise<CachedModel> {
+  const { id, model, endpoint, commit, revisions, files, used } = manifest;
+  const keys = [...new Set(Object.values(files).map(({ key }) => key))].filter((key) => key !== "");
+  const sizes = await Promise.all(keys.map((key) => store.bytes(key)));
+  return {
+    id,
+    model,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(commit !== undefined && { commit }),
+    revisions,
+    bytes: sizes.reduce((total, size) => total + size, 0),
+    complete: await isComplete(store, manifest),
+    lastUsed: new Date(used),
+  };
+}

@@ -1,0 +1,49 @@
+// How far a download is, told as often as somebody can look.
+
+import type { Progress } from "../types.js";
+import type { Entry } from "./entry.js";
+
+/** Milliseconds between two events. */
+export const EVENT_MS = 100;
+
+export class Meter {
+  readonly #entries: ReadonlyMap<string, Entry>;
+  readonly #onProgress: (progress: Progress) => void;
+  #last = { time: 0, bytes: 0, rate: 0 };
+
+  /** @param entries all files by name, as they are at any time */
+  constructor(entries: ReadonlyMap<string, Entry>, onProgress: (progress: Progress) => void) {
+    this.#entries = entries;
+    this.#onProgress = onProgress;
+  }
+
+  /** Tells how far it is, if it is time for that or `always`; "wait": another tab is fetching a file. */
+  tell(always: boolean, wait?: "wait"): void {
+    const now = performance.now();
+    const passed = now - this.#last.time;
+    if (!always && passed < EVENT_MS) return;
+    const entries = [...this.#entries.values()].filter(({ expected }) => expected);
+    const files = entries.map(({ file, seen, total, network }) => {
+      return { file: file.name, loaded: Math.min(seen.size, total), total, fromCache: network === 0 };
+    });
+    const sum = (of: (file: (typeof files)[number]) => number) => files.reduce((total, file) => total + of(file), 0);
+    const bytes = entries.reduce((total, { network }) => total + network, 0);
+    if (passed >= EVENT_MS) {
+      const rate = (1000 * (bytes - this.#last.bytes)) / passed;
+      // Smoothed over about a second.
+      const share = Math.min(1, passed / 1000);
+      const smooth = this.#last.time === 0 ? rate : share * rate + (1 - share) * this.#last.rate;
+      this.#last = { time: now, bytes, rate: smooth };
+    }
+    const { rate } = this.#last;
+    this.#onProgress({
+      phase: "download",
+      loaded: sum(({ loaded }) => loaded),
+      total: sum(({ total }) => total),
+      fromCache: bytes === 0,
+      bytesPerSecond: Math.round(rate),
+      files,
+      ...(wait && { waiting: true }),
+    });
+  }
+}

@@ -1,0 +1,333 @@
+// Pictures of every kind as the files that the engine decodes itself. What has a file behind it stays that file: a browser's own
+// decoding converts colours and premultiplies alpha. Pixels go as a BMP, which is a header in front of them. Only formats that the
+// engine does not know (AVIF, SVG, HEIC where the browser has it) are decoded by the browser, at their own size.
+
+import { FanlightError } from "../errors.js";
+import { dataBytes } from "../shared/data-url.js";
+import { pixels } from "../shared/pixels.js";
+import type { ImageSource, Size } from "../types.js";
+
+/** As in the engine: 64 Mi. */
+const MOST_PIXELS = 64 << 20;
+
+/**
+ * The picture's file. What a canvas, a video or a frame shows is read before this returns; later it may show something else.
+ * @param source a promise: what this function gave
+ */
+export async function imageBytes(source: ImageSource | Promise<Uint8Array>): Promise<Uint8Array> {
+  switch (kind(source)) {
+    case "Promise":
+      return source as Promise<Uint8Array>;
+    case "Blob":
+    case "File":
+      return readable(await blobBytes(source as Blob));
+    case "ArrayBuffer":
+    case "SharedArrayBuffer":
+      return readable(new Uint8Array(source as ArrayBuffer).slice());
+    case "String":
+    case "URL":
+      return readable(await addressed(absolute(String(source))));
+    case "ImageData":
+      return imageData(source as ImageData);
+    case "ImageBitmap":
+      return bitmap(source as ImageBitmap);
+    case "HTMLCanvasElement":
+    case "OffscreenCanvas":
+      return packed(drawn(source as HTMLCanvasElement, source as HTMLCanvasElement, "canvas"));
+    case "HTMLImageElement":
+      return element(source as HTMLImageElement);
+    case "HTMLVideoElement":
+      return frame(currentFrame(source as HTMLVideoElement));
+    case "VideoFrame":
+      return frame(copied(source as VideoFrame));
+    default:
+      if (ArrayBuffer.isView(source)) {
+        return readable(new Uint8Array(source.buffer, source.byteOffset, source.byteLength).slice());
+      }
+      throw new FanlightError("bad_request", `a picture cannot come from this: ${kind(source)}`, "See ImageSource.");
+  }
+}
+
+/** The name of its class, also of another window's. */
+const kind = (source: unknown): string => Object.prototype.toString.call(source).slice(8, -1);
+
+// ── Files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function blobBytes(blob: Blob): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await blob.arrayBuffer());
+  } catch (error) {
+    throw new FanlightError("bad_image", `the picture could not be read: ${String(error)}`, "Choose the file again.");
+  }
+}
+
+function absolute(url: string): URL {
+  try {
+    return new URL(url, document.baseURI);
+  } catch {
+    throw new FanlightError("bad_request", `"${shortened(url)}" is no address of a picture`);
+  }
+}
+
+const shortened = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
+
+async function addressed(url: URL, init: RequestInit = {}): Promise<Uint8Array<ArrayBuffer>> {
+  if (url.protocol === "data:") {
+    try {
+      return dataBytes(url.href);
+    } catch (error) {
+      throw new FanlightError("bad_image", `${shortened(url.href)} cannot be read: ${String(error)}`);
+    }
+  }
+  let response: Response;
+  try {
+    response = await fetch(url, { referrerPolicy: "no-referrer", ...init });
+  } catch (error) {
+    throw await unreached(url, error);
+  }
+  if (response.ok) return blobBytes(await response.blob());
+  const { status } = response;
+  const message = `${url.href} answered ${status}`;
+  if (status === 404 || status === 410) throw new FanlightError("not_found", message, "Check the address of the picture.");
+  if (status === 401 || status === 403) throw new FanlightError("auth", message, "Fetch it yourself, and give the Blob.");
+  throw new FanlightError("network", message, "Check the address of the picture.", status === 429 || status >= 500);
+}
+
+/** Why fetch has failed; browsers do not say. */
+async function unreached(url: URL, error: unknown): Promise<FanlightError> {
+  if (url.protocol === "blob:") {
+    const hint = "Such an address ends with revokeObjectURL, or its page; a policy needs connect-src blob:. Give the Blob itself.";
+    return new FanlightError("bad_image", `${url.href} could not be read: ${String(error)}`, hint);
+  }
+  if (url.origin !== location.origin) {
+    // An answer that may not be read is an answer.
+    const there = await fetch(url, { mode: "no-cors", method: "HEAD", referrerPolicy: "no-referrer" }).then(() => true, () => false);
+    if (there) return cors(`${url.origin} does not let this page read ${url.href} (${String(error)})`);
+  }
+  const message = `${url.href} could not be read: ${String(error)}`;
+  return new FanlightError("network", message, "Check the connection and the page's policy (connect-src).", true);
+}
+
+const cors = (message: string): FanlightError =>
+  new FanlightError(
+    "cors",
+    message,
+    "The other site must send Access-Control-Allow-Origin (and an element that shows it needs crossorigin). Else let the person pick the file, or fetch it through your own server.",
+  );
+
+/** A file that the engine reads as it is, or what the browser makes of another. */
+async function readable(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  if (engineReads(bytes)) return bytes;
+  if (isSvg(bytes)) return svg(bytes);
+  for (const size of heifSizes(bytes)) checkSize(size, "a picture");
+  let decoded: ImageBitmap;
+  try {
+    const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" } as const;
+    decoded = await createImageBitmap(new Blob([bytes]), options);
+  } catch {
+    const start = Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    const message = `neither Fanlight nor this browser can read this picture: ${bytes.length} bytes, beginning with [${start}]`;
+    throw new FanlightError("bad_image", message, "Use a PNG, JPEG, WebP, GIF or BMP.");
+  }
+  try {
+    return await bitmap(decoded);
+  } finally {
+    decoded.close();
+  }
+}
+
+/** PNG, JPEG, GIF, BMP or WebP, by their first bytes. */
+function engineReads(bytes: Uint8Array): boolean {
+  const start = latin1(bytes.subarray(0, 12));
+  return /^(\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|BM|RIFF[^]{4}WEBP)/.test(start);
+}
+
+const latin1 = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
+
+const isSvg = (bytes: Uint8Array): boolean =>
+  /^\s*(<\?xml[^]*?\?>|<!--[^]*?-->|<!DOCTYPE[^>[]*(\[[^]*?\])?[^>]*>|\s)*<(\w+:)?svg[\s>/]/i.test(
+    new TextDecoder().decode(bytes.subarray(0, 4096)),
+  );
+
+/** What the boxes `ispe` of an AVIF or HEIC file say: sizes of its pictures, among them the whole one. */
+function* heifSizes(bytes: Uint8Array): Generator<Size> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < 12 || latin1(bytes.subarray(4, 8)) !== "ftyp") return;
+  // They are in the box `meta`, which comes before any picture; a few pages of it are enough.
+  for (let at = 8; at + 16 <= Math.min(bytes.length, 1 << 16); at++) {
+    if (view.getUint32(at) === 0x69737065) yield { width: view.getUint32(at + 8), height: view.getUint32(at + 12) };
+  }
+}
+
+async function svg(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const url = URL.createObjectURL(new Blob([bytes], { type: "image/svg+xml" }));
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode().catch(() => {
+      throw new FanlightError("bad_image", "this SVG cannot be shown", "A page's policy needs img-src blob: for it.");
+    });
+    const size = { width: image.naturalWidth, height: image.naturalHeight };
+    if (size.width === 0 || size.height === 0) {
+      throw new FanlightError("bad_image", "this SVG has no size", "Give it width and height in pixels.");
+    }
+    return packed(drawn(image, size, "SVG"));
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+/** The file that an `<img>` shows, or what it shows where the file cannot be had again. */
+async function element(image: HTMLImageElement): Promise<Uint8Array> {
+  const address = image.currentSrc || image.src;
+  if (!address) throw new FanlightError("bad_image", "this <img> has no source");
+  const credentials = image.crossOrigin === "use-credentials" ? "include" : "same-origin";
+  try {
+    // What the element has just loaded is in the cache, if it may be kept at all.
+    return await readable(await addressed(absolute(address), { credentials, cache: "force-cache" }));
+  } catch (error) {
+    try {
+      await image.decode();
+      return packed(drawn(image, { width: image.naturalWidth, height: image.naturalHeight }, "<img>"));
+    } catch (other) {
+      // A tainted canvas says why this page cannot have the pixels; else what came of its address says more.
+      throw other instanceof FanlightError && other.code === "cors" ? other : error;
+    }
+  }
+}
+
+// ── Pixels ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Rgba extends Size {
+  /** Four bytes a pixel, row by row, alpha not multiplied in. */
+  rgba: Uint8Array | Uint8ClampedArray;
+}
+
+function checkSize({ width, height }: Size, what: string): void {
+  if (width > 0 && height > 0 && width * height <= MOST_PIXELS) return;
+  const message = `${what} of ${width}×${height} pixels cannot be looked at`;
+  throw new FanlightError("bad_image", message, `It may have 1 to ${MOST_PIXELS} pixels (${MOST_PIXELS >> 20} megapixels).`);
+}
+
+/** A BMP whose rows are these bytes: 32 bits a pixel, top row first, with masks that name the bytes' own order. */
+function packed({ rgba, width, height }: Rgba): Uint8Array {
+  checkSize({ width, height }, "a picture");
+  const file = new Uint8Array(HEADER + 4 * width * height);
+  const view = new DataView(file.buffer);
+  const put = (at: number, ...words: number[]) => words.forEach((word, i) => view.setUint32(at + 4 * i, word, true));
+  view.setUint16(0, 0x4d42, true); // "BM"
+  put(2, file.length, 0, HEADER);
+  put(14, 108, width, -height); // BITMAPV4HEADER; a negative height: from the top
+  view.setUint16(26, 1, true); // planes
+  view.setUint16(28, 32, true); // bits a pixel
+  put(30, 3, 4 * width * height, 0, 0, 0, 0); // BI_BITFIELDS
+  put(54, 0xff, 0xff00, 0xff0000, 0xff000000, 0x73524742); // red, green, blue, alpha; "sRGB"
+  file.set(rgba, HEADER);
+  return file;
+}
+
+const HEADER = 14 + 108;
+
+function imageData({ data, width, height }: ImageData): Uint8Array {
+  if (data instanceof Uint8ClampedArray || ArrayBuffer.isView(data) === false) return packed({ rgba: data, width, height });
+  // `pixelFormat: "rgba-float16"`: 0 to 1, and beyond.
+  const floats = data as unknown as ArrayLike<number>;
+  return packed({ rgba: Uint8ClampedArray.from(floats, (value) => 255 * value), width, height });
+}
+
+/** What a canvas's 2d context makes of it; at its own size, so that nothing is resized. */
+function drawn(source: CanvasImageSource, { width, height }: Size, what: string): Rgba {
+  checkSize({ width, height }, what);
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+  if (!context) throw new FanlightError("bad_image", `this browser has no canvas of ${width}×${height} pixels`);
+  try {
+    context.drawImage(source, 0, 0);
+    return { rgba: context.getImageData(0, 0, width, height).data, width, height };
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "SecurityError") {
+      throw cors(`this ${what} shows another site's picture, which this page may not read`);
+    }
+    throw new FanlightError("bad_image", `the pixels of this ${what} cannot be read: ${String(error)}`);
+  }
+}
+
+/** A 2d canvas holds colours multiplied by alpha. Where that would lose something, WebGL reads them as they are. */
+async function bitmap(source: ImageBitmap): Promise<Uint8Array> {
+  const plain = createImageBitmap(source, { premultiplyAlpha: "none", colorSpaceConversion: "none" }).catch(() => undefined);
+  let pixels: Rgba;
+  try {
+    pixels = drawn(source, source, "ImageBitmap");
+  } catch (error) {
+    (await plain)?.close();
+    throw error;
+  }
+  const copy = await plain;
+  const exact = copy && isTranslucent(pixels.rgba) && unmultiplied(copy);
+  copy?.close();
+  return packed(exact || pixels);
+}
+
+function isTranslucent(rgba: Uint8Array | Uint8ClampedArray): boolean {
+  for (let i = 3; i < rgba.length; i += 4) if (rgba[i] !== 255 && rgba[i] !== 0) return true;
+  return false;
+}
+
+function unmultiplied(source: ImageBitmap): Rgba | undefined {
+  const { width, height } = source;
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
+  if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return undefined;
+  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, source);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  const rgba = new Uint8Array(4 * width * height);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
+  const failed = gl.getError() !== gl.NO_ERROR;
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return failed ? undefined : { rgba, width, height };
+}
+
+/** What a `<video>` shows now. */
+function currentFrame(video: HTMLVideoElement): VideoFrame {
+  if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) {
+    const message = video.error ? `this <video> cannot be played: ${video.error.message}` : "this <video> shows nothing yet";
+    throw new FanlightError("bad_image", message, "Wait for its event `loadeddata`.");
+  }
+  try {
+    return new VideoFrame(video);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "SecurityError") {
+      throw cors("this <video> shows another site's video, which this page may not read");
+    }
+    throw new FanlightError("bad_image", `what this <video> shows cannot be read: ${String(error)}`);
+  }
+}
+
+function copied(source: VideoFrame): VideoFrame {
+  try {
+    return source.clone();
+  } catch (error) {
+    throw new FanlightError("bad_image", `this VideoFrame cannot be read: ${String(error)}`, "Give it before close().");
+  }
+}
+
+let reading: Promise<unknown> = Promise.resolve();
+
+/** Upright, in its visible part; closes it. */
+async function frame(source: VideoFrame): Promise<Uint8Array> {
+  // Frames share a buffer, so it is one at a time.
+  const turn = reading.then(async () => {
+    const { rgba, width, height } = await pixels(source);
+    return packed({ rgba, width, height });
+  });
+  reading = turn.catch(() => {});
+  try {
+    return await turn;
+  } catch (error) {
+    if (error instanceof FanlightError) throw error;
+    throw new FanlightError("bad_image", `this frame cannot be read: ${String(error)}`);
+  } finally {
+    source.close();
+  }
+}

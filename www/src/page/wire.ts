@@ -1,0 +1,61 @@
+// Messages as they cross to the worker.
+
+import type { WireMessage, WireVideo } from "../protocol.js";
+import type { ImagePart, Message, Part, Sizes } from "../types.js";
+import { imageBytes } from "./media.js";
+import { outgoing, type Outgoing, videoOptions } from "./video.js";
+
+/** A message of which every picture is being read. */
+export type Taken = Omit<Message, "content"> & {
+  content: string | (Exclude<Part, ImagePart> | (Omit<ImagePart, "image"> & { image: Promise<Uint8Array> }))[];
+};
+
+/** Reads the pictures of messages now: what a canvas or a video shows may be something else when their turn comes. */
+export function take(input: string | (Message | Taken)[]): Taken[] {
+  const messages: (Message | Taken)[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
+  return messages.map(({ content, ...message }): Taken => {
+    if (typeof content === "string") return { ...message, content };
+    const parts = content.map((part) => {
+      if (part.type !== "image") return part;
+      const image = imageBytes(part.image);
+      // Told to whom the prompt is told to, when its turn has come.
+      image.catch(() => {});
+      return { ...part, image };
+    });
+    return { ...message, content: parts };
+  });
+}
+
+/** Messages as they cross to the worker: pictures become encoded bytes beside them, videos what the worker can take. */
+export async function wire(messages: (Message | Taken)[]) {
+  const images: Promise<Uint8Array>[] = [];
+  const videos: Promise<Outgoing>[] = [];
+  const wired = messages.map(({ content, ...rest }): WireMessage => {
+    if (typeof content === "string") return { ...rest, content };
+    const parts = content.map((part) => {
+      if (part.type === "image") return { ...part, image: images.push(imageBytes(part.image)) - 1 };
+      if (part.type === "video") return { ...videoOptions(part), type: part.type, video: videos.push(outgoing(part)) - 1 };
+      return part;
+    });
+    return { ...rest, content: parts };
+  });
+  const release = async () => {
+    for (const video of await Promise.allSettled(videos)) if (video.status === "fulfilled") video.value.release();
+  };
+  try {
+    const [out, bytes] = await Promise.all([Promise.all(videos), Promise.all(images)]);
+    return {
+      messages: wired,
+      images: bytes,
+      videos: out.map(({ video }): WireVideo => video),
+      transfer: out.flatMap(({ transfer }) => transfer),
+      release,
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** Nothing but what can cross to the worker. */
+export const sizes = ({ original, resized }: Sizes): Sizes => ({ original, resized });

@@ -1,0 +1,55 @@
+// What this browser can do. Touches no network.
+
+import type { AdapterInfo, Support } from "../types.js";
+
+// The few parts of WebGPU looked at here, so that the package does not depend on a version of its typings.
+interface Adapter {
+  features: ReadonlySet<string>;
+  limits: Record<string, number>;
+  info: { vendor: string; architecture: string; description: string; isFallbackAdapter?: boolean };
+  isFallbackAdapter?: boolean;
+}
+interface Gpu {
+  requestAdapter(options?: { powerPreference?: "high-performance" }): Promise<Adapter | null>;
+}
+
+const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeWorkgroupStorageSize"] as const;
+
+/** Whether this browser can run models, and why not. Touches no network, loads nothing. */
+export async function support(): Promise<Support> {
+  if (!globalThis.isSecureContext) {
+    return none("this page was not loaded securely", "Open it over https, or from localhost.");
+  }
+  const gpu = (navigator as { gpu?: Gpu }).gpu;
+  if (!gpu) return none("this browser has no WebGPU", BROWSERS);
+  let adapter: Adapter | null;
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (error) {
+    return none(`WebGPU answered with an error: ${String(error)}`, NO_ADAPTER);
+  }
+  if (!adapter) return none("WebGPU is there, but no graphics adapter answered", NO_ADAPTER);
+  const limits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name] ?? 0]));
+  return { webgpu: true, adapter: adapterInfo(adapter), limits };
+}
+
+function adapterInfo(adapter: Adapter): AdapterInfo {
+  const { vendor, architecture, description } = adapter.info;
+  const software =
+    adapter.info.isFallbackAdapter ??
+    adapter.isFallbackAdapter ??
+    /swiftshader|llvmpipe|basic render/i.test(`${architecture} ${description}`);
+  const [f16, subgroups] = [adapter.features.has("shader-f16"), adapter.features.has("subgroups")];
+  return { vendor, architecture, description, software, f16, subgroups };
+}
+
+function none(reason: string, hint: string): Support {
+  return { webgpu: false, reason, hint };
+}
+
+const BROWSERS =
+  "Use a recent Chrome or Edge (113 or newer), Safari 26, or Firefox 141 on Windows and 145 on macOS. " +
+  "On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.";
+const NO_ADAPTER =
+  "Turn on hardware acceleration in the browser's settings, update the graphics driver, and reload. " +
+  "After a crash of the graphics process the whole browser may have to be restarted.";

@@ -1,0 +1,298 @@
+// The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another;
+// aborts are the only thing that overtakes. This folder is what runs in it, and video/ what becomes of videos there.
+
+import * as glue from "../../wasm/fanlight.js";
+import { findGguf } from "../checkpoint/gguf.js";
+import { keeping, wishOf } from "../checkpoint/keys.js";
+import { openSource } from "../checkpoint/open.js";
+import type { Source } from "../checkpoint/source.js";
+import { errorFields, FanlightError } from "../errors.js";
+import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "../protocol.js";
+import { support } from "../shared/support.js";
+import { fetched, unusable } from "../shared/wasm-file.js";
+import type { AdapterInfo, Progress, Result } from "../types.js";
+import { Grammars } from "./grammar.js";
+import { isLost, Recovery } from "./recovery.js";
+import { takeVideos } from "./video/footage.js";
+import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
+
+type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
+type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;
+
+let engine: WasmEngine | undefined;
+let grammars: Grammars | undefined;
+/** Wasm's; it only ever grows. */
+let memory: WebAssembly.Memory | undefined;
+/** A conversation, and the tokens that it holds. */
+interface Conversation {
+  readonly live: WasmSession;
+  tokens: number;
+}
+
+const sessions = new Map<number, Conversation>();
+let lastSession = 0;
+
+/** How the model was loaded. */
+let loading: Calls["load"]["args"] | undefined;
+
+const recovery = new Recovery({
+  async reload() {
+    if (!loading) throw new FanlightError("internal", "a device was lost before a model was loaded");
+    const live = loaded();
+    const source = await open(await module(), loading, true, () => {});
+    try {
+      await live.reload(source, loading.options);
+      await source.finish();
+    } finally {
+      source.close();
+    }
+    watch(live);
+  },
+  tell(notice, info) {
+    send({ notice, info });
+  },
+});
+
+/** Learns of a device that is lost while nothing runs. */
+function watch(live: WasmEngine): void {
+  live.lost().then((message) => recovery.lost(message), () => {});
+}
+
+const handlers: { [C in Call]: Handler<C> } = {
+  async load(args, emit) {
+    const start = performance.now();
+    const adapter = await usableAdapter();
+    const wasm = await module(args.wasm);
+    const [live, source] = await load(wasm, args, emit).catch((error: unknown) => {
+      // There is another one, most likely; what has been fetched is kept.
+      if (isLost(error)) return load(wasm, args, emit);
+      throw error;
+    });
+    [engine, loading] = [live, args];
+    grammars = new Grammars(live);
+    watch(live);
+    const cache = { ...source.cache, persisted: (await navigator.storage?.persisted?.()) ?? false };
+    const commit = source.commit !== undefined ? { commit: source.commit } : {};
+    const wasmBytes = memory?.buffer.byteLength ?? 0;
+    return { ...live.info(), ...commit, adapter, cache, wasmBytes, loadMs: performance.now() - start };
+  },
+
+  async estimate(args, emit) {
+    await usableAdapter();
+    const wasm = await module(args.wasm);
+    const source = await open(wasm, args, false, emit);
+    try {
+      return await wasm.estimate(source, args.options);
+    } finally {
+      source.close();
+    }
+  },
+
+  async session(options) {
+    sessions.set(++lastSession, { live: loaded().session(options), tokens: 0 });
+    return lastSession;
+  },
+
+  async clone({ session }) {
+    const { live, tokens } = conversation(session);
+    sessions.set(++lastSession, { live: live.clone(), tokens });
+    return lastSession;
+  },
+
+  async prompt({ session, options, ...turn }, emit, signal) {
+    const held = conversation(session);
+    // Before anything is decoded: a wrong constraint is known at once.
+    const spec = loaded().constraint(options);
+    const constraint = spec === undefined ? undefined : await grammars?.constraint(spec);
+    try {
+      const { messages, inputs, infos } = await taken(held, turn, options, signal);
+      const cancelled = () => signal.aborted;
+      const result = await recovery.run(
+        () => held.live.prompt(messages, turn.images, inputs, options, emit, cancelled, constraint),
+        () => held.live.resume(emit, cancelled) as Promise<Result>,
+        signal,
+      );
+      held.tokens = result.usage.promptTokens + result.usage.completionTokens;
+      return { ...result, videos: infos };
+    } finally {
+      constraint?.free();
+    }
+  },
+
+  async plan({ session, options, ...turn }, _, signal) {
+    const held = conversation(session);
+    const { messages, inputs, infos } = await taken(held, turn, options, signal);
+    return { ...held.live.plan(messages, turn.images, inputs, options), videos: infos };
+  },
+
+  async append({ session, options, ...turn }, _, signal) {
+    const held = conversation(session);
+    const { messages, inputs } = await taken(held, turn, options, signal);
+    const cancelled = () => signal.aborted;
+    held.tokens = await recovery.run(
+      () => held.live.append(messages, turn.images, inputs, options, cancelled),
+      () => held.live.resume(() => {}, cancelled) as Promise<number>,
+      signal,
+    );
+    return held.tokens;
+  },
+
+  async locate({ text, pictures }) {
+    return loaded().locate(text, pictures);
+  },
+
+  async document({ html, picture }) {
+    return loaded().document(html, picture);
+  },
+
+  async sizesFor({ modelType, images, limits }) {
+    const wasm = await module();
+    return images.map((bytes, i) => {
+      const { width, height } = wasm.imageSize(bytes);
+      return wasm.sizesFor(modelType, width, height, limits[i] ?? {});
+    });
+  },
+
+  async locateFor({ modelType, text, pictures }) {
+    return (await module()).locateFor(modelType, text, pictures);
+  },
+
+  async documentFor({ modelType, html, picture }) {
+    return (await module()).documentFor(modelType, html, picture);
+  },
+
+  async events({ text }) {
+    return loaded().events(text);
+  },
+
+  async release({ session }) {
+    sessions.get(session)?.live.free();
+    sessions.delete(session);
+    return null;
+  },
+};
+
+async function load(
+  wasm: WasmModule,
+  args: Calls["load"]["args"],
+  emit: (progress: Progress) => void,
+): Promise<[WasmEngine, Source]> {
+  const source = await open(wasm, args, true, emit);
+  try {
+    // While the network is at work its progress is what one waits for.
+    const onProgress = (progress: Progress) => {
+      if (progress.phase === "compile" || !source.downloading) emit(progress);
+    };
+    const live = await wasm.Engine.load(source, args.options, onProgress);
+    await source.finish();
+    return [live, source];
+  } finally {
+    source.close();
+  }
+}
+
+function conversation(id: number): Conversation {
+  const held = sessions.get(id);
+  if (!held) throw new FanlightError("aborted", "this session was destroyed");
+  return held;
+}
+
+/** Messages as the engine takes them, with the frames of their videos. */
+async function taken(
+  { live, tokens }: Conversation,
+  { messages, images, videos }: WireTurn,
+  { replace, tools }: PromptOptions,
+  signal: AbortSignal,
+) {
+  const json = JSON.stringify(messages);
+  const beside = videos.length > 0 ? live.tokens(json, images, tools ? JSON.stringify(tools) : "") : 0;
+  const before = replace ? 0 : tokens;
+  return { messages: json, ...(await takeVideos(await module(), loaded(), videos, before + beside, signal)) };
+}
+
+function loaded(): WasmEngine {
+  if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");
+  return engine;
+}
+
+async function usableAdapter(): Promise<AdapterInfo> {
+  const { webgpu, reason, hint, adapter } = await support();
+  if (!webgpu || !adapter) throw new FanlightError("webgpu_unavailable", reason ?? "no WebGPU", hint);
+  return adapter;
+}
+
+async function open(
+  wasm: WasmModule,
+  args: Calls["load"]["args"],
+  loads: boolean,
+  onProgress: (progress: Progress) => void,
+): Promise<Source> {
+  const { place, cache, timeoutMs, options } = args;
+  const sha256 = () => new wasm.Sha256();
+  const source = await openSource(place, {
+    cache: keeping(cache, options),
+    wish: wishOf(options),
+    loads,
+    timeoutMs,
+    sha256,
+    onProgress,
+  });
+  if (source.names) Object.assign(options, findGguf(source.names, options.gguf, options.mmproj));
+  return source;
+}
+
+let started: Promise<WasmModule> | undefined;
+
+/** The engine: what the first call brings, or the file beside this package's scripts. */
+function module(wasm?: string | WebAssembly.Module): Promise<WasmModule> {
+  started ??= start(wasm ?? new URL("../../wasm/fanlight_bg.wasm", import.meta.url).href);
+  return started;
+}
+
+async function start(wasm: string | WebAssembly.Module): Promise<WasmModule> {
+  // Its own typings say `any` of what wasm.ts knows.
+  const module = glue as unknown as WasmModule;
+  const own = typeof wasm === "string" ? await fetched(wasm) : wasm;
+  try {
+    ({ memory } = (await module.default({ module_or_path: own })) ?? {});
+    return module;
+  } catch (error) {
+    throw unusable(typeof wasm === "string" ? wasm : "the module given as `wasm`", error);
+  }
+}
+
+const send = (message: FromWorker): void => postMessage(message);
+
+async function answer<C extends Call>(id: number, call: C, args: Calls[C]["args"], signal: AbortSignal): Promise<void> {
+  try {
+    // The table pairs each name with its types; TypeScript cannot follow the pairing through a variable.
+    const handler = handlers[call] as Handler<C>;
+    send({ id, result: await handler(args, (event) => send({ id, event }), signal) });
+  } catch (error) {
+    send({ id, error: errorFields(error) });
+  }
+}
+
+let queue = Promise.resolve();
+/** Calls that have not been answered. */
+const waiting = new Map<number, AbortController>();
+
+addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
+  if ("abort" in data) return waiting.get(data.abort)?.abort();
+  const { id, call, args } = data;
+  const abort = new AbortController();
+  waiting.set(id, abort);
+  if (data.aborted) abort.abort();
+  queue = queue.then(() => answer(id, call, args, abort.signal)).finally(() => waiting.delete(id));
+});
+
+// A trap in wasm ends the engine for good, and the promise it happened in never settles by itself.
+addEventListener("error", (event) => send({ fatal: errorFields(event.error ?? event.message) }));
+addEventListener("unhandledrejection", (event) => send({ fatal: errorFields(event.reason) }));
+
+// The page waits for this lock: getting it means that the worker is gone, however it went.
+const alive = `fanlight-worker-${crypto.randomUUID()}`;
+void navigator.locks.request(alive, () => {
+  send({ alive });
+  return new Promise(() => {});
+});
