@@ -1,5 +1,5 @@
 //! The embedded model's answers about a fixed set of screens equal transformers' (`train/transcript.py`), token for token.
-//! `tests/web/transcript.test.mjs` asks the same of the browser.
+//! `tests/web/engine/transcript.test.mjs` asks the same of the browser.
 #![expect(clippy::disallowed_methods, reason = "a test harness blocks")]
 
 use std::path::PathBuf;

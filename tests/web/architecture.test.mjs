@@ -3,6 +3,8 @@
 //
 // Addresses are no imports and are not looked at: by them the page starts the worker's script (page/script.ts), and the worker fetches
 // the parts that not every page needs, constraints (worker/grammar.ts) and video files (worker/video/container.ts).
+//
+// Needs no browser.
 
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";

@@ -11,7 +11,7 @@ use crate::process::{ask, cargo, command, npm, read, root, run, which, write};
 
 pub const WASM: &str = "wasm32-unknown-unknown";
 /// The folders with a package.json and a lockfile.
-const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/projects"];
+const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/install/projects"];
 const OLDEST_NODE: u32 = 20;
 /// Debian's own Rust with the sources of std, for machines where rustup cannot download the target.
 const DEBIAN_RUST: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-llvm", "rust-web-src", "lld-22"];

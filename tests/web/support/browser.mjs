@@ -1,5 +1,8 @@
 // The browsers that the tests and the headless demo run in: Chromium, with a real GPU where there is one, and Firefox, whose WebGPU
 // is another implementation (wgpu and naga in place of Dawn and Tint).
+//
+// playwright-core stays at 1.64 for as long as Debian's Firefox does not know WebDriver BiDi's `emulation.setMediaFeaturesOverride`,
+// which later versions send for every context.
 
 import { existsSync } from "node:fs";
 
@@ -70,10 +73,10 @@ export async function launch(more = []) {
   return chromium.launch(chromiumOptions(await adapter(), more));
 }
 
-/** A browser for a test file: the shared one, or, where the file needs flags of its own, a Chromium for itself. */
+/** A browser for a test file: the shared one, or, where the file needs flags of Chromium's, a Chromium for itself. */
 export async function browserFor(flags = []) {
-  if (flags.length > 0) return launch(flags);
   if (BROWSER === "firefox") return firefox.connect(required("FANLIGHT_FIREFOX_SERVER"));
+  if (flags.length > 0) return launch(flags);
   return chromium.connect(required("FANLIGHT_CHROMIUM_SERVER"));
 }
 

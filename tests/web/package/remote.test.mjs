@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
 import { Stream } from "openai/streaming";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 
@@ -58,7 +58,7 @@ const withChat = (page, body, argument) =>
 const TOOL = { type: "function", function: { name: "look", parameters: { type: "object", properties: { number: { type: "integer" } } } } };
 
 test("types: requests of the client are requests here, and answers are the client's", async () => {
-  const tsc = fileURLToPath(new URL("../../www/node_modules/typescript/bin/tsc", import.meta.url));
+  const tsc = fileURLToPath(new URL("../../../www/node_modules/typescript/bin/tsc", import.meta.url));
   const project = fileURLToPath(new URL("types", import.meta.url));
   // The exact types of the package's own settings, and those of a page that is less strict.
   for (const exact of ["true", "false"]) {
@@ -513,7 +513,7 @@ test("tee gives the same chunks twice, and one half can be left", async (t) => {
 test("the embedded model answers about a picture, and knows it again as a data URL", async (t) => {
   const page = await open(t);
   page.setDefaultTimeout(0);
-  const sample = (await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64");
+  const sample = (await readFile(new URL("../../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64");
   const seen = await withPackage(
     page,
     async ({ load }, sample) => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 
@@ -71,7 +71,7 @@ test("what an answer locates is in the picture's own pixels; pages and events ar
 test("a conversation goes on after a cancelled answer and a broken picture, without looking again", async (t) => {
   const page = await open(t);
   page.setDefaultTimeout(0);
-  const sample = (await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64");
+  const sample = (await readFile(new URL("../../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64");
   const seen = await withPackage(
     page,
     async ({ load }, sample, caught) => {

@@ -5,12 +5,12 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
-import { startHub } from "./hub-server.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
+import { startHub } from "../support/hub-server.mjs";
 
 withBrowser();
 
-const golden = new URL("../golden/", import.meta.url);
+const golden = new URL("../../golden/", import.meta.url);
 
 /** One tensor of 4-byte integers of a safetensors file. */
 async function integers(file, name) {
@@ -139,13 +139,13 @@ test("quantized weights are kept in place of the files, and the next start reads
   const files = Object.fromEntries(
     await Promise.all(
       ["chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"].map(
-        async (name) => [name, await readFile(new URL(`../../models/screen-reader/${name}`, import.meta.url))],
+        async (name) => [name, await readFile(new URL(`../../../models/screen-reader/${name}`, import.meta.url))],
       ),
     ),
   );
   const hub = await startHub(t, { files });
   const page = await open(t, { servers: hub.servers });
-  const picture = `data:image/png;base64,${(await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64")}`;
+  const picture = `data:image/png;base64,${(await readFile(new URL("../../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64")}`;
   const content = [{ type: "image", image: picture }, { type: "text", text: "What does the red button say?" }];
   const ask = () => {
     const options = { endpoint: hub.endpoint, cache: "quantized", weights: { text: "q8", embeddings: "q8" } };

@@ -5,11 +5,11 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { open, site, withBrowser } from "./helpers.mjs";
+import { open, site, withBrowser } from "../support/helpers.mjs";
 
 withBrowser();
 
-const SAMPLE = await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url));
+const SAMPLE = await readFile(new URL("../../../www/public-sample/sample-screen.png", import.meta.url));
 
 /** Whatever runs says so here; whatever is fetched goes to this host, which does not exist. */
 const RUN = "globalThis.pwned=1";

@@ -6,8 +6,8 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
-import { sha256, startHub } from "./hub-server.mjs";
+import { notInFirefox, open, withBrowser, withPackage } from "../support/helpers.mjs";
+import { sha256, startHub } from "../support/hub-server.mjs";
 
 withBrowser();
 
@@ -246,7 +246,9 @@ test("two tabs that load one model fetch it once", async (t) => {
   assert.ok(served(hub) < large + 8 * 256 * 1024, `${served(hub)} of ${large}`);
 });
 
-test("a full disk ends in memory, and says so", async (t) => {
+const quota = notInFirefox("only Chromium's DevTools protocol can give a page a small quota");
+
+test("a full disk ends in memory, and says so", quota, async (t) => {
   const { files, digest } = checkpoint(6);
   const hub = await startHub(t, { files });
   const page = await tab(t, hub);
@@ -332,7 +334,7 @@ test("names that are none are refused before anything is asked", async (t) => {
 });
 
 test("several models in one repository: the caller names one", async (t) => {
-  const golden = (file) => readFile(new URL(`../golden/${file}`, import.meta.url));
+  const golden = (file) => readFile(new URL(`../../golden/${file}`, import.meta.url));
   const [gguf, tower] = await Promise.all([golden("gguf/base.gguf"), golden("gguf/base-mmproj.gguf")]);
   const hub = await startHub(t, { files: { "a-Q8_0.gguf": gguf, "b-F32.gguf": gguf, "mmproj-F16.gguf": tower, "mmproj-Q8_0.gguf": tower } });
   const page = await open(t, { servers: hub.servers });

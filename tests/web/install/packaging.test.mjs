@@ -12,17 +12,17 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
-import { serve } from "./static.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
+import { serve } from "../support/static.mjs";
 
 withBrowser();
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const run = promisify(execFile);
 /** Every project has an installation of its own here, as people have. */
-const WORK = here("../../target/packaging");
+const WORK = here("../../../target/packaging");
 const SCREEN = "screen-001.png";
-const transcript = JSON.parse(await readFile(here("../screens/transcript.json"), "utf8"));
+const transcript = JSON.parse(await readFile(here("../../screens/transcript.json"), "utf8"));
 /** What transformers answers to the question of projects/main.js. */
 const ANSWER = transcript.find(({ image, question }) => image === SCREEN && question === "What does the purple button say?").text;
 const bundlers = createRequire(here("projects/package.json"));
@@ -41,7 +41,7 @@ before(async () => {
     await run(npm, ["install", ...quiet, tarball], { cwd: folder, shell: process.platform === "win32" });
     await cp(here("projects/main.js"), join(folder, "main.js"));
     await cp(here(`projects/${name}`), folder, { recursive: true });
-    await cp(here(`../screens/${SCREEN}`), join(folder, name === "vite" ? "public/screen.png" : "screen.png"));
+    await cp(here(`../../screens/${SCREEN}`), join(folder, name === "vite" ? "public/screen.png" : "screen.png"));
   }
 });
 
@@ -102,7 +102,7 @@ test("the core is at most 1.5 MB, gzipped", async (t) => {
 });
 
 test("the types hold for strict consumers, with this TypeScript and with 5.4, with the least of libraries", async () => {
-  const compilers = [here("../../www/node_modules/typescript/bin/tsc"), bundlers.resolve("typescript-5.4/bin/tsc")];
+  const compilers = [here("../../../www/node_modules/typescript/bin/tsc"), bundlers.resolve("typescript-5.4/bin/tsc")];
   for (const tsc of compilers) {
     for (const [lib, resolution] of [["es2022,dom", "bundler"], ["esnext,dom,dom.iterable", "nodenext"]]) {
       const module = resolution === "nodenext" ? "nodenext" : "es2022";

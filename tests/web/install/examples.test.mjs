@@ -1,5 +1,5 @@
 // The examples in examples/web, each as a person has it: the package as `npm pack` makes it beside it, in a real browser, with the
-// demonstration model. What they build with is what the lockfiles pin, installed once, in tests/web/projects.
+// demonstration model. What they build with is what the lockfiles pin, installed once, in tests/web/install/projects.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,17 +10,17 @@ import { before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 
-import { open, withBrowser } from "./helpers.mjs";
-import { serve } from "./static.mjs";
+import { open, withBrowser } from "../support/helpers.mjs";
+import { serve } from "../support/static.mjs";
 
 withBrowser();
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const run = promisify(execFile);
 const json = async (path) => JSON.parse(await readFile(path, "utf8"));
-const WORK = here("../../target/examples");
+const WORK = here("../../../target/examples");
 const EXAMPLES = ["plain", "vite", "react"];
-const SCREEN = here("../screens/screen-000.png");
+const SCREEN = here("../../screens/screen-000.png");
 /** What stands on that screen, from tests/screens/questions.json: where a question has an answer that can be checked. */
 const LINK = { question: 'Where is the "Record status" link?', box: [52, 43, 155, 62], resized: [336, 224] };
 const BUTTON = { question: "Read the blue button.", answer: "Country" };
@@ -36,9 +36,9 @@ before(async () => {
     const windows = process.platform === "win32";
     const quiet = ["--no-save", "--ignore-scripts", "--offline", "--no-audit", "--no-fund"];
     await run(windows ? "npm.cmd" : "npm", ["install", ...quiet, tarball], { cwd: folder, shell: windows });
-    for (const file of await readdir(here(`../../examples/web/${name}`))) {
+    for (const file of await readdir(here(`../../../examples/web/${name}`))) {
       // What someone made by hand there is no part of the example.
-      if (!["node_modules", "dist"].includes(file)) await cp(here(`../../examples/web/${name}/${file}`), join(folder, file));
+      if (!["node_modules", "dist"].includes(file)) await cp(here(`../../../examples/web/${name}/${file}`), join(folder, file));
     }
     for (const dependency of Object.keys(await dependencies(name))) {
       const link = join(folder, "node_modules", dependency);
@@ -49,16 +49,16 @@ before(async () => {
 });
 
 const dependencies = async (name) => {
-  const about = await json(here(`../../examples/web/${name}/package.json`));
+  const about = await json(here(`../../../examples/web/${name}/package.json`));
   return { ...about.dependencies, ...about.devDependencies };
 };
-/** TypeScript is the one that builds the package, all else is in tests/web/projects. */
+/** TypeScript is the one that builds the package, all else is in tests/web/install/projects. */
 const installation = async (dependency) =>
-  here(dependency === "typescript" ? "../../www/node_modules/typescript" : `projects/node_modules/${dependency}`);
+  here(dependency === "typescript" ? "../../../www/node_modules/typescript" : `projects/node_modules/${dependency}`);
 
 test("examples are short, and pin what they are tested with", async () => {
   for (const name of EXAMPLES) {
-    const folder = here(`../../examples/web/${name}/`);
+    const folder = here(`../../../examples/web/${name}/`);
     for (const file of (await readdir(folder)).filter((file) => /\.(html|tsx?|js)$/.test(file))) {
       const lines = (await readFile(join(folder, file), "utf8")).trimEnd().split("\n").length;
       assert.ok(lines <= 80, `${name}/${file} has ${lines} lines`);
@@ -164,7 +164,7 @@ async function plain(t, name) {
 }
 
 async function compiles(name) {
-  const tsc = here("../../www/node_modules/typescript/bin/tsc");
+  const tsc = here("../../../www/node_modules/typescript/bin/tsc");
   const done = await run(process.execPath, [tsc, "--project", join(WORK, name), "--pretty", "false"]).catch((error) => error);
   assert.equal(done.stdout, "");
 }

@@ -5,11 +5,11 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 
-const screens = new URL("../screens/", import.meta.url);
+const screens = new URL("../../screens/", import.meta.url);
 // The first question about each screen; the native test asks them all.
 const all = JSON.parse(await readFile(new URL("transcript.json", screens), "utf8"));
 const transcript = all.filter(({ image }, i) => all.findIndex((other) => other.image === image) === i);

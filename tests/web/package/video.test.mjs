@@ -6,8 +6,8 @@ import { readFile } from "node:fs/promises";
 import * as runner from "node:test";
 import { test } from "node:test";
 
-import { clips, COLOR, drawn, HEIGHT, KINDS, WIDTH } from "./clips.mjs";
-import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { clips, COLOR, drawn, HEIGHT, KINDS, WIDTH } from "../support/clips.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 const { make, origin, requests } = await clips(runner);
@@ -523,7 +523,7 @@ test("on the page a video is shown, asked about, and led through frame by frame;
 });
 
 /** What qwen-vl-utils itself takes of a video: `[frames, fps, height, width, patch, options, [indices, sampleFps, …]]`. */
-const SAMPLES = JSON.parse(await readFile(new URL("../golden/video.json", import.meta.url), "utf8"));
+const SAMPLES = JSON.parse(await readFile(new URL("../../golden/video.json", import.meta.url), "utf8"));
 /** The clip to take them of, by frames and rate. */
 const SAMPLED = {
   "300 30.0": ["long.mp4", { ...KINDS["b-frames.mp4"], frames: 300 }],

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { open, withBrowser } from "./helpers.mjs";
+import { open, withBrowser } from "../support/helpers.mjs";
 
 withBrowser();
 

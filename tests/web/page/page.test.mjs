@@ -6,14 +6,14 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { open, site, withBrowser } from "./helpers.mjs";
-import { startHub } from "./hub-server.mjs";
+import { open, site, withBrowser } from "../support/helpers.mjs";
+import { startHub } from "../support/hub-server.mjs";
 
 withBrowser();
 
-const SAMPLE = await readFile(new URL("../../www/public-sample/sample-screen.png", import.meta.url));
-const FAKE = await readFile(new URL("fake-engine.js", import.meta.url));
-const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+const SAMPLE = await readFile(new URL("../../../www/public-sample/sample-screen.png", import.meta.url));
+const FAKE = await readFile(new URL("../support/fake-engine.js", import.meta.url));
+const AXE = await readFile(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 /** The boxes of the fake engine's answer to "Locate", in pixels of the 616×392 picture it says it saw. */
 const BOXES = [[154, 98, 308, 196], [462, 0, 616, 40]];
 

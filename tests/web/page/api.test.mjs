@@ -6,10 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { declarations } from "../../www/api/declarations.mjs";
-import { apiPage } from "../../www/api/make.mjs";
-import { prose } from "../../www/api/prose.mjs";
-import { open, withBrowser } from "./helpers.mjs";
+import { declarations } from "../../../www/api/declarations.mjs";
+import { apiPage } from "../../../www/api/make.mjs";
+import { prose } from "../../../www/api/prose.mjs";
+import { open, withBrowser } from "../support/helpers.mjs";
 
 withBrowser();
 

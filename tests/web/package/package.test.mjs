@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "./helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 

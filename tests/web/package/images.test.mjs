@@ -6,13 +6,13 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { caught, open, withBrowser } from "./helpers.mjs";
-import { serve } from "./static.mjs";
+import { caught, open, withBrowser } from "../support/helpers.mjs";
+import { serve } from "../support/static.mjs";
 
 withBrowser();
 
 const CONFIG = JSON.stringify({ model_type: "qwen2_5_vl" });
-const PNG = fileURLToPath(new URL("../../www/public-sample/sample-screen.png", import.meta.url));
+const PNG = fileURLToPath(new URL("../../../www/public-sample/sample-screen.png", import.meta.url));
 /** 16×8, left (199, 41, 90), right (10, 121, 239) as Pillow 12 decodes what it has encoded in 4:4:4 with quality 100. */
 const AVIF =
   "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAOcGl0bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAAKwAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xvcgAAAABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAAEAAAAAgAAAAQcGl4aQAAAAADCAgIAAAADGF2MUOBIAAAAAAAE2NvbHJuY2x4AAEADQAGgAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAM21kYXQSAAoIOAy/sICGg0gyHRAAALb8MouTDLSy0rDlpXjglw1s2KYbN53BvimY";

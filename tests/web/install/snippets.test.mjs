@@ -1,4 +1,5 @@
 // The examples in the README, on the page of the API and in doc comments are what the package's types allow.
+// Needs no browser.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -8,8 +9,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { declarations } from "../../www/api/declarations.mjs";
-import { blocks } from "../../www/api/prose.mjs";
+import { declarations } from "../../../www/api/declarations.mjs";
+import { blocks } from "../../../www/api/prose.mjs";
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 
@@ -57,11 +58,11 @@ test("an example that the types do not allow is found", async (t) => {
 async function compiled(t, examples) {
   const folder = await mkdtemp(join(tmpdir(), "fanlight-snippets-"));
   t.after(() => rm(folder, { recursive: true }));
-  const options = { ...OPTIONS, paths: { fanlight: [path("../../www/dist/src/index.d.ts")] } };
+  const options = { ...OPTIONS, paths: { fanlight: [path("../../../www/dist/src/index.d.ts")] } };
   await writeFile(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions: options, include: ["*.ts"] }));
   await writeFile(join(folder, "given.d.ts"), GIVEN);
   for (const { name, text } of examples) await writeFile(join(folder, `${name}.ts`), `${text}\nexport {};\n`);
-  const tsc = path("../../www/node_modules/typescript/bin/tsc");
+  const tsc = path("../../../www/node_modules/typescript/bin/tsc");
   return new Promise((resolve, reject) => {
     execFile(process.execPath, [tsc, "--project", folder, "--pretty", "false"], (error, stdout, stderr) => {
       if (error && !stdout) reject(new Error(stderr || error.message));
@@ -74,7 +75,7 @@ const inText = (name, text) =>
   blocks(text).filter(({ language }) => language === "ts").map((block, index) => ({ name: `${name}-${index + 1}`, text: block.text }));
 
 async function inFile(name) {
-  return inText(name.replace(/\W/g, "-"), await readFile(path(`../../${name}`), "utf8"));
+  return inText(name.replace(/\W/g, "-"), await readFile(path(`../../../${name}`), "utf8"));
 }
 
 /** Examples beside a declaration need not import it. */
