@@ -420,8 +420,10 @@ mod tests {
         let needs = [&COMPILER, &NODE, &VULKAN, &FFMPEG, &CHROMIUM, &FIREFOX, &WASM_TARGET];
         assert_eq!(
             System::Debian.commands(&needs),
-            ["sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg chromium firefox-esr \
-              rustc-web cargo-web rust-web-llvm rust-web-src lld-22"]
+            [
+                "sudo apt-get install g++ libc6-dev nodejs npm mesa-vulkan-drivers libvulkan1 ffmpeg chromium firefox-esr \
+              rustc-web cargo-web rust-web-llvm rust-web-src lld-22"
+            ]
         );
         assert_eq!(
             System::Ubuntu.commands(&needs),

@@ -30,6 +30,8 @@ test("everything can be reached and used by keyboard, and nothing is wider than 
   }
   for (const id of ["model-pill", "choose", "sample", "question", "send", "panel-toggle", "theme"]) assert.ok(reached.includes(id), `${id} of ${reached}`);
   assert.equal(reached[0], "Skip to the question");
+  // Back into the page: after its last element Firefox's own buttons have the focus.
+  await page.mouse.click(1, 1);
   await page.getByRole("button", { name: "Use the sample" }).press("Enter");
   await shows(page, "the sample screen");
   await askAndWait(page, "Locate it.");

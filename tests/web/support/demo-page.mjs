@@ -34,10 +34,21 @@ export const sample = async (page) => {
   await shows(page, "the sample screen");
 };
 
+/** Presses a button that opens the browser's dialog for files, and chooses some. */
 export async function chooseFile(page, button, ...chosen) {
-  const chooser = page.waitForEvent("filechooser");
+  // In place of the dialog: Firefox without a screen never closes its first one, and then opens no second.
+  await page.evaluate(() => {
+    HTMLInputElement.prototype.click = function () {
+      globalThis.asked = this;
+    };
+  });
   await page.getByRole("button", { name: button }).click();
-  await (await chooser).setFiles(chosen);
+  const input = await page.waitForFunction(() => globalThis.asked);
+  await page.evaluate(() => {
+    delete HTMLInputElement.prototype.click;
+    delete globalThis.asked;
+  });
+  await input.asElement().setInputFiles(chosen);
 }
 
 export const attached = (page, count) => page.waitForFunction((count) => document.querySelectorAll("#attached li").length === count, count);

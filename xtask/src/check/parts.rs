@@ -34,7 +34,9 @@ fn collect_web(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Outcome 
     for (folder, name, file) in entries(folder)? {
         match name.strip_suffix(TEST_FILE) {
             Some(stem) if file => found.push(format!("{prefix}/{stem}")),
-            None if !file && name != "node_modules" => collect_web(&folder.join(&name), &format!("{prefix}/{name}"), found)?,
+            None if !file && name != "node_modules" => {
+                collect_web(&folder.join(&name), &format!("{prefix}/{name}"), found)?
+            }
             _ => {}
         }
     }
@@ -44,7 +46,8 @@ fn collect_web(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Outcome 
 /// What is in a folder: the folder again, a name, and whether it is a file.
 fn entries(folder: &Path) -> Outcome<Vec<(std::path::PathBuf, String, bool)>> {
     let listed = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let entry = |e: std::fs::DirEntry| (folder.to_owned(), e.file_name().to_string_lossy().into_owned(), e.path().is_file());
+    let entry =
+        |e: std::fs::DirEntry| (folder.to_owned(), e.file_name().to_string_lossy().into_owned(), e.path().is_file());
     Ok(listed.flatten().map(entry).collect())
 }
 
@@ -110,8 +113,12 @@ mod tests {
     fn cargo_runs_what_is_wanted_and_no_more() {
         let all = all().unwrap();
         let wanted = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<BTreeSet<_>>();
-        let line = |words: &[&str]| cargo_tests(&wanted(words), &all).iter().map(|args| args.join(" ")).collect::<Vec<_>>();
-        assert_eq!(line(&["rust/golden", "rust/lib", "rust/xtask", "fmt"]), ["--package fanlight --test golden --lib --bins", "--package xtask"]);
+        let line =
+            |words: &[&str]| cargo_tests(&wanted(words), &all).iter().map(|args| args.join(" ")).collect::<Vec<_>>();
+        assert_eq!(
+            line(&["rust/golden", "rust/lib", "rust/xtask", "fmt"]),
+            ["--package fanlight --test golden --lib --bins", "--package xtask"]
+        );
         assert_eq!(cargo_tests(&all.iter().cloned().collect(), &all), [["--workspace"]]);
         assert!(line(&["web/page/xss"]).is_empty());
     }

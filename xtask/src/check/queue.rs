@@ -65,7 +65,12 @@ impl State {
 
 /// Runs all jobs, `at_once` of them at a time, in their order where nothing else decides; gives them as they ended.
 /// `started` and `ended` are told of each on the way, one at a time. A single job prints as it goes.
-pub fn run(jobs: Vec<Job>, at_once: usize, started: &(dyn Fn(&str) + Sync), ended: &(dyn Fn(&Done) + Sync)) -> Vec<Done> {
+pub fn run(
+    jobs: Vec<Job>,
+    at_once: usize,
+    started: &(dyn Fn(&str) + Sync),
+    ended: &(dyn Fn(&Done) + Sync),
+) -> Vec<Done> {
     let live = jobs.len() == 1;
     let state = Mutex::new(State { waiting: jobs, running: vec![], done: vec![] });
     let changed = Condvar::new();

@@ -35,7 +35,9 @@ impl Browser {
 
     pub fn named(name: &str) -> Outcome<Browser> {
         let found = Browser::ALL.into_iter().find(|browser| browser.name() == name);
-        found.ok_or_else(|| format!("there is no browser `{name}` here; they are {}", Browser::ALL.map(Browser::name).join(", ")))
+        found.ok_or_else(|| {
+            format!("there is no browser `{name}` here; they are {}", Browser::ALL.map(Browser::name).join(", "))
+        })
     }
 
     fn name(self) -> &'static str {
@@ -129,7 +131,8 @@ impl Stage {
         node.env("FANLIGHT_URL", self.server.url()).envs(self.package.get().map(|path| ("FANLIGHT_PACKAGE", path)));
         if let Some(browser) = browser {
             let running = self.browsers.get_or_init(|| Running::start(&self.tools)).as_ref().map_err(Clone::clone)?;
-            node.env("FANLIGHT_BROWSER", browser.name()).envs(running.variables.iter().map(|(name, value)| (name, value)));
+            node.env("FANLIGHT_BROWSER", browser.name())
+                .envs(running.variables.iter().map(|(name, value)| (name, value)));
         }
         run(&mut node)
     }
