@@ -4,10 +4,9 @@
 use std::path::PathBuf;
 
 use fanlight::dtype::Dtype;
-use fanlight::model::MediaTokens;
 use fanlight::model::positions::{
-    Grid, Segment, VideoGrid, VideoTime, frames, mrope_positions, permute_rows, rope_delta, segments_from_ids,
-    window_index,
+    Grid, MediaTokens, Segment, VideoGrid, VideoTime, frames, mrope_positions, permute_rows, rope_delta,
+    segments_from_ids, window_index,
 };
 use fanlight::model::registry::parse_config;
 use fanlight::weights::safetensors::parse;

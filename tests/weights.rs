@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use fanlight::Error;
 use fanlight::dtype::{Dtype, Element, Layout};
 use fanlight::model::registry::parse_config;
-use fanlight::model::{config, names};
+use fanlight::model::{names, section};
 use fanlight::weights::index::{INDEX, SINGLE};
 use fanlight::weights::plan::{CHUNK_BYTES, plan, stream};
 use fanlight::weights::quantize::Formats;
@@ -659,7 +659,7 @@ fn the_golden_checkpoints_load() {
     let mut seen = Vec::new();
     for folder in folders {
         let source = Directory::new(&folder);
-        let text = block_on(source.read_all(config::FILE, 1 << 20)).unwrap();
+        let text = block_on(source.read_all(section::FILE, 1 << 20)).unwrap();
         let config = parse_config(&text).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
         // The crate sees the same tensors.

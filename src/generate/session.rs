@@ -8,8 +8,10 @@ use crate::error::{Error, Result, in_words};
 use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::cache::KvCache;
 use crate::model::decoder::{DecoderConfig, Splice};
-use crate::model::positions::{Grid, VideoGrid, mrope_positions, mrope_table, rope_delta, segments_from_ids};
-use crate::model::{Embeds, MediaTokens, Model, rope_rows};
+use crate::model::positions::{
+    Grid, MediaTokens, VideoGrid, mrope_positions, mrope_table, rope_delta, rope_rows, segments_from_ids,
+};
+use crate::model::{Embeds, Model};
 use crate::ops::argmax::{NOT_A_NUMBER, argmax};
 use crate::ops::gather_rows::KEEP;
 use crate::ops::penalty::penalty;

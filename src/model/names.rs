@@ -1,6 +1,8 @@
 //! The checkpoints' tensor names and what the graphs make of them: with the families' own few, the only place that knows either.
 
-use super::config::{Config, Mlp, TextConfig, TextFamily, VisionConfig};
+use crate::model::config::Config;
+use crate::model::family::{TextFamily, TowerNames};
+use crate::model::sizes::{Mlp, TextConfig, VisionConfig};
 use crate::weights::plan::{MatrixSpec, Piece, VectorSpec};
 
 /// A tensor's canonical name: the one that transformers ≥ 4.52 saves. Idempotent.
@@ -18,17 +20,6 @@ pub fn canonical(name: &str) -> String {
         }
         _ => name.to_owned(),
     }
-}
-
-/// What a family calls the tensors of its vision tower, where families differ.
-#[derive(Debug)]
-pub struct TowerNames {
-    /// Layers of a block's MLP before its activation, stacked: for SwiGLU gate and up.
-    pub mlp_in: &'static [&'static str],
-    /// The layer after it.
-    pub mlp_out: &'static str,
-    /// Norm and layers of the merger (and of each further one).
-    pub merger: [&'static str; 3],
 }
 
 /// Everything that the model wants on the device, by canonical tensor names. Shapes are `[out, in]`.

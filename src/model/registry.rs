@@ -5,11 +5,13 @@ use std::rc::Rc;
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
 use crate::gpu::Gpu;
-use crate::model::config::{self, Config, Family, quantization};
+use crate::model::config::{Config, quantization};
 use crate::model::decoder::{Decoder, DecoderConfig};
+use crate::model::family::Family;
 use crate::model::load::Loaded;
+use crate::model::positions::MediaTokens;
 use crate::model::vision::{Sizes, Vision};
-use crate::model::{MediaTokens, Model, VisionSizes, VisionTower, names, qwen2, qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl};
+use crate::model::{Model, VisionSizes, VisionTower, names, qwen2, qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl, section};
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{self, Limits, MatrixSpec, Plan, VectorSpec};
 use crate::weights::quantize::Formats;
@@ -24,7 +26,7 @@ pub static FAMILIES: [&Family; 5] =
 /// # Errors
 /// [`Error::UnsupportedModel`] for another `model_type`, or as [`Config::parse`].
 pub fn parse_config(bytes: &[u8]) -> Result<Config> {
-    let json = config::json(bytes)?;
+    let json = section::json(bytes)?;
     let found = json.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("no model_type");
     match FAMILIES.iter().find(|family| family.model_type == found) {
         Some(family) => Config::read(family, &json),
@@ -41,7 +43,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<Config> {
 /// # Errors
 /// [`Error::Missing`], or as [`parse_config`].
 pub async fn read_config(source: &dyn Source) -> Result<(Config, Vec<u8>)> {
-    let bytes = source.read_all(config::FILE, config::MAX_FILE as u64).await?;
+    let bytes = source.read_all(section::FILE, section::MAX_FILE as u64).await?;
     Ok((parse_config(&bytes)?, bytes))
 }
 

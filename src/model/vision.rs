@@ -6,14 +6,14 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::config::{Mlp, VisionConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::load::Loaded;
 use crate::model::positions::{
-    Grid, Windows, frames, learned_positions, permute_rows, vision_rope_table, window_index,
+    Grid, Windows, frames, learned_positions, permute_rows, rope_rows, vision_rope_table, window_index,
 };
-use crate::model::{Embeds, VisionSizes, VisionTower, rope_rows};
+use crate::model::sizes::{Mlp, VisionConfig};
+use crate::model::{Embeds, VisionSizes, VisionTower};
 use crate::ops::attention::{Mask, attention};
 use crate::ops::blend_rows::blend_rows;
 use crate::ops::gather_rows::gather_rows;

@@ -1,6 +1,6 @@
 //! llama.cpp's names of tensors and transformers' (`gguf-py/gguf/tensor_mapping.py`, `conversion/qwenvl.py`, `conversion/qwen3vl.py`).
 
-use crate::model::names::TowerNames;
+use crate::model::family::TowerNames;
 
 /// Tensors outside the layers: llama.cpp's name and transformers'.
 const PLAIN: [(&str, &str); 7] = [

@@ -5,7 +5,7 @@
 //!
 //! transformers: `configuration_qwen2.py`.
 
-use crate::model::config::{Family, GgufFamily, TextFamily};
+use crate::model::family::{Family, GgufFamily, TextFamily};
 use crate::model::qwen2_vl;
 
 /// This family.

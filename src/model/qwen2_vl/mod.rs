@@ -5,9 +5,11 @@
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::model::config::{Family, GgufFamily, MAX_HIDDEN, Section, TextFamily, Tower, VisionConfig, VisionFamily};
-use crate::model::gguf::Mmproj;
-use crate::model::names::TowerNames;
+use crate::model::config::Tower;
+use crate::model::family::{Family, GgufFamily, TextFamily, TowerNames, VisionFamily};
+use crate::model::gguf::mmproj::Mmproj;
+use crate::model::section::Section;
+use crate::model::sizes::{MAX_HIDDEN, VisionConfig};
 
 /// This family.
 pub static FAMILY: Family = Family {

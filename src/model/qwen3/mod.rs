@@ -2,7 +2,7 @@
 //!
 //! transformers: `configuration_qwen3.py`.
 
-use crate::model::config::{Family, GgufFamily, TextFamily};
+use crate::model::family::{Family, GgufFamily, TextFamily};
 use crate::model::qwen3_vl;
 
 /// This family.

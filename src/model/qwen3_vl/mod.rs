@@ -6,12 +6,12 @@
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::model::config::{
-    Family, GgufFamily, MAX_HIDDEN, MAX_INTERMEDIATE, Mlp, Section, TextFamily, Tower, VisionConfig, VisionFamily, bad,
-};
-use crate::model::gguf::Mmproj;
-use crate::model::names::TowerNames;
+use crate::model::config::Tower;
+use crate::model::family::{Family, GgufFamily, TextFamily, TowerNames, VisionFamily};
+use crate::model::gguf::mmproj::Mmproj;
 use crate::model::positions::VideoTime;
+use crate::model::section::{Section, bad};
+use crate::model::sizes::{MAX_HIDDEN, MAX_INTERMEDIATE, Mlp, VisionConfig};
 use crate::ops::Activation;
 
 /// Side of the largest table of learned positions.
