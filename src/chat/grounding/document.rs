@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::coordinates::{Class, numbers_in};
+use super::entities::decoded;
+use super::located::{Convention, Found, Shape};
 use super::tags::{Tag, tags};
-use super::{Class, Convention, Found, Shape, numbers_in};
 use crate::chat::ImageInfo;
 
 /// Elements inside each other; what is deeper belongs to the one above it.
@@ -211,62 +213,4 @@ impl Lines {
     fn finish(self) -> String {
         self.text.trim_matches(['\n', '\t', ' ']).to_owned()
     }
-}
-
-/// Entities that models write, by name.
-const ENTITIES: [(&str, &str); 24] = [
-    ("amp", "&"),
-    ("lt", "<"),
-    ("gt", ">"),
-    ("quot", "\""),
-    ("apos", "'"),
-    ("nbsp", " "),
-    ("ndash", "–"),
-    ("mdash", "—"),
-    ("hellip", "…"),
-    ("lsquo", "‘"),
-    ("rsquo", "’"),
-    ("ldquo", "“"),
-    ("rdquo", "”"),
-    ("laquo", "«"),
-    ("raquo", "»"),
-    ("bull", "•"),
-    ("middot", "·"),
-    ("times", "×"),
-    ("divide", "÷"),
-    ("plusmn", "±"),
-    ("deg", "°"),
-    ("copy", "©"),
-    ("reg", "®"),
-    ("euro", "€"),
-];
-
-/// A text with its entities decoded; what is none stays.
-pub(super) fn decoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        // The longest entity is a number of eight digits.
-        let end = rest.bytes().take(12).position(|byte| byte == b';');
-        let name = end.map_or("", |end| &rest[1..end]);
-        let number = name.strip_prefix('#').and_then(|number| match number.strip_prefix(['x', 'X']) {
-            Some(digits) => u32::from_str_radix(digits, 16).ok(),
-            None => number.parse().ok(),
-        });
-        let by_name = || ENTITIES.iter().find(|(entity, _)| *entity == name).map(|(_, text)| *text);
-        match (number.and_then(char::from_u32), by_name()) {
-            (Some(c), _) => out.push(c),
-            (None, Some(text)) => out.push_str(text),
-            (None, None) => {
-                out.push('&');
-                rest = &rest[1..];
-                continue;
-            }
-        }
-        rest = &rest[name.len() + 2..];
-    }
-    out.push_str(rest);
-    out
 }

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::first_text;
 use super::lenient::{self, Node, number, plain};
+use super::objects::first_text;
 
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,6 +1,8 @@
 //! Tags as HTML has them, read from front to back once: what a model writes need not be well formed, or end.
 
-use super::{Found, Shape};
+use super::entities::decoded;
+use super::lenient::number;
+use super::located::{Found, Shape};
 
 /// `<NAME attribute="value">`, `</NAME>` or `<NAME/>`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,11 +116,11 @@ pub(super) fn points(text: &str) -> Vec<Found> {
         // Up to the next tag, which ends this one.
         let inner = tags.peek().map_or("", |next| &text[tag.end..next.start]);
         let label = tag.get("alt").filter(|alt| !alt.trim().is_empty()).unwrap_or(inner);
-        let label = super::document::decoded(label);
+        let label = decoded(label);
         let axis = |letter: [char; 2]| {
-            let number =
+            let numbered =
                 move |name: &str| name.strip_prefix(letter).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-            tag.attributes().filter(move |(name, _)| number(name)).map(|(_, value)| super::number(value))
+            tag.attributes().filter(move |(name, _)| numbered(name)).map(|(_, value)| number(value))
         };
         let pairs = axis(['x', 'X']).zip(axis(['y', 'Y']));
         let shapes = pairs.filter_map(|(x, y)| Some(Shape::Point([x?, y?]))).collect();

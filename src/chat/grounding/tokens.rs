@@ -1,6 +1,8 @@
 //! Boxes between control tokens, as Qwen-VL and Qwen2-VL write them, and what is left of them without.
 
-use super::{Class, Found, Shape, shared};
+use super::coordinates::{Class, numbers_in};
+use super::lenient::number;
+use super::located::{Found, Shape, shared};
 
 /// What begins or ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,7 +59,7 @@ fn shapes(mark: Mark, inner: &str) -> Vec<Shape> {
     if !inner.ends_with([')', ']']) {
         return Vec::new();
     }
-    let Some(numbers) = super::numbers_in(inner) else { return Vec::new() };
+    let Some(numbers) = numbers_in(inner) else { return Vec::new() };
     let size = if mark == Mark::Quad { 8 } else { 4 };
     match numbers.len() {
         n if n > size && n.is_multiple_of(size) => {
@@ -109,5 +111,5 @@ fn pair(text: &str) -> Option<([f64; 2], usize)> {
     // No pair is longer than this, and no text is looked through for an end again and again.
     let end = inner.bytes().take(64).position(|byte| byte == b')')?;
     let (x, y) = inner[..end].split_once(',')?;
-    Some(([super::number(x)?, super::number(y)?], end + 2))
+    Some(([number(x)?, number(y)?], end + 2))
 }
