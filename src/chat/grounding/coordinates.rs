@@ -3,18 +3,19 @@
 use super::lenient::{Node, number, plain};
 use super::located::Shape;
 
-/// What the key of some numbers says about them.
+/// What the key of a list of numbers says about them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Class {
     Box,
     Points,
     Polygon,
     Box3d,
-    /// A list without a key, or one that could be any.
+    /// A list without a key, or with a key that could mean any of these.
     Any,
 }
 
 impl Class {
+    /// The class that a key names; `None` if it names none.
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match plain(key).take(24).collect::<String>().as_str() {
             "bbox2d" | "bbox" | "box" | "box2d" | "boundingbox" | "boundingbox2d" | "bboxes" | "bboxes2d" | "boxes"
@@ -29,7 +30,7 @@ impl Class {
         })
     }
 
-    /// What so many numbers in a row are, if they are anything.
+    /// The shapes that a flat list of numbers stands for; none if their count fits no shape.
     pub(super) fn flat(self, numbers: &[f64]) -> Vec<Shape> {
         match (self, numbers) {
             (Class::Box3d, _) => numbers.try_into().map(Shape::Box3d).into_iter().collect(),
@@ -45,7 +46,7 @@ impl Class {
         }
     }
 
-    /// Everything that a value of this class is.
+    /// Adds every shape that a value under such a key stands for.
     pub(super) fn shapes(self, node: &Node, out: &mut Vec<Shape>) {
         if let Some(numbers) = numbers(node) {
             return out.extend(self.flat(&numbers));
@@ -56,7 +57,7 @@ impl Class {
             Some(all)
         });
         match pairs.filter(|pairs| !pairs.is_empty()) {
-            // Half a polygon is none.
+            // A polygon that is cut off is left out.
             Some(_) if !closed && self != Class::Points => {}
             Some(pairs) => out.extend(self.flat(&pairs)),
             None => items.iter().for_each(|item| self.shapes(item, out)),
@@ -74,6 +75,7 @@ pub(super) fn numbers(node: &Node) -> Option<Vec<f64>> {
     }
 }
 
+/// A number, also one that is written as a string.
 fn one_number(node: &Node) -> Option<f64> {
     match node {
         Node::Number(value) => Some(*value),
@@ -88,7 +90,7 @@ pub(super) fn numbers_in(text: &str) -> Option<Vec<f64>> {
     words.map(number).collect::<Option<Vec<f64>>>().filter(|numbers| numbers.len() > 1)
 }
 
-/// Coordinates by name.
+/// The coordinates of an object that names each: `x1` and `y1`, `xmin`, `left`, `x` with `width`, and so on.
 pub(super) fn named(node: &Node) -> Option<Vec<f64>> {
     let value = |name: &str| node.get(&[name]).and_then(one_number);
     let all = |names: [&str; 4]| names.iter().map(|name| value(name)).collect::<Option<Vec<_>>>();

@@ -1,6 +1,6 @@
 //! HTML's entities, such as `&amp;` and `&#233;`, as the characters that they stand for.
 
-/// Entities that models write, by name.
+/// Named entities that models write.
 const ENTITIES: [(&str, &str); 24] = [
     ("amp", "&"),
     ("lt", "<"),
@@ -28,7 +28,7 @@ const ENTITIES: [(&str, &str); 24] = [
     ("euro", "€"),
 ];
 
-/// A text with its entities decoded; what is none stays.
+/// A text with its entities decoded. An `&` that begins no known entity stays as it is.
 pub(super) fn decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,30 +1,32 @@
 //! Boxes, points and polygons of an answer in any form.
 
 use super::coordinates::{Class, numbers_in};
+use super::document::boxes;
 use super::located::{Convention, Found, Located};
 use super::objects::objects;
-use super::{document, tags, tokens};
-use crate::chat::ImageInfo;
+use super::tags::points;
+use super::tokens::{marked, unmarked};
+use crate::chat::answer::ImageInfo;
 
-/// Everything that an answer locates in `images`, which are those of the whole conversation in order. Without pictures only
-/// what needs no pixels is found.
+/// Everything that an answer locates in `images`, which are the pictures of the whole conversation in order. Without pictures, only
+/// 3D boxes are found, which need no pixels.
 ///
-/// An object may name its picture as the chat template numbers them (`"image": 2`, `"Picture 2"`: from 1 on) or by
-/// `image_index` (from 0 on); what names none, or one that is not there, is in the last.
+/// An object may name its picture by the number that the chat template gives it (`"image": 2`, `"Picture 2"`, counted from 1) or by
+/// `image_index` (counted from 0). An object that names no picture, or one that does not exist, is in the last picture.
 ///
-/// For [`Convention::ThousandTokens`] the answer should still have its control tokens
-/// ([`Engine::locate`](crate::chat::Engine::locate) sees to it). Without them, `NAME(x1,y1),(x2,y2)` is read.
+/// For [`Convention::ThousandTokens`] the answer should still have its control tokens, as
+/// [`Engine::locate`](crate::chat::Engine::locate) passes it. Without them, `NAME(x1,y1),(x2,y2)` is read.
 pub fn locate(answer: &str, convention: Convention, images: &[ImageInfo]) -> Vec<Located> {
-    let mut found = document::boxes(answer);
-    // The first form that there is: what one form reads, another might read again.
-    let forms: [fn(&str) -> Vec<Found>; 3] = [tokens::marked, objects, tags::points];
+    let mut found = boxes(answer);
+    // Only the first form that finds something counts, because two forms might read the same numbers.
+    let forms: [fn(&str) -> Vec<Found>; 3] = [marked, objects, points];
     for form in forms {
         if found.is_empty() {
             found = form(answer);
         }
     }
     if found.is_empty() && convention == Convention::ThousandTokens {
-        found = tokens::unmarked(answer);
+        found = unmarked(answer);
     }
     if found.is_empty() {
         found = alone(answer);
@@ -32,7 +34,7 @@ pub fn locate(answer: &str, convention: Convention, images: &[ImageInfo]) -> Vec
     found.into_iter().filter_map(|found| found.place(convention, images)).collect()
 }
 
-/// A pair, or two, that are all of an answer: `(120, 45)`.
+/// An answer that is nothing but one or two pairs of numbers: `(120, 45)`.
 fn alone(answer: &str) -> Vec<Found> {
     let inner = answer.trim().trim_end_matches('.');
     let whole = inner.starts_with(['(', '[']) && inner.ends_with([')', ']']);

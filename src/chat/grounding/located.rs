@@ -1,8 +1,9 @@
-//! Something that an answer points at: its shape in the family's own unit, and how that becomes pixels of the caller's picture.
+//! Something that an answer points at: its shape in the unit of the model's family, and how that becomes pixels of the caller's
+//! picture.
 
 use serde::Serialize;
 
-use crate::chat::ImageInfo;
+use crate::chat::answer::ImageInfo;
 
 /// In which unit a family writes coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Convention {
 }
 
 impl Convention {
-    /// That of a `model_type`; a text model has none.
+    /// The convention of a `model_type`; `None` for a text model.
     pub fn of(model_type: &str) -> Option<Self> {
         Some(match model_type {
             "qwen" | "qwen_vl" | "qwen2_vl" => Convention::ThousandTokens,
@@ -26,7 +27,7 @@ impl Convention {
         })
     }
 
-    /// A point in pixels of the picture as given, and inside it.
+    /// A point in this convention, as pixels of the picture as given. A point outside is moved to the edge.
     pub(super) fn place(self, [x, y]: [f64; 2], image: &ImageInfo) -> [f64; 2] {
         let axis = |value: f64, axis: usize| {
             let original = f64::from(image.original[axis]);
@@ -39,7 +40,7 @@ impl Convention {
         [axis(x, 0), axis(y, 1)]
     }
 
-    /// A box so; its corners may have come in any order.
+    /// The same for a box, whose corners may be in any order.
     pub(super) fn place_box(self, [x1, y1, x2, y2]: [f64; 4], image: &ImageInfo) -> [f64; 4] {
         let ([x1, y1], [x2, y2]) = (self.place([x1, y1], image), self.place([x2, y2], image));
         [x1.min(x2), y1.min(y2), x1.max(x2), y1.max(y2)]
@@ -54,10 +55,10 @@ pub enum Shape {
     Box([f64; 4]),
     /// `[x, y]`.
     Point([f64; 2]),
-    /// Corners `[x, y]` in the order of the answer: three or more.
+    /// Three or more corners `[x, y]` in the order of the answer.
     Polygon(Vec<[f64; 2]>),
-    /// `[x, y, z, x_size, y_size, z_size, roll, pitch, yaw]` in the camera's frame as the model wrote them: metres, and
-    /// angles. No pixels.
+    /// `[x, y, z, x_size, y_size, z_size, roll, pitch, yaw]` in the camera's frame, as the model wrote them: metres and angles, not
+    /// pixels.
     Box3d([f64; 9]),
 }
 
@@ -67,14 +68,14 @@ pub struct Located {
     /// Where it is.
     #[serde(flatten)]
     pub shape: Shape,
-    /// What it is, where the answer says so.
+    /// What it is, if the answer says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Index of its picture among those given: the one that the answer names, and otherwise the last.
+    /// Index of its picture among those given: the one that the answer names, or else the last.
     pub image: usize,
 }
 
-/// Something located, in the answer's own unit.
+/// Something located, in the unit of the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Found {
     shape: Shape,
@@ -82,11 +83,11 @@ pub(super) struct Found {
     image: Option<usize>,
 }
 
-/// Longest label, in bytes, of what shares one: many times a long one could fill the memory.
+/// Longest label, in bytes, that several shapes share. Many copies of a very long one could fill the memory.
 const MAX_SHARED_LABEL: usize = 256;
 
 impl Found {
-    /// Shapes of one label.
+    /// Several shapes with the same label.
     pub(super) fn all(
         shapes: Vec<Shape>,
         label: Option<&str>,
@@ -100,6 +101,7 @@ impl Found {
         shapes.into_iter().map(move |shape| Found { shape, label: label.clone(), image })
     }
 
+    /// The same in pixels; `None` if that needs a picture and there is none.
     pub(super) fn place(self, convention: Convention, images: &[ImageInfo]) -> Option<Located> {
         let last = images.len().checked_sub(1);
         let image = self.image.filter(|image| *image < images.len()).or(last);
@@ -117,7 +119,7 @@ impl Found {
     }
 }
 
-/// The beginning of a label that others have too.
+/// A label cut to the length that shared ones may have.
 pub(super) fn shared(label: &str) -> &str {
     let ends = label.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_SHARED_LABEL);
     &label[..ends.last().unwrap_or(0)]

@@ -11,9 +11,12 @@
 //! - `locate`: everything that an answer locates in pictures, whatever its form
 //! - `located`: units, shapes, and how they become pixels
 //! - `coordinates`: lists of numbers, and which shape they are
-//! - `objects`: boxes and points in JSON · `lenient`: JSON as models write it
-//! - `tokens`: boxes between control tokens · `tags`: points in HTML-like tags
-//! - `document`: the blocks of a page in HTML · `entities`: `&amp;` and the like
+//! - `objects`: boxes and points in JSON
+//! - `lenient`: JSON as models write it
+//! - `tokens`: boxes between control tokens
+//! - `tags`: tags as in HTML, and points in them
+//! - `entities`: `&amp;` and the like
+//! - `document`: the blocks of a page
 //! - `events`: times in a video
 
 mod coordinates;

@@ -4,7 +4,7 @@ use super::coordinates::{Class, named, numbers};
 use super::lenient::{self, Node, number, plain};
 use super::located::{Found, Shape};
 
-/// What the JSON of a text locates.
+/// Everything that the JSON in a text locates.
 pub(super) fn objects(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
     for node in lenient::values(text) {
@@ -13,7 +13,7 @@ pub(super) fn objects(text: &str) -> Vec<Found> {
     found
 }
 
-/// Goes through a value; `bare`: a list of four numbers is a box here without any key.
+/// Goes through a value. `bare` says whether a list of four numbers without a key is a box here.
 fn collect(node: &Node, bare: bool, found: &mut Vec<Found>) {
     match node {
         Node::Object(entries) => object(node, entries, found),
@@ -28,6 +28,7 @@ fn collect(node: &Node, bare: bool, found: &mut Vec<Found>) {
     }
 }
 
+/// Adds what an object locates, and then what is inside it.
 fn object(node: &Node, entries: &[(String, Node)], found: &mut Vec<Found>) {
     let mut shapes = Vec::new();
     for (key, value) in entries {
@@ -61,7 +62,7 @@ fn object(node: &Node, entries: &[(String, Node)], found: &mut Vec<Found>) {
     }
 }
 
-/// Keys whose value is a label, the best first.
+/// Keys whose value is a label, the most telling first.
 const LABELS: [&str; 14] = [
     "label",
     "textcontent",
@@ -78,12 +79,12 @@ const LABELS: [&str; 14] = [
     "event",
     "type",
 ];
-/// Keys whose value says which picture.
+/// Keys whose value says which picture, counted from 1.
 const PICTURES: [&str; 7] = ["image", "imageid", "img", "picture", "pictureid", "imagenumber", "imagename"];
-/// The same, counted from 0.
+/// Keys whose value says which picture, counted from 0.
 const PICTURES_FROM_0: [&str; 3] = ["imageindex", "imageidx", "pictureindex"];
 
-/// The value of a key that labels have, or the first text there is: `{"bbox_2d": …, "name_en": "Rice"}`.
+/// The label of an object: the value of one of [`LABELS`], or else the first text in it, as in `{"bbox_2d": …, "name_en": "Rice"}`.
 fn label(node: &Node, entries: &[(String, Node)]) -> Option<String> {
     let by_key = LABELS.iter().find_map(|key| node.get(&[key]).and_then(|value| first_text(value, true)));
     by_key.or_else(|| {
@@ -93,12 +94,12 @@ fn label(node: &Node, entries: &[(String, Node)]) -> Option<String> {
     })
 }
 
-/// The first text in a value; `numbers` count too where they are wanted.
+/// The first text in a value. `numbers` says whether a number counts as text.
 pub(super) fn first_text(node: &Node, numbers: bool) -> Option<String> {
     match node {
         Node::Text(text) => Some(text.clone()).filter(|text| numbers || number(text).is_none()),
         Node::Number(value) => Some(value.to_string()).filter(|_| numbers),
-        // What else is in an object may be located itself.
+        // An object with coordinates of its own is located itself, so its texts are its own labels.
         Node::Object(entries) if entries.iter().all(|(key, _)| Class::of(key).is_none()) => {
             entries.iter().find_map(|(_, value)| first_text(value, numbers))
         }
@@ -110,9 +111,9 @@ pub(super) fn first_text(node: &Node, numbers: bool) -> Option<String> {
     }
 }
 
-/// Which picture an object names.
+/// The picture that an object names, as an index from 0.
 fn image(node: &Node) -> Option<usize> {
-    // The number at the end of `Picture 2`, and of `image_2.png`.
+    // A number, or the number at the end of `Picture 2` or `image_2.png`.
     let count = |value: &Node| match value {
         Node::Number(value) => Some(*value).filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as usize),
         Node::Text(text) => {
