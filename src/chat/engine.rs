@@ -22,7 +22,7 @@ use crate::text::{ChatTemplate, Tokenizer};
 use crate::weights::quantize::Formats;
 use crate::weights::source::{MAX_SMALL_FILE, Source};
 
-/// Longest context unless the caller asks for another: bounds the KV cache.
+/// Most tokens of a conversation unless the caller asks for another limit. It bounds the memory of keys and values.
 pub const DEFAULT_CONTEXT: usize = 32768;
 
 /// A checkpoint ready to answer.
@@ -59,7 +59,7 @@ impl Engine {
     /// Loads a checkpoint folder in Hugging Face layout. `progress` gets bytes done and bytes in all.
     ///
     /// # Errors
-    /// [`Error::Missing`] for a file that is needed, any error of its content, any error of the device.
+    /// [`Error::Missing`](crate::Error::Missing) for a file that is needed, any error of its content, any error of the device.
     pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         Self::load_as(gpu, source, &Formats::default(), progress).await
     }

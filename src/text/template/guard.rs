@@ -14,14 +14,16 @@ use crate::error::{Error, Result};
 ///
 /// A *mark*, a character that occurs in none of the texts, goes into them wherever they could contribute to a control
 /// token's text: after every character that begins one, and before a text that could complete one which the template's
-/// own text began. In the rendered string a control token is then one that the template wrote; the marks are taken out
-/// of the text between. A text may be cut, trimmed or joined by the template: a token's first character from a text
-/// is still followed by the mark.
+/// own text began. Every control token in the rendered string is then one that the template wrote, and the marks are
+/// taken out of the text between. The template may cut, trim or join texts: a token's first character that comes from a
+/// text still has the mark after it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
+    /// A character that occurs in none of the texts.
     pub mark: char,
     /// Another such character, which marks the end of a message that the model continues.
     end: char,
+    /// The control tokens that have more than one character.
     pub tokens: Vec<String>,
     /// The first characters of the tokens.
     firsts: Vec<char>,

@@ -1,4 +1,4 @@
-//! Messages → [`RenderedPrompt`].
+//! Messages → [`RenderedPrompt`], through the checkpoint's template.
 
 use std::borrow::Cow;
 
@@ -16,14 +16,15 @@ use crate::error::{Error, Result};
 use crate::text::prompt::RenderedPrompt;
 
 impl ChatTemplate {
+    /// Renders a conversation: transformers' `apply_chat_template`.
     ///
     /// No text of a message or of the tools can become a [`Span::Control`](crate::text::Span::Control), neither by itself nor
     /// together with its neighbours. The price is that a template which looks for a control token *in a message* (some
     /// templates split earlier answers at `</think>`) does not find it.
     ///
     /// [`Error::Invalid`]: a role other than system, user, assistant and tool, or tools nested more than 64 deep.
-    /// [`Error::Template`]: the template refuses the conversation (its `raise_exception`), does something impossible,
-    /// or exceeds the limits of time and size.
+    /// [`Error::Template`]: the template refuses the conversation (its `raise_exception`), fails, or exceeds the limits of time and
+    /// size.
     pub fn render(&self, messages: &[Message], o: &RenderOptions) -> Result<RenderedPrompt> {
         let messages: Vec<Cow<Message>> = messages
             .iter()

@@ -13,7 +13,7 @@ pub(super) struct Turn {
     pub calls: Option<Value>,
 }
 
-/// A message as templates see it.
+/// The fields of a message as templates find them.
 pub(super) fn value(turn: Turn) -> Value {
     let part = |part| match part {
         Part::Text(text) => pairs([("type", "text".into()), ("text", text.into())]),
@@ -30,6 +30,7 @@ pub(super) fn value(turn: Turn) -> Value {
     pairs(fields)
 }
 
+/// An object of the template's language.
 pub(super) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::from_pairs(pairs)
 }
