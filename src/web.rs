@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::chat::grounding::Convention;
-use crate::chat::messages::{self, RawMessage, RawPart, RawVideo};
+use crate::chat::message_json::{self, RawMessage, RawPart, RawVideo};
 use crate::chat::tools::{Tool, ToolChoice};
 use crate::chat::{
     self, AskOptions, Content, DEFAULT_CONTEXT, Delta, Draft, Hooks, ImageInfo, Message, Part, grounding,
@@ -612,7 +612,7 @@ impl Session {
         let engine = self.engine.get();
         let count = || {
             let mut tokens = engine.tokens(&Part::Text(tools.to_owned()));
-            for message in messages::parse(messages.as_bytes())? {
+            for message in message_json::parse(messages.as_bytes())? {
                 tokens += message.text.map_or(0, |text| engine.tokens(&Part::Text(text)));
                 for call in &message.tool_calls {
                     tokens += engine.tokens(&Part::Text(json!(call).to_string()));
@@ -850,7 +850,7 @@ impl Session {
 
     /// Messages as they cross from JavaScript, and how many pictures and videos they brought.
     fn turn(&self, messages: &str, images: &Array, videos: Vec<VideoInput>) -> Result<(Vec<Message>, [usize; 2])> {
-        let turn = messages::parse(messages.as_bytes())?;
+        let turn = message_json::parse(messages.as_bytes())?;
         let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
         let pictures = pictures.collect::<Result<Vec<_>>>()?;
         let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use fanlight::chat::messages::RawPart;
+use fanlight::chat::message_json::RawPart;
 use fanlight::chat::tools::{Tool, ToolCall, ToolChoice};
 use fanlight::chat::{
     Answer, AskOptions, Content, Conversation, Engine, Hooks, ImageInfo, Message, Part, Timings, Usage,
@@ -158,7 +158,7 @@ fn logprobs_are_of_the_models_logits() {
     let folder = golden_fixture::folder("base");
     let messages: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join(case["messages"].as_str().unwrap())).unwrap()).unwrap();
-    let messages: Vec<Message> = fanlight::chat::messages::parse(messages.to_string().as_bytes())
+    let messages: Vec<Message> = fanlight::chat::message_json::parse(messages.to_string().as_bytes())
         .unwrap()
         .into_iter()
         .map(|raw| {

@@ -1,7 +1,7 @@
-//! What an answer may be: from tools and a wished form to a grammar, and past what a model thinks before it answers.
+//! What an answer may be: tools and a required form become one grammar, which applies to the answer but not to reasoning before it.
 //!
-//! Nothing here parses a grammar. What [`compose`] gives is JSON that `fanlight-grammar` reads; what comes back is a
-//! [`Constraint`] over ids, natively from the room `grammar`, on the web from a module of its own.
+//! Nothing here parses a grammar. [`compose`] makes JSON that the crate `fanlight-grammar` reads and turns into a [`Constraint`] over
+//! token ids: in native programs through the module `grammar`, in a browser in a second wasm module.
 
 use serde_json::{Map, Value, json};
 
@@ -10,21 +10,21 @@ use crate::error::{Error, Result};
 use crate::generate::constraint::{Constrained, Constraint};
 use crate::text::Tokenizer;
 
-/// The tokens of a model, as a grammar needs them.
+/// A model's tokens as a grammar needs them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Vocabulary {
     /// The bytes of all tokens, end to end.
     pub bytes: Vec<u8>,
-    /// Where those of each id end.
+    /// Where the bytes of each id end.
     pub ends: Vec<u32>,
-    /// Whether an id stands for itself and is no text: the special tokens, and what else is added in angle brackets.
+    /// Whether an id is a control token and not text: special tokens, and other added tokens in angle brackets.
     pub control: Vec<bool>,
     /// The ids that end an answer.
     pub stop: Vec<u32>,
 }
 
 impl Vocabulary {
-    /// Of the first `ids` of a tokenizer.
+    /// The first `ids` tokens of a tokenizer.
     pub fn new(tokenizer: &Tokenizer, ids: usize, stop: Vec<u32>) -> Self {
         let mut all = Vocabulary { stop, ..Vocabulary::default() };
         for id in 0..ids.min(tokenizer.len()) as u32 {
@@ -37,7 +37,7 @@ impl Vocabulary {
         all
     }
 
-    /// The bytes of each id, and whether it stands for itself.
+    /// The bytes of each id, and whether it is a control token.
     pub fn tokens(&self) -> impl Iterator<Item = (&[u8], bool)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let ranges = starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start as usize..end as usize]);
@@ -48,18 +48,18 @@ impl Vocabulary {
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
-/// What an answer may be, for tools and calls of them, and for the form (`{"jsonSchema": …}`, `{"regex", "flags"}` or `{"lark"}`) of
-/// an answer that calls none. `None` where it may be anything.
+/// What an answer may be, as JSON of a grammar: calls of `tools` as `choice` allows them, or an answer of the given `form`
+/// (`{"jsonSchema": …}`, `{"regex", "flags"}` or `{"lark"}`). `None` if the answer may be anything.
 ///
-/// Calls are as Qwen's templates tell models to write them: `<tool_call>`, a line of JSON with `name` and `arguments`,
-/// `</tool_call>`. `tags`: the tokenizer has these as tokens of their own; else they are written out.
+/// Calls are written as Qwen's templates tell models to write them: `<tool_call>`, a line of JSON with `name` and `arguments`,
+/// `</tool_call>`. `tags` says whether the tokenizer has a token for each of the two tags; if not, they are ordinary text.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a call that is demanded of no tool, or of one that is not there.
+/// [`Error::Invalid`] if a call is required and there is no tool, or not the one that has to be called.
 pub fn compose(tools: &[Tool], choice: &ToolChoice, form: Option<Value>, tags: bool) -> Result<Option<Value>> {
     let offered = choice.offered(tools)?;
     let called: Vec<&Tool> = match choice {
-        // Nothing is demanded of the calls, nor of an answer without one.
+        // Neither calls nor an answer without calls have to meet anything.
         ToolChoice::Auto if form.is_none() && !offered.iter().any(Tool::strict) => return Ok(None),
         ToolChoice::Named(name) => offered.iter().filter(|tool| tool.name() == name).collect(),
         _ => offered.iter().collect(),
@@ -75,9 +75,9 @@ pub fn compose(tools: &[Tool], choice: &ToolChoice, form: Option<Value>, tags: b
             parts.insert("answer".into(), form);
             "start: calls | @answer\n".to_owned()
         }
-        // Words, and then calls. Where a tag is a token, no words are one.
+        // Text, then calls. If the tag is a token of its own, text can never be taken for it.
         (ToolChoice::Auto, None) if tags => "start: TEXT? | TEXT? calls\nTEXT: /(.|\\n)+/\n".to_owned(),
-        // Else the first tag ends the words, and a lexer that never goes back has to see both as one.
+        // If not, the first tag ends the text. The grammar's lexer never goes back, so text and tag have to be one token of the grammar.
         (ToolChoice::Auto, None) => {
             let any = "/(.|\\n)";
             format!(
@@ -103,20 +103,20 @@ pub fn compose(tools: &[Tool], choice: &ToolChoice, form: Option<Value>, tags: b
     Ok(Some(json!({"lark": grammar, "parts": parts})))
 }
 
-/// A text as a string of Lark.
+/// A text as a string literal of the grammar language Lark.
 fn literal(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A constraint of the answer alone: a model that thinks first thinks what it likes.
+/// Applies a constraint to the answer only: reasoning before it may be anything.
 pub(super) struct AfterThinking {
     answer: Constrained,
     state: State,
     open: Option<u32>,
     close: u32,
-    /// Line ends that stand between the two.
+    /// The ids of line breaks, which may stand between the closing tag and the answer.
     gaps: Vec<u32>,
-    /// Everything but the end of an answer.
+    /// The mask of reasoning: all ids except those that end an answer.
     free: Vec<u32>,
 }
 
@@ -125,16 +125,16 @@ enum State {
     /// The model may begin to think.
     Beginning,
     Thinking,
-    /// So many line ends may still come.
+    /// Reasoning is closed, and this many line breaks may still come before the answer.
     Gap(u8),
     Answer,
 }
 
 impl AfterThinking {
-    /// `opened`: the prompt ends with `<think>`; `ids`: how many there are.
+    /// `opened` says whether the prompt ends with `<think>`; `ids` is the number of token ids.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the end of thinking is no token, so that one token could be both thought and answer.
+    /// [`Error::Invalid`] if `</think>` is no token of its own, because then one token could belong to both reasoning and answer.
     pub(super) fn wrap(
         answer: Constrained,
         tokenizer: &Tokenizer,
@@ -146,11 +146,11 @@ impl AfterThinking {
         let (open, close) = (tag("<think>"), tag("</think>"));
         let close = match close {
             Some(close) if opened || open.is_some() => close,
-            // It cannot begin to think.
+            // Without these tags the model cannot begin to think.
             _ if !opened => return Ok(answer),
             _ => {
-                let expected = "a tokenizer that has </think> as a token, for a model that thinks first";
-                return Err(Error::invalid("responseConstraint", expected, "one without"));
+                let expected = "a model with a token for </think>, since this one thinks before it answers";
+                return Err(Error::invalid("responseConstraint", expected, "none in its tokenizer"));
             }
         };
         let mut free = vec![u32::MAX; ids / 32];
@@ -170,6 +170,7 @@ impl AfterThinking {
         Ok(Constrained::new(AfterThinking { answer, state, open, close, gaps: gaps.collect(), free }))
     }
 
+    /// Ids that are allowed beside those of the answer.
     fn extra(&self) -> &[u32] {
         match self.state {
             State::Beginning => self.open.as_slice(),

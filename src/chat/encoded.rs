@@ -1,4 +1,4 @@
-//! Pictures that have been through the vision tower, for all conversations of an engine.
+//! Embeddings of pictures that have been through the vision tower, shared by all conversations of an engine.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,17 +9,18 @@ use sha2::{Digest, Sha256};
 use crate::image::{self, Picture};
 use crate::model::Embeds;
 
-/// What conversations have encoded. They hold it; this only finds it again, so that memory comes back with the last of them.
+/// Finds embeddings that a conversation has made. Only conversations own them, so that their memory is freed with the last conversation
+/// that holds them.
 #[derive(Default)]
 pub(super) struct Encoded {
     embeds: RefCell<HashMap<u128, Weak<[Embeds]>>>,
-    /// A prompt names all pictures of its conversation, and hashing a large one takes a while.
+    /// Hashes of pictures that were hashed before: every prompt needs those of all its pictures, and hashing a large one takes a while.
     digests: RefCell<Vec<(Weak<Picture>, u128)>>,
     runs: Cell<usize>,
 }
 
 impl Encoded {
-    /// Names what the tower makes of a picture at this (width, height).
+    /// The key of the embeddings of a picture at this (width, height).
     pub(super) fn key(&self, picture: &Rc<Picture>, (width, height): (u32, u32)) -> u128 {
         let hasher = Sha256::new().chain_update(b"image").chain_update(self.digest(picture).to_le_bytes());
         image::key(hasher.chain_update(width.to_le_bytes()).chain_update(height.to_le_bytes()))
@@ -27,7 +28,7 @@ impl Encoded {
 
     fn digest(&self, picture: &Rc<Picture>) -> u128 {
         let mut digests = self.digests.borrow_mut();
-        // A picture that is gone keeps its address for as long as it is listed, so none is taken for another.
+        // The list's weak reference keeps the address of a dropped picture from being used again, so none is taken for another.
         if let Some((_, digest)) = digests.iter().find(|(known, _)| std::ptr::eq(known.as_ptr(), Rc::as_ptr(picture))) {
             return *digest;
         }
@@ -42,7 +43,7 @@ impl Encoded {
         self.embeds.borrow().get(&key).and_then(Weak::upgrade)
     }
 
-    /// Notes what the tower has made.
+    /// Notes new embeddings.
     pub(super) fn insert(&self, key: u128, embeds: &Rc<[Embeds]>) {
         let mut all = self.embeds.borrow_mut();
         all.retain(|_, known| known.strong_count() > 0);
@@ -50,7 +51,7 @@ impl Encoded {
         self.runs.set(self.runs.get() + 1);
     }
 
-    /// How many pictures the tower has made embeddings of.
+    /// How many pictures have been encoded.
     pub(super) fn runs(&self) -> usize {
         self.runs.get()
     }

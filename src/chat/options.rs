@@ -1,13 +1,45 @@
-//! [`AskOptions`] from JavaScript's names.
+//! How an answer is asked for, and the same read from JavaScript's names.
 
 use serde_json::Value;
 
-use super::AskOptions;
 use super::tools::{Tool, ToolChoice};
 use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
+use crate::generate::constraint::Constrained;
+use crate::generate::sampler::SamplingParams;
 
-/// Every name that is known. One that is not is an error: a misspelt option that is passed over is found late.
+/// Most alternatives to each token that [`AskOptions::logprobs`] may ask for: OpenAI's limit.
+pub const MOST_LOGPROBS: usize = 20;
+/// Most new tokens unless the caller or the checkpoint says otherwise.
+pub const DEFAULT_MAX_TOKENS: usize = 1024;
+
+/// How to answer.
+#[derive(Debug, Clone, Default)]
+pub struct AskOptions {
+    /// How tokens are chosen; `None` for the checkpoint's own defaults.
+    pub sampling: Option<SamplingParams>,
+    /// Most new tokens.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Prefix pictures with "Picture N: ".
+    pub add_vision_id: bool,
+    /// The tools that the model may call. Without any, nothing in its answer is taken for a call.
+    pub tools: Vec<Tool>,
+    /// Whether the model may, must or must not call a tool.
+    pub tool_choice: ToolChoice,
+    /// Report the log-probability of every token of the answer, and of this many of the likeliest tokens at each place.
+    pub logprobs: Option<usize>,
+    /// End an answer that only repeats itself.
+    pub loop_guard: bool,
+    /// The prompt ends after the last message, without the opening of an answer, because more messages will follow.
+    pub unanswered: bool,
+    /// What the answer may be; reasoning before the answer is not constrained. It follows the answer token by token, so each answer needs
+    /// a fresh one.
+    pub constraint: Option<Constrained>,
+}
+
+/// Every known name. Any other is an error, because a misspelt option that is ignored in silence is hard to find.
 const NAMES: &[&str] = &[
     "maxTokens",
     "temperature",
@@ -27,15 +59,15 @@ const NAMES: &[&str] = &[
 ];
 
 impl AskOptions {
-    /// The checkpoint's sampling defaults, changed by what an object names. `null` counts as not named. What only the model knows, such
-    /// as how many token ids there are, is checked when it answers.
+    /// The checkpoint's sampling defaults, changed by the fields of an object. A field that is `null` counts as left out. What depends on
+    /// the model, such as how many token ids there are, is checked when it answers.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the option, for a name that there is not and for a value out of range.
+    /// [`Error::Invalid`] naming the option, for an unknown name and for a value out of range.
     pub fn from_json(o: &Value, checkpoint: &GenerationConfig) -> Result<Self> {
         let known = |name: &&String| !NAMES.contains(&name.as_str());
         if let Some(name) = o.as_object().and_then(|fields| fields.keys().find(known)) {
-            return Err(Error::invalid("options", format!("names among {}", NAMES.join(", ")), format!("{name:?}")));
+            return Err(Error::invalid("options", format!("only the names {}", NAMES.join(", ")), format!("{name:?}")));
         }
         let number = |name: &str, least: f64, most: f64| match &o[name] {
             Value::Null => Ok(None),
@@ -54,7 +86,7 @@ impl AskOptions {
                 None => Err(Error::invalid(name, format!("a whole number from 0 to {most}"), value.to_string())),
             },
         };
-        // Exact in an f64.
+        // The largest whole number that JavaScript's numbers count up to without gaps.
         const MOST: u64 = (1 << 53) - 1;
         let mut sampling = checkpoint.sampling(natural("seed", MOST)?.unwrap_or(0));
         if let Some(temperature) = number("temperature", 0.0, f64::from(f32::MAX))? {
@@ -92,22 +124,28 @@ impl AskOptions {
             stop,
             tools,
             tool_choice,
-            logprobs: natural("logprobs", super::MOST_LOGPROBS as u64)?.map(|n| n as usize),
+            logprobs: natural("logprobs", MOST_LOGPROBS as u64)?.map(|n| n as usize),
             loop_guard,
             ..AskOptions::default()
         })
     }
 }
 
-/// `{"ID": BIAS}`, by ascending id.
+/// Reads `{"ID": BIAS}` into pairs in ascending order of ids.
 fn logit_bias(json: &Value) -> Result<Vec<(u32, f32)>> {
     let map = match json {
         Value::Null => return Ok(Vec::new()),
         Value::Object(map) => map,
-        other => return Err(Error::invalid("logitBias", "an object {ID: BIAS}", other.to_string())),
+        other => {
+            return Err(Error::invalid(
+                "logitBias",
+                "an object with a number for each token id, such as {\"11\": -100}",
+                other.to_string(),
+            ));
+        }
     };
     let read = |(id, bias): (&String, &Value)| {
-        let id = id.parse().map_err(|_| Error::invalid("logitBias", "token ids as names", format!("{id:?}")))?;
+        let id = id.parse().map_err(|_| Error::invalid("logitBias", "token ids as keys", format!("{id:?}")))?;
         let value = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
         let expected = "a number from -100 to 100";
         let value = value.ok_or_else(|| Error::invalid(format!("logitBias[{id}]"), expected, bias.to_string()))?;

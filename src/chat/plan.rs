@@ -1,40 +1,44 @@
-//! What a prompt will take, before anything of it is resized, encoded or computed.
+//! What a prompt will take in tokens, memory and work, before any picture is resized or encoded and anything is computed.
 
 use serde::Serialize;
 
-use super::{
-    AskOptions, Conversation, DEFAULT_MAX_TOKENS, Engine, GROUP, ImageInfo, Medium, Message, VideoInfo, tools,
-};
+use super::answer::{ImageInfo, VideoInfo};
+use super::calls;
+use super::engine::{Conversation, Engine};
+use super::media::GROUP;
+use super::message::{Medium, Message};
+use super::options::{AskOptions, DEFAULT_MAX_TOKENS};
 use crate::error::Result;
 use crate::generate::estimate::{Work, work};
 use crate::image::{ImageOptions, MAX_PIXELS, resized};
 
-/// Tokens below which Qwen2.5-VL's boxes of small things get inexact (llama.cpp's issue 16842).
+/// With fewer tokens for a picture, Qwen2.5-VL's boxes around small things become inexact (llama.cpp's issue 16842).
 const FINE: usize = 1024;
-/// Height of a line of text in pixels below which reading gets unreliable: less than half a patch row for a letter's body.
+/// Height in pixels of a line of text below which reading becomes unreliable: a letter's body then has less than half a row of patches.
 const LEGIBLE: f64 = 12.0;
 
 /// What a prompt will take.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// Tokens of the whole conversation, with the opening of the answer.
+    /// Tokens of the whole conversation, including the opening of the answer.
     pub prompt_tokens: usize,
-    /// Those of them that are images.
+    /// How many of these are images.
     pub image_tokens: usize,
-    /// Those of them that are videos.
+    /// How many of these are videos.
     pub video_tokens: usize,
-    /// Those of them that need not be computed again.
+    /// How many of these are in the cache and need not be computed again.
     pub cached_tokens: usize,
     /// Tokens that the conversation may have.
     pub context_window: usize,
-    /// Whether the prompt, and a word of an answer, has room there.
+    /// Whether the prompt and at least one token of an answer fit in it.
     pub fits: bool,
     /// Tokens left for the answer.
     pub left: usize,
-    /// On the device at most while it runs and the answer is written, beside the weights: keys and values, intermediates and embeddings.
+    /// Most memory on the device while the prompt is computed and the answer is written, without the weights: keys and values,
+    /// intermediates and embeddings.
     pub bytes: u64,
-    /// Multiplications and additions before the first word.
+    /// Multiplications and additions before the first token of the answer.
     pub flops: u64,
     /// Every picture of the conversation, in order.
     pub images: Vec<PlannedImage>,
@@ -43,7 +47,7 @@ pub struct Plan {
     pub videos: Vec<VideoInfo>,
 }
 
-/// What becomes of a picture.
+/// A picture with what it will take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedImage {
     /// Its sizes and tokens.
@@ -64,17 +68,17 @@ impl Serialize for PlannedImage {
 }
 
 impl Engine {
-    /// What [`Engine::ask`] would take. What does not fit the context is no error here, and the conversation stays as it is.
+    /// What [`Engine::ask`] would take. A prompt that does not fit the context is no error here, and the conversation is not changed.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for messages or options that are refused there, too.
+    /// [`Error::Invalid`](crate::Error::Invalid) for messages or options that [`Engine::ask`] refuses, too.
     pub fn plan(&self, conversation: &Conversation, messages: &[Message], options: &AskOptions) -> Result<Plan> {
-        let messages = &*tools::in_order(messages)?;
+        let messages = &*calls::in_order(messages)?;
         let (media, prompt, infos) = self.lay_out(conversation, messages, options)?;
         let session = &conversation.session;
         let (total, limit) = (prompt.ids.len(), session.limit());
         let merge = self.model.media.merge;
-        // Pictures that are told twice are encoded once.
+        // A picture that is in the conversation twice is encoded once.
         let mut wanted = session.wanting(&prompt);
         let mut seen = Vec::new();
         wanted.retain(|&index| {
@@ -86,7 +90,7 @@ impl Engine {
         let patches = |index: usize| prompt.media[index].grid.count();
         let group = |index: usize| match media[index] {
             Medium::Image(..) => patches(index),
-            // As `Engine::groups` cuts it.
+            // The groups that `Engine::groups` cuts a video into.
             Medium::Video(_) => {
                 let area = (patches(index) / prompt.media[index].grid.t.max(1) as usize).max(1);
                 patches(index).min((GROUP / area).max(1) * area)
@@ -96,7 +100,7 @@ impl Engine {
             let t = prompt.media[index].grid.t.max(1) as usize;
             (group(index), patches(index), patches(index) / t)
         });
-        // Embeddings that lie on the device meanwhile: what is encoded, and what the conversation keeps.
+        // Embeddings that are on the device meanwhile: those that are made now, and those that the conversation keeps.
         let mut held: Vec<usize> = Vec::new();
         for (index, item) in prompt.media.iter().enumerate() {
             if wanted.contains(&index) || !item.embeds.is_empty() {
@@ -142,7 +146,8 @@ impl Engine {
     }
 }
 
-/// What may go wrong with a picture; `usual` is its size under the checkpoint's own limits, `limited` whether the caller has set others.
+/// What may go wrong with a picture. `usual` is its size under the checkpoint's own limits; `limited` says whether the caller has set
+/// others.
 fn warnings(info: &ImageInfo, usual: (u32, u32), limited: bool, usual_most: u64) -> Vec<String> {
     let area = |[width, height]: [u32; 2]| u64::from(width) * u64::from(height);
     let ([width, height], [w, h]) = (info.original, info.resized);
@@ -151,22 +156,25 @@ fn warnings(info: &ImageInfo, usual: (u32, u32), limited: bool, usual_most: u64)
     if info.tokens < FINE {
         let least = (sees * FINE as u64).div_ceil(info.tokens.max(1) as u64).min(MAX_PIXELS);
         warnings.push(format!(
-            "{} tokens, under {FINE}: boxes of small things get inexact. Raise minPixels, to {least} for {FINE} tokens.",
+            "The picture has {} tokens, under {FINE}: boxes around small things become inexact. \
+             Raise minPixels to {least} for {FINE} tokens.",
             info.tokens
         ));
     }
     let scale = (sees as f64 / given.max(1) as f64).sqrt();
-    // Rounding to whole tokens is no shrinking.
+    // Rounding to whole tokens changes the size a little, too; that is not worth a warning.
     if scale < 0.95 {
         let lost = (LEGIBLE / scale).ceil();
-        let remedy = if limited && area([usual.0, usual.1]) > sees { "Raise maxPixels, or cut" } else { "Cut" };
+        let remedy = if limited && area([usual.0, usual.1]) > sees { "Raise maxPixels, or crop" } else { "Crop" };
         warnings.push(format!(
-            "Shrunk from {width}×{height} to {w}×{h}: text lower than {lost} pixels may be lost. {remedy} out what matters."
+            "The picture is shrunk from {width}×{height} to {w}×{h}: \
+             text less than {lost} pixels high may become unreadable. {remedy} to the part that matters."
         ));
     }
     if sees > usual_most {
         warnings.push(format!(
-            "{sees} pixels are more than the {usual_most} that this model takes of a picture: it was not trained with that many."
+            "The model gets {sees} pixels of the picture, more than its own limit of {usual_most}: \
+             it was not trained with pictures that large."
         ));
     }
     warnings
@@ -186,12 +194,12 @@ mod tests {
         let few = of([560, 560], [560, 560], false);
         assert_eq!(few.len(), 1);
         // 400 tokens of 784 pixels: 1024 of them are 802 816 pixels.
-        assert!(few[0].starts_with("400 tokens") && few[0].contains("802816"), "{few:?}");
+        assert!(few[0].contains("400 tokens") && few[0].contains("802816"), "{few:?}");
         let shrunk = of([4000, 4000], [1008, 1008], true);
         assert_eq!(shrunk.len(), 1);
         assert!(shrunk[0].contains("from 4000×4000 to 1008×1008") && shrunk[0].contains("48 pixels"), "{shrunk:?}");
         assert!(shrunk[0].contains("Raise maxPixels"));
-        assert!(of([8000, 8000], [3584, 3584], false)[0].contains(" Cut out"));
+        assert!(of([8000, 8000], [3584, 3584], false)[0].contains(" Crop to"));
         assert_eq!(of([4200, 4200], [4200, 4200], false).len(), 1, "more than the checkpoint takes");
     }
 }

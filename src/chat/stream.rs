@@ -1,45 +1,47 @@
-//! An answer while it is written: what the model thinks, what it says and what it asks to be called, each told apart.
+//! An answer while it is written: reasoning, text and tool calls are told apart and passed on piece by piece.
 
 use serde::Serialize;
 
-use super::tools::{CallSplitter, Piece, ToolCall};
-use crate::chat::thinking::{Pieces, ThinkingSplitter};
+use super::calls::{CallSplitter, Piece};
+use super::thinking::{Pieces, ThinkingSplitter};
+use super::tools::ToolCall;
 use crate::generate::sampler::Logprob;
 use crate::text::Tokenizer;
 
-/// The next piece of an answer: one of the first three, or nothing but log-probabilities.
+/// The next piece of an answer: one of text, reasoning and call, or log-probabilities alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Delta<'a> {
     /// Text, whole characters only.
     pub text: &'a str,
     /// Reasoning, which all comes before the text.
     pub reasoning: &'a str,
-    /// A call, when all of it is there.
+    /// A complete call.
     pub call: Option<&'a ToolCall>,
-    /// Where they were asked for, of the tokens since the delta before.
+    /// Log-probabilities of the tokens since the delta before, if the caller asked for them.
     pub logprobs: &'a [TokenLogprob],
 }
 
-/// A token of an answer and its likeliest rivals. Natural logarithms of what the model gave, before bias, penalties and temperature.
+/// A token of an answer and the likeliest tokens at its place. Log-probabilities are natural logarithms of the model's own
+/// probabilities, before bias, penalties and temperature.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TokenLogprob {
-    /// The token.
+    /// The token that was chosen.
     #[serde(flatten)]
     pub token: TopLogprob,
-    /// The likeliest in its place, the likeliest first.
+    /// The likeliest tokens at this place, the likeliest first.
     pub top: Vec<TopLogprob>,
 }
 
-/// A token that was likely.
+/// A token with its log-probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TopLogprob {
     /// Its id.
     pub id: u32,
-    /// Its text; U+FFFD for what is not a whole character.
+    /// Its text, with U+FFFD for bytes that are no whole character.
     pub token: String,
     /// Its bytes: a character may be spread over several tokens.
     pub bytes: Vec<u8>,
-    /// How likely it was.
+    /// The natural logarithm of its probability.
     pub logprob: f64,
 }
 
@@ -54,7 +56,7 @@ impl TokenLogprob {
     }
 }
 
-/// Takes the text of an answer piece by piece, tells its reader, and keeps all of it.
+/// Takes the text of an answer piece by piece, passes the parts on to the caller, and collects all of them.
 pub(super) struct Writer<'a> {
     on_delta: &'a mut dyn FnMut(Delta<'_>),
     thinking: Option<ThinkingSplitter>,
@@ -63,9 +65,9 @@ pub(super) struct Writer<'a> {
     pub reasoning: String,
     pub tool_calls: Vec<ToolCall>,
     pub logprobs: Vec<TokenLogprob>,
-    /// Log-probabilities that the reader has.
+    /// How many of the log-probabilities the caller has been given.
     told: usize,
-    /// Whether the reader has been told all of this before.
+    /// While this is set, nothing is passed on, because the caller has had it before.
     pub silent: bool,
 }
 
@@ -145,7 +147,7 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::tools::ids;
+    use crate::chat::calls::ids;
 
     fn token(id: u32) -> TokenLogprob {
         TokenLogprob {

@@ -1,15 +1,15 @@
-//! Reasoning and answer told apart: Qwen3's thinking models write `reasoning</think>`, a gap, and the answer.
+//! Reasoning and answer told apart: Qwen3's thinking models write `reasoning</think>`, white space, and the answer.
 //!
-//! The prompt of a thinking checkpoint ends with `<think>` and a line's end, so only the closing tag is in what it writes;
-//! a checkpoint that decides by itself writes both. In Qwen3's tokenizers both are added tokens that are not special, so a
-//! decoder that leaves special tokens out shows them.
+//! The prompt of a thinking checkpoint ends with `<think>` and a line break, so the model writes only the closing tag. A checkpoint that
+//! decides by itself whether to think writes both tags. In Qwen3's tokenizers both are added tokens that are not called special, so they
+//! are still there in text that is decoded without special tokens.
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
-/// White space before an opening tag, in bytes: what has more is an answer that begins with it.
+/// Most white space before an opening tag, in bytes. A text that begins with more is an answer.
 const MAX_INDENT: usize = 64;
 
-/// What is certain of a text so far: reasoning comes before the answer.
+/// The next pieces of reasoning and answer. Reasoning comes before the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pieces {
     /// The next piece of reasoning.
@@ -20,7 +20,7 @@ pub struct Pieces {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing but white space has come. `true`: the prompt has opened the reasoning.
+    /// Nothing but white space has come. `true` if the prompt ends with `<think>`.
     Beginning(bool),
     Reasoning,
     /// Between the closing tag and the answer.
@@ -28,23 +28,22 @@ enum State {
     Answer,
 }
 
-/// Tells reasoning from answer in a text that comes in pieces. What comes out does not depend on where they are cut.
+/// Tells reasoning from answer in a text that comes in pieces. The result does not depend on where the pieces are cut.
 ///
-/// White space around the reasoning and before the answer that follows it belongs to neither. A text without reasoning
-/// passes as it is.
+/// White space around the reasoning and before the answer after it is dropped. A text without reasoning is passed on unchanged.
 #[derive(Debug, Clone)]
 pub struct ThinkingSplitter {
     state: State,
-    /// What may be the beginning of a tag, and at the beginning the white space before it.
+    /// Text that may be the beginning of a tag; before the first tag also the white space in front of it.
     held: String,
-    /// White space of the reasoning after which nothing has come yet.
+    /// White space at the end of the reasoning so far, which is kept back until something follows it.
     space: String,
-    /// Some reasoning has come.
+    /// Whether any reasoning has come.
     begun: bool,
 }
 
 impl ThinkingSplitter {
-    /// `opened`: the prompt ends with `<think>`.
+    /// `opened` says whether the prompt ends with `<think>`.
     pub fn new(opened: bool) -> Self {
         ThinkingSplitter { state: State::Beginning(opened), held: String::new(), space: String::new(), begun: false }
     }
@@ -114,7 +113,7 @@ impl ThinkingSplitter {
         out
     }
 
-    /// Adds to the reasoning all but the white space at its ends.
+    /// Adds to the reasoning, without the white space at its beginning and end.
     fn reason(&mut self, text: &str, out: &mut String) {
         let text = if self.begun { text } else { text.trim_start() };
         let body = text.trim_end();
@@ -128,13 +127,13 @@ impl ThinkingSplitter {
     }
 }
 
-/// Bytes at the end of a text that may be the beginning of the closing tag.
+/// How many bytes at the end of a text may be the beginning of the closing tag.
 fn tail(text: &str) -> usize {
     (1..CLOSE.len()).rev().find(|&length| text.ends_with(&CLOSE[..length])).unwrap_or(0)
 }
 
-/// Reasoning and answer of a whole text, each without the white space between them; `None` where there is no reasoning.
-/// `opened`: the prompt ends with `<think>`, so a text that was cut off may be reasoning to its end.
+/// Reasoning and answer of a whole text, without the white space between them; `None` if there is no reasoning.
+/// `opened` says whether the prompt ends with `<think>`; then a text without a closing tag was cut off and is all reasoning.
 pub fn split_thinking(text: &str, opened: bool) -> (Option<String>, String) {
     let mut splitter = ThinkingSplitter::new(opened);
     let (first, last) = (splitter.push(text), splitter.finish());

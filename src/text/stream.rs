@@ -1,6 +1,6 @@
-//! Ids → text while they come: whole characters only, and nothing past a stop string.
+//! Ids → text while they are generated: whole characters only, and nothing from a stop string on.
 
-use super::Tokenizer;
+use super::tokenizer::Tokenizer;
 use std::borrow::Borrow;
 
 /// Turns ids into text one by one. The concatenation of all that [`push`](Self::push) and [`finish`](Self::finish)
@@ -11,23 +11,23 @@ use std::borrow::Borrow;
 pub struct StreamDecoder<T: Borrow<Tokenizer>> {
     tokenizer: T,
     skip_special: bool,
-    /// The first bytes of a character whose last ones have not come.
+    /// The first bytes of a character whose last bytes are still missing.
     pending: Vec<u8>,
 }
 
 impl<T: Borrow<Tokenizer>> StreamDecoder<T> {
-    /// Starts an answer. Special tokens are left out, as with transformers' `skip_special_tokens=True`.
+    /// For an answer in which special tokens are left out, as with transformers' `skip_special_tokens=True`.
     pub fn new(tokenizer: T) -> Self {
         Self { tokenizer, skip_special: true, pending: Vec::new() }
     }
 
-    /// Starts an answer in which special tokens are shown.
+    /// For an answer in which special tokens are shown.
     pub fn with_special(tokenizer: T) -> Self {
         Self { skip_special: false, ..Self::new(tokenizer) }
     }
 
-    /// Takes the next id and returns the text that is now certain: whole characters, with U+FFFD for bytes that are no
-    /// UTF-8. An id without a token adds nothing.
+    /// Takes the next id and returns the whole characters that are complete now, with U+FFFD for bytes that are no UTF-8. An id without
+    /// a token adds nothing.
     pub fn push(&mut self, id: u32) -> String {
         let tokenizer = self.tokenizer.borrow();
         if !(self.skip_special && tokenizer.is_special(id)) {
@@ -56,10 +56,10 @@ impl<T: Borrow<Tokenizer>> StreamDecoder<T> {
     }
 }
 
-/// Looks for stop strings in a text that comes in pieces, and lets nothing through that could be the start of one.
+/// Looks for stop strings in a text that comes in pieces, and holds back whatever could be the start of one.
 ///
-/// The result does not depend on where the pieces are cut: the stop string that is complete first ends the text, and
-/// among several complete at the same character the longest (of equal ones the first).
+/// The result does not depend on where the pieces are cut: the stop string that is complete first ends the text. If several are
+/// complete at the same character, the longest counts, and of equally long ones the first.
 #[derive(Debug, Clone)]
 pub struct StopMatcher {
     stops: Vec<String>,
@@ -68,7 +68,7 @@ pub struct StopMatcher {
 }
 
 impl StopMatcher {
-    /// For these stop strings; empty ones are ignored.
+    /// Looks for these stop strings. Empty ones are ignored.
     pub fn new(stops: Vec<String>) -> Self {
         Self { stops, held: String::new(), hit: None }
     }
@@ -98,7 +98,7 @@ impl StopMatcher {
         (std::mem::replace(&mut self.held, held), None)
     }
 
-    /// Ends the text: what was held back, unless a stop string was found.
+    /// Ends the text and returns what was held back, unless a stop string was found.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

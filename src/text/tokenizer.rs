@@ -1,10 +1,10 @@
 //! The tokenizer of a checkpoint: byte-level BPE as `tokenizer.json` describes it.
 //!
-//! The merging and the Unicode work are the `tokenizers` crate's. The file is read here and not by that crate, because
-//! its reader panics on some malformed files and because added tokens must stay out of its reach: user text goes
-//! through a model that does not know them.
+//! Merging and Unicode normalisation are done by the crate `tokenizers`. The file is read here and not by that crate, for two
+//! reasons: the crate's reader panics on some malformed files, and it must not know the added tokens, so that no user's text can ever
+//! become one.
 
-use super::{RenderedPrompt, Span};
+use super::prompt::{RenderedPrompt, Span};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -29,25 +29,27 @@ pub struct Tokenizer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
-    /// From the vocabulary, or no token at all.
+    /// A token of the vocabulary, or an id without a token.
     Ordinary,
-    /// Added, and shown when special tokens are skipped.
+    /// An added token that is shown when special tokens are left out.
     Added,
+    /// An added token that the file calls special.
     Special,
 }
 
-/// Ids are below this: three times the largest vocabulary there is. Keeps a hostile file from asking for gigabytes.
+/// All ids are below this, about three times the largest vocabulary in use. Keeps a hostile file from asking for gigabytes.
 const MAX_IDS: u32 = 1 << 20;
 
-/// Longest patterns of the pre-tokenizer, all of them together, in bytes: the longest in use have 500.
+/// Longest patterns of the pre-tokenizer, in bytes, all of them together. The longest in use have 500.
 const MAX_PATTERNS: usize = 2048;
 /// Most patterns.
 const MAX_SPLITS: usize = 16;
-/// Most repetitions that counts in the patterns (`{1,3}`) multiply to. A class such as `\w` takes about 60 KB each time.
+/// Most repetitions in the patterns: the product of all their counts such as `{1,3}`. Each repetition of a class such as `\w` takes
+/// about 60 KB.
 const MAX_REPEATS: u64 = 64;
 
-/// `tokenizer.json`. What is not here does not matter to us: truncation and padding, and the post-processor, which adds
-/// nothing when special tokens are not asked for.
+/// The fields of `tokenizer.json` that are used. Truncation, padding and the post-processor are not: the last one adds only special
+/// tokens, which the chat template writes here.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
@@ -114,7 +116,7 @@ fn unsupported(expected: &str, found: impl ToString) -> Error {
 impl Tokenizer {
     /// Reads `tokenizer.json`.
     ///
-    /// [`Error::Malformed`]: no JSON of that shape, a merge of unknown tokens, ids that are too high or used twice.
+    /// [`Error::Malformed`]: JSON of another shape, a merge of unknown tokens, ids that are too high or used twice.
     /// [`Error::UnsupportedModel`]: anything but byte-level BPE with NFC or no normalisation, or added tokens that
     /// match by other rules than their exact text (`lstrip`, `rstrip`, `single_word`, or `normalized` with text that
     /// normalisation could change), or split patterns that could take more than some tens of megabytes.
@@ -147,7 +149,7 @@ impl Tokenizer {
         let control: HashMap<String, Added> =
             file.added_tokens.iter().map(|token| (token.content.clone(), token.clone())).collect();
         if control.len() < file.added_tokens.len() {
-            return Err(malformed("added tokens with different texts", "one twice"));
+            return Err(malformed("added tokens with different texts", "two with the same text"));
         }
         let mut classes = vec![Class::Ordinary; count];
         for token in control.values() {
@@ -156,7 +158,7 @@ impl Tokenizer {
         let alphabet = alphabet();
         let (mut bytes, mut places) = (Vec::new(), vec![(0, 0); count]);
         for (id, text) in tokens {
-            let start = bytes.len() as u32; // at most 4 GiB: it is no longer than the file
+            let start = bytes.len() as u32; // fits, since the bytes are no longer than the file
             match text.chars().map(|c| alphabet.get(&c).copied()).collect::<Option<Vec<u8>>>() {
                 Some(decoded) if !control.contains_key(text) => bytes.extend(decoded),
                 _ => bytes.extend(text.as_bytes()), // as transformers' ByteLevel decoder does with foreign characters
@@ -166,8 +168,8 @@ impl Tokenizer {
         Ok(Self { nfc, splits, byte_level, model: model(file.model)?, added: control, bytes, places, classes })
     }
 
-    /// The ids of a text in which nothing is a control token, whatever it says; also `<tool_call>` and other added
-    /// tokens that are not called special.
+    /// The ids of a text in which nothing becomes a control token, whatever it says. That includes `<tool_call>` and other added tokens
+    /// that the file does not call special.
     ///
     /// [`Error::Malformed`] if the merges of the file themselves produce a control token.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
@@ -190,15 +192,15 @@ impl Tokenizer {
         let tokens = splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten();
         let ids: Vec<u32> = tokens.map(|token| token.id).collect();
         match ids.iter().find(|&&id| self.classes[id as usize] != Class::Ordinary) {
-            Some(id) => Err(malformed("merges that make no control token", format!("token {id} from plain text"))),
+            Some(id) => Err(malformed("merges that produce no control token", format!("token {id} from plain text"))),
             None => Ok(ids),
         }
     }
 
-    /// The ids of a prompt: one for each control span, and those of [`encode_plain`](Self::encode_plain) for each text.
+    /// The ids of a prompt: one for each control span, and the ids of [`encode_plain`](Self::encode_plain) for each text.
     /// Equals transformers' `apply_chat_template(tokenize=True)` where no text contains a control token.
     ///
-    /// [`Error::Invalid`] for a control span that is no added token of this tokenizer, else as `encode_plain`.
+    /// [`Error::Invalid`] for a control span that is no added token of this tokenizer, and the errors of `encode_plain`.
     pub fn encode(&self, prompt: &RenderedPrompt) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for span in &prompt.spans {
@@ -221,7 +223,7 @@ impl Tokenizer {
         let mut bytes = Vec::new();
         for &id in ids {
             let token = self.bytes_of(id).ok_or_else(|| {
-                Error::invalid("token id", format!("one of the tokenizer's, below {}", self.len()), id.to_string())
+                Error::invalid("token id", format!("the id of a token, below {}", self.len()), id.to_string())
             })?;
             if !(skip_special && self.is_special(id)) {
                 bytes.extend_from_slice(token);
@@ -256,26 +258,26 @@ impl Tokenizer {
         self.classes.get(id as usize).is_some_and(|class| *class != Class::Ordinary)
     }
 
-    /// The text of every added token, special or not: what a text must never become.
+    /// The text of every added token, special or not. No text that somebody wrote may become one of these.
     pub fn control_tokens(&self) -> Vec<String> {
         let mut tokens: Vec<&Added> = self.added.values().collect();
         tokens.sort_unstable_by_key(|token| token.id);
         tokens.into_iter().map(|token| token.content.clone()).collect()
     }
 
-    /// The highest id + 1. A model may have more logits than that: they are padding and must be masked.
+    /// The highest id + 1. A model may have more logits than that; the rest are padding and must be masked.
     #[expect(clippy::len_without_is_empty, reason = "an empty tokenizer cannot be made")]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 }
 
-/// The `type` of a part of the pipeline.
+/// The `type` of a step of the file, such as its normalizer.
 fn kind(part: Option<&Value>) -> &str {
     part.and_then(|part| part.get("type")).and_then(Value::as_str).unwrap_or("none")
 }
 
-/// The parts of a `Sequence` (listed under `list`), or the part itself.
+/// The steps of a `Sequence`, which lists them under the key `list`, or the one step itself.
 fn parts(part: Option<Value>, list: &str) -> Vec<Value> {
     match part {
         None | Some(Value::Null) => Vec::new(),
@@ -287,7 +289,7 @@ fn parts(part: Option<Value>, list: &str) -> Vec<Value> {
     }
 }
 
-/// Whether text is normalised to NFC (or not at all).
+/// Whether text is normalised to NFC; if not, it is not normalised at all.
 fn normalizer(part: Option<&Value>) -> Result<bool> {
     let steps = parts(part.cloned(), "normalizers");
     match steps.iter().find(|step| kind(Some(step)) != "NFC") {
@@ -296,12 +298,12 @@ fn normalizer(part: Option<&Value>) -> Result<bool> {
     }
 }
 
-/// Any number of `Split`s and, last, `ByteLevel`.
+/// The pre-tokenizer: any number of `Split` steps and, as the last one, `ByteLevel`.
 fn pre_tokenizer(part: Option<Value>) -> Result<(Vec<Split>, ByteLevel)> {
     let mut steps = parts(part, "pretokenizers");
     let byte_level = steps.pop().filter(|step| kind(Some(step)) == "ByteLevel");
     let Some(byte_level) = byte_level else {
-        return Err(unsupported("Split and ByteLevel pre-tokenizers", "others"));
+        return Err(unsupported("Split and ByteLevel pre-tokenizers", "other pre-tokenizers"));
     };
     let byte_level: ByteLevel =
         serde_json::from_value(byte_level).map_err(|e| malformed("a ByteLevel pre-tokenizer", e))?;
@@ -313,8 +315,8 @@ fn pre_tokenizer(part: Option<Value>) -> Result<(Vec<Split>, ByteLevel)> {
     Ok((steps.into_iter().map(split).collect::<Result<_>>()?, byte_level))
 }
 
-/// Refuses patterns that could take more than some tens of megabytes to compile: the limit of the regex crate holds for
-/// each of them, and there may be any number.
+/// Refuses patterns that could take more than some tens of megabytes to compile. The regex crate limits each pattern, but not their
+/// number.
 fn check_patterns(steps: &[Value]) -> Result<()> {
     let (mut length, mut repeats) = (0, 1u64);
     for pattern in steps.iter().filter_map(|step| step["pattern"].as_object()).flat_map(|pattern| pattern.values()) {
@@ -334,6 +336,7 @@ fn check_patterns(steps: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses added tokens that would match text by other rules than equality.
 fn check_added(token: &Added, vocab: &Vocab) -> Result<()> {
     let text = &token.content;
     if text.chars().count() < 2 {
@@ -353,6 +356,7 @@ fn check_added(token: &Added, vocab: &Vocab) -> Result<()> {
     }
 }
 
+/// The merges, checked.
 fn model(file: BpeFile) -> Result<BPE> {
     let empty = |text: &Option<String>| text.as_deref().unwrap_or("").is_empty();
     let plain = empty(&file.continuing_subword_prefix) && empty(&file.end_of_word_suffix) && file.unk_token.is_none();
@@ -375,7 +379,7 @@ fn model(file: BpeFile) -> Result<BPE> {
                 _ => return Err(malformed("merges of two tokens", format!("{line:?}"))),
             },
         };
-        // The crate looks these up too, but panics where the result is longer than every token.
+        // The crate looks these up as well, but it panics if the result is longer than every token.
         if let Some(unknown) = [&a, &b, &format!("{a}{b}")].into_iter().find(|t| !file.vocab.contains_key(t.as_str())) {
             return Err(malformed("merges of tokens in the vocabulary", format!("{unknown:?}")));
         }

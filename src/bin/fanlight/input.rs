@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use fanlight::chat::messages::{self, RawPart, RawVideo};
+use fanlight::chat::message_json::{self, RawPart, RawVideo};
 use fanlight::chat::{Content, Engine, Message, Part};
 use fanlight::ffmpeg::{Tools, VideoFile};
 use fanlight::image::{ImageOptions, Picture, decode};
@@ -106,7 +106,7 @@ impl Drafts {
                 }
             })
         };
-        let raw = messages::parse(&read(path)?)?.into_iter();
+        let raw = message_json::parse(&read(path)?)?.into_iter();
         let drafts = raw.map(|message| {
             let parts = message.parts.into_iter().map(draft).collect::<Result<_>>()?;
             let rest = Message {

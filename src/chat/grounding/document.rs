@@ -1,14 +1,17 @@
-//! QwenVL HTML, which Qwen2.5-VL and Qwen3-VL write for a page: elements with `data-bbox="x1 y1 x2 y2"`.
+//! The blocks of a document in "QwenVL HTML", which Qwen2.5-VL and Qwen3-VL write for a page: HTML whose elements have
+//! `data-bbox="x1 y1 x2 y2"`.
 
 use serde::Serialize;
 
+use super::coordinates::{Class, numbers_in};
+use super::entities::decoded;
+use super::located::{Convention, Found, Shape};
 use super::tags::{Tag, tags};
-use super::{Class, Convention, Found, Shape, numbers_in};
-use crate::chat::ImageInfo;
+use crate::chat::answer::ImageInfo;
 
-/// Elements inside each other; what is deeper belongs to the one above it.
+/// Deepest nesting of elements; deeper elements count as part of the one above them.
 const MAX_DEPTH: usize = 64;
-/// Elements that are blocks even without a box, since text without its place is still text.
+/// Elements that are blocks even without a box, because text without a place is still text.
 const BLOCKS: [&str; 18] = [
     "h1",
     "h2",
@@ -29,30 +32,30 @@ const BLOCKS: [&str; 18] = [
     "figcaption",
     "caption",
 ];
-/// Elements without content.
+/// Elements that have no content and no closing tag.
 const VOID: [&str; 6] = ["img", "br", "hr", "input", "meta", "link"];
-/// Elements that the next of their kind ends.
+/// Elements that end where the next one of the same kind begins.
 const ENDED: [&str; 5] = ["p", "li", "tr", "td", "th"];
 
 /// A piece of a page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Block {
-    /// The element in small letters: `h2`, `p`, `table`, `div`.
+    /// The element's name in lower case: `h2`, `p`, `table`, `div`.
     pub tag: String,
     /// Its class, such as `image`, `formula` or `image caption`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// `[x1, y1, x2, y2]` in pixels of the picture as given; an element may come without.
+    /// `[x1, y1, x2, y2]` in pixels of the picture as given; `None` if the model wrote none.
     #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
     pub at: Option<[f64; 4]>,
-    /// What it says: entities decoded, a line per row and break, a tab between cells.
+    /// Its text: entities are decoded, rows and line breaks become lines, cells of a row have a tab between them.
     pub text: String,
-    /// What is in it, as the model wrote it.
+    /// Its inner HTML as the model wrote it.
     pub html: String,
 }
 
-/// The blocks of a page in reading order: of elements inside each other the outermost with a box, and of a list its items.
-/// An answer that is cut off keeps what there is.
+/// The blocks of a page in reading order. Of elements inside each other, the outermost with a box is the block; of a list, each item is
+/// one. Of an answer that is cut off, the blocks so far.
 pub fn document(html: &str, convention: Convention, image: &ImageInfo) -> Vec<Block> {
     let blocks = elements(html).into_iter().map(|element| {
         let inner = &html[element.inner.0..element.inner.1];
@@ -69,7 +72,7 @@ pub fn document(html: &str, convention: Convention, image: &ImageInfo) -> Vec<Bl
     blocks.filter(|block| block.at.is_some() || !block.text.is_empty()).collect()
 }
 
-/// The boxes of a page, named after their classes or elements, if the text is one.
+/// The boxes of a page, labelled with their classes or element names. None if the text is no page.
 pub(super) fn boxes(answer: &str) -> Vec<Found> {
     if !answer.contains("data-bbox") && !answer.contains("data-polygon") {
         return Vec::new();
@@ -89,7 +92,7 @@ struct Element<'a> {
 }
 
 fn elements(html: &str) -> Vec<Element<'_>> {
-    // Open elements, and how many blocks there were when they began.
+    // The open elements, each with the number of blocks that were done when it began.
     let mut open: Vec<(Tag<'_>, usize)> = Vec::new();
     let mut done: Vec<Element<'_>> = Vec::new();
     for tag in tags(html) {
@@ -120,12 +123,12 @@ fn elements(html: &str) -> Vec<Element<'_>> {
     done
 }
 
-/// Ends the innermost element, which then is a block, or holds blocks, or is neither.
+/// Ends the innermost open element. It becomes a block, unless it holds blocks or is none.
 fn close<'a>(open: &mut Vec<(Tag<'a>, usize)>, done: &mut Vec<Element<'a>>, end: usize) {
     let Some((tag, before)) = open.pop() else { return };
     let at = coordinates(tag);
     let is = |names: &[&str]| names.iter().any(|name| tag.is(name));
-    // A list says nothing that its items do not.
+    // A list has no text beside that of its items, so the items are the blocks.
     let whole = at.is_some() && !is(&["ul", "ol", "html", "body"]) || is(&["table"]);
     if whole {
         done.truncate(before);
@@ -135,7 +138,7 @@ fn close<'a>(open: &mut Vec<(Tag<'a>, usize)>, done: &mut Vec<Element<'a>>, end:
     }
 }
 
-/// Four numbers of `data-bbox`, or what is around those of `data-polygon`.
+/// The box of an element: the four numbers of `data-bbox`, or the box around the corners of `data-polygon`.
 fn coordinates(tag: Tag<'_>) -> Option<[f64; 4]> {
     let shapes = |name: &str| tag.get(name).and_then(numbers_in).map(|numbers| Class::Polygon.flat(&numbers));
     match shapes("data-bbox").or_else(|| shapes("data-polygon"))?.pop()? {
@@ -148,7 +151,7 @@ fn coordinates(tag: Tag<'_>) -> Option<[f64; 4]> {
     }
 }
 
-/// The text of some markup.
+/// The text of HTML, without its tags.
 fn text(html: &str) -> String {
     let mut lines = Lines::default();
     let mut at = 0;
@@ -167,14 +170,14 @@ fn text(html: &str) -> String {
             lines.words(&decoded(alt));
         }
     }
-    // A tag that is cut is none of the text.
+    // A tag that is cut off is not part of the text.
     let rest = &html[at..];
     let cut = rest.rfind('<').filter(|at| rest[at + 1..].starts_with(|c: char| c == '/' || c.is_ascii_alphabetic()));
     lines.words(&decoded(&rest[..cut.unwrap_or(rest.len())]));
     lines.finish()
 }
 
-/// Text as a browser would lay it out, roughly: white space is one space, and none at the ends of lines.
+/// Text roughly as a browser lays it out: white space becomes one space, and there is none at the ends of lines.
 #[derive(Default)]
 struct Lines {
     text: String,
@@ -182,6 +185,7 @@ struct Lines {
 }
 
 impl Lines {
+    /// Adds words, with one space for any white space between them.
     fn words(&mut self, text: &str) {
         for c in text.chars() {
             if c.is_whitespace() {
@@ -195,6 +199,7 @@ impl Lines {
         }
     }
 
+    /// Ends the line.
     fn end(&mut self) {
         self.space = false;
         self.text.truncate(self.text.trim_end_matches('\t').len());
@@ -203,6 +208,7 @@ impl Lines {
         }
     }
 
+    /// Ends a table's cell.
     fn cell(&mut self) {
         self.space = false;
         self.text.push('\t');
@@ -211,62 +217,4 @@ impl Lines {
     fn finish(self) -> String {
         self.text.trim_matches(['\n', '\t', ' ']).to_owned()
     }
-}
-
-/// Entities that models write, by name.
-const ENTITIES: [(&str, &str); 24] = [
-    ("amp", "&"),
-    ("lt", "<"),
-    ("gt", ">"),
-    ("quot", "\""),
-    ("apos", "'"),
-    ("nbsp", " "),
-    ("ndash", "–"),
-    ("mdash", "—"),
-    ("hellip", "…"),
-    ("lsquo", "‘"),
-    ("rsquo", "’"),
-    ("ldquo", "“"),
-    ("rdquo", "”"),
-    ("laquo", "«"),
-    ("raquo", "»"),
-    ("bull", "•"),
-    ("middot", "·"),
-    ("times", "×"),
-    ("divide", "÷"),
-    ("plusmn", "±"),
-    ("deg", "°"),
-    ("copy", "©"),
-    ("reg", "®"),
-    ("euro", "€"),
-];
-
-/// A text with its entities decoded; what is none stays.
-pub(super) fn decoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        // The longest entity is a number of eight digits.
-        let end = rest.bytes().take(12).position(|byte| byte == b';');
-        let name = end.map_or("", |end| &rest[1..end]);
-        let number = name.strip_prefix('#').and_then(|number| match number.strip_prefix(['x', 'X']) {
-            Some(digits) => u32::from_str_radix(digits, 16).ok(),
-            None => number.parse().ok(),
-        });
-        let by_name = || ENTITIES.iter().find(|(entity, _)| *entity == name).map(|(_, text)| *text);
-        match (number.and_then(char::from_u32), by_name()) {
-            (Some(c), _) => out.push(c),
-            (None, Some(text)) => out.push_str(text),
-            (None, None) => {
-                out.push('&');
-                rest = &rest[1..];
-                continue;
-            }
-        }
-        rest = &rest[name.len() + 2..];
-    }
-    out.push_str(rest);
-    out
 }

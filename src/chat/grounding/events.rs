@@ -1,16 +1,17 @@
-//! When things happen in a video, in seconds: JSON with times of any spelling, `00:12.4 - 00:15: text`, `<3.5 seconds>`.
+//! When things happen in a video, in seconds, read from JSON with times in any spelling and from prose such as
+//! `00:12.4 - 00:15: text` or `<3.5 seconds>`.
 
 use serde::Serialize;
 
-use super::first_text;
 use super::lenient::{self, Node, number, plain};
+use super::objects::first_text;
 
-/// Something that happens.
+/// Something that happens in a video.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
     /// Seconds from the beginning of the video.
     pub start: f64,
-    /// When it ends, if the answer says so; not before it starts.
+    /// When it ends, if the answer says so. Never before `start`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<f64>,
     /// What happens.
@@ -43,10 +44,12 @@ pub fn events(answer: &str) -> Vec<Event> {
     found
 }
 
+/// Keys of when something starts.
 const STARTS: [&str; 9] =
     ["start", "starttime", "starts", "begin", "begintime", "from", "starttimestamp", "startseconds", "startsec"];
+/// Keys of when something ends.
 const ENDS: [&str; 9] = ["end", "endtime", "ends", "stop", "stoptime", "to", "endtimestamp", "endseconds", "endsec"];
-/// A moment, or both ends at once.
+/// Keys of a moment, or of both ends in one value.
 const TIMES: [&str; 12] = [
     "time",
     "timestamp",
@@ -61,6 +64,7 @@ const TIMES: [&str; 12] = [
     "second",
     "period",
 ];
+/// Keys of what happens, the most telling first.
 const LABELS: [&str; 13] = [
     "event",
     "description",
@@ -98,7 +102,7 @@ fn collect(node: &Node, found: &mut Vec<Event>) {
     }
     for (key, value) in entries {
         match value {
-            // `{"00:23.00 - 00:48.00": "trim the fat"}` and the other way round.
+            // `{"00:23.00 - 00:48.00": "trim the fat"}`, or with key and value exchanged.
             Node::Text(text) => match (whole_span(key), whole_span(text)) {
                 (Some(span), _) => found.push(Event::new(span, Some(text.clone()))),
                 (None, Some(span)) => found.push(Event::new(span, Some(key.clone()))),
@@ -112,7 +116,7 @@ fn collect(node: &Node, found: &mut Vec<Event>) {
     }
 }
 
-/// `[[1.0, 4.5], [7, 9]]`, where there is nothing else.
+/// Lists of two numbers, `[[1.0, 4.5], [7, 9]]`, in an answer that has no other times.
 fn pairs(node: &Node, found: &mut Vec<Event>) {
     let Node::List { items, .. } = node else { return };
     match (&items[..], span(node)) {
@@ -121,7 +125,7 @@ fn pairs(node: &Node, found: &mut Vec<Event>) {
     }
 }
 
-/// A moment as a number or text.
+/// A moment, written as a number of seconds or as text.
 fn moment(node: &Node) -> Option<f64> {
     match node {
         Node::Number(seconds) => Some(*seconds).filter(|seconds| *seconds >= 0.0),
@@ -130,7 +134,7 @@ fn moment(node: &Node) -> Option<f64> {
     }
 }
 
-/// A moment, or two.
+/// A value that is a moment, or a start and an end.
 fn span(node: &Node) -> Option<(f64, Option<f64>)> {
     match node {
         Node::Text(text) => whole_span(text),
@@ -144,10 +148,10 @@ fn span(node: &Node) -> Option<(f64, Option<f64>)> {
     }
 }
 
-/// What is a time, or two, and nothing else. A number alone is seconds.
+/// A text that is one time or two and nothing else. A number alone is seconds.
 fn whole_span(text: &str) -> Option<(f64, Option<f64>)> {
     let text = text.trim();
-    // No time is longer; a text is.
+    // Two times are never longer than this; a longer text is prose.
     if text.len() > 64 {
         return None;
     }
@@ -172,7 +176,7 @@ struct Time {
     seconds: f64,
     start: usize,
     end: usize,
-    /// A number without a colon or a unit: a time only beside one that has.
+    /// Whether it is a number without a colon or a unit. Such a number is a time only next to one that has them.
     bare: bool,
 }
 
@@ -192,7 +196,7 @@ fn times(text: &str) -> Vec<Time> {
         }
         let written = text[start..at].trim_end_matches([':', '.', ',']);
         let mut end = start + written.len();
-        // Not part of a word, a date or a version.
+        // A number that follows a letter is part of a word or a version.
         let before = text[..start].chars().next_back();
         if before.is_some_and(|c| c.is_alphabetic() || c == '_') {
             continue;
@@ -218,7 +222,7 @@ fn times(text: &str) -> Vec<Time> {
     found
 }
 
-/// `mm:ss`, `hh:mm:ss`, fractions after a point or, as subtitles have them, a comma.
+/// Seconds of `mm:ss` or `hh:mm:ss`, with fractions after a point or, as in subtitles, a comma.
 fn clock(text: &str) -> Option<f64> {
     let (whole, fraction) = text.split_once(['.', ',']).unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) || fraction.len() > 9 {
@@ -233,7 +237,7 @@ fn clock(text: &str) -> Option<f64> {
     Some(seconds + number(&format!("0.{fraction}0")).unwrap_or(0.0))
 }
 
-/// Whether this is what stands between the two ends of a span.
+/// Whether a text is something that stands between the two ends of a span, such as `-` or `until`.
 fn joins(between: &str) -> bool {
     let word = between.trim_matches(|c: char| c.is_whitespace() || "<>[]()\"'*`".contains(c));
     let word = word.trim_start_matches("at ").to_ascii_lowercase();
@@ -257,8 +261,8 @@ fn joins(between: &str) -> bool {
     )
 }
 
-/// The events of prose. What follows a time on its line, up to the next one, is what happens then; where nothing follows,
-/// what stands before it with a colon.
+/// The events of prose. The label of a time is what follows it on its line, up to the next time. If nothing follows, it is what stands
+/// before the time with a colon.
 fn written(text: &str) -> Vec<Event> {
     let mut found = Vec::new();
     for line in text.lines() {
@@ -298,18 +302,18 @@ fn written(text: &str) -> Vec<Event> {
     found
 }
 
-/// A label without what joins it to the times around it.
+/// A label without the punctuation and words that join it to the times around it.
 fn trimmed(text: &str) -> &str {
     let loose = |c: char| c.is_whitespace() || "<>[]()*`\"'-–—:,;|•#".contains(c);
     let mut text = text.trim_start_matches(|c: char| loose(c) || c == '.').trim_end_matches(loose);
-    // Of the next time: "… From 2.0s to".
+    // Words that belong to the next time, as in "… From 2.0s to".
     while let Some(word) = ["from", "at", "between", "and"].iter().find(|word| ends_with_word(text, word)) {
         text = text[..text.len() - word.len()].trim_end_matches(loose);
     }
     text
 }
 
-/// Whether a text ends with this word, in letters of either case.
+/// Whether a text ends with this word, in upper or lower case.
 fn ends_with_word(text: &str, word: &str) -> bool {
     let (head, tail) = match text.len().checked_sub(word.len()) {
         Some(at) if text.is_char_boundary(at) => text.split_at(at),

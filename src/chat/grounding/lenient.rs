@@ -1,27 +1,28 @@
-//! JSON as models write it: in prose, without its fence, cut off, with Python's quotes and words, with brackets missing.
+//! JSON as models write it: in the middle of prose, with or without a code fence, cut off, with Python's quotes and words, with
+//! brackets missing.
 //!
-//! One pass over the text that never goes back, so any text takes time in proportion to its length.
+//! It is read in one pass that never goes back, so the time for any text grows only in proportion to its length.
 
-/// Containers inside each other; no answer has so many, and what lies deeper is begun anew.
+/// Deepest nesting of objects and lists. No real answer goes deeper; if one does, everything that is open ends there.
 const MAX_DEPTH: usize = 32;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
-    /// In the order of the text; a value without a key has an empty one.
+    /// Keys and values in the order of the text; a value without a key has an empty one.
     Object(Vec<(String, Node)>),
-    /// `[…]` or Python's `(…)`; not `closed` where the text ends in it, so that its last number may be cut.
+    /// `[…]` or Python's `(…)`. It is not `closed` if the text ends inside it; then its last number may be cut off.
     List { items: Vec<Node>, closed: bool },
     /// A string, or words without quotes.
     Text(String),
-    /// Finite.
+    /// A finite number.
     Number(f64),
-    /// `null`, `true` and the like: nothing here asks which.
+    /// `null`, `true` and the like, which nothing here has to tell apart.
     Other,
 }
 
 impl Node {
-    /// The value of the first of these keys that there is; they are in the form of [`plain`].
+    /// The value of the first of these keys that the object has. The names are in the form that [`plain`] makes.
     pub(super) fn get(&self, names: &[&str]) -> Option<&Node> {
         let Node::Object(entries) = self else { return None };
         let value = |name: &&str| entries.iter().find(|(key, _)| plain(key).eq(name.chars())).map(|(_, node)| node);
@@ -29,7 +30,7 @@ impl Node {
     }
 }
 
-/// A key in small letters and digits alone: `bbox_2d`, `BBox-2D` and `bbox 2d` are one.
+/// A key reduced to lower-case letters and digits, so that `bbox_2d`, `BBox-2D` and `bbox 2d` are the same.
 pub(super) fn plain(key: &str) -> impl Iterator<Item = char> {
     key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
@@ -108,6 +109,7 @@ impl Reader<'_> {
         }
     }
 
+    /// Opens a container.
     fn push(&mut self, byte: u8) {
         if self.open.len() == MAX_DEPTH {
             self.end();
@@ -127,7 +129,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Puts a value where it belongs; without one, its key is of no use either.
+    /// Puts a value into the innermost container under the key before it. Without a value, the key is dropped.
     fn value(&mut self, value: Option<Node>) {
         self.top(|top| {
             let key = top.key.take().unwrap_or_default();
@@ -145,6 +147,7 @@ impl Reader<'_> {
         }
     }
 
+    /// Ends the innermost container and puts it where it belongs.
     fn pop(&mut self, closed: bool) {
         let Some(Open { closer, entries, .. }) = self.open.pop() else { return };
         let node = match closer {
@@ -164,7 +167,8 @@ impl Reader<'_> {
         }
     }
 
-    /// What came last was a key. In a list, somebody forgot to close it: `[1, 2, "label": "x"}`.
+    /// A colon: the value before it was a key. If the innermost container is a list, its closing bracket was forgotten, as in
+    /// `[1, 2, "label": "x"}`.
     fn colon(&mut self) {
         self.at += 1;
         let Some(top) = self.open.last_mut() else { return };
@@ -186,8 +190,8 @@ impl Reader<'_> {
         self.top(|top| top.key = Some(name));
     }
 
-    /// A string in these quotes, `None` if it does not end. A quote ends it only where a value may end, so `"the "big" one"`
-    /// and `'the cat's tail'` are what they were meant to be.
+    /// A string in these quotes; `None` if it does not end. A quote ends the string only where a value may end, so `"the "big" one"`
+    /// and `'the cat's tail'` are read as they were meant.
     fn string(&mut self, quote: u8) -> Option<String> {
         let mut out = String::new();
         let mut from = self.at + 1;
@@ -218,7 +222,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Adds the character of an escape, whose backslash is before `at`, and says how many bytes it has.
+    /// Adds the character of an escape whose backslash is before `at`, and returns how many bytes the escape has from there.
     fn escape(&self, at: usize, out: &mut String) -> usize {
         let Some(c) = self.text[at..].chars().next() else { return 0 };
         let unit = |at: usize| {
@@ -247,13 +251,13 @@ impl Reader<'_> {
         c.len_utf8()
     }
 
-    /// A number, or words without quotes up to what may end them. `None` where the text ends: it may be cut.
+    /// A number, or words without quotes up to a byte that may end them. `None` if the text ends first, since they may be cut off.
     fn word(&mut self) -> Option<Node> {
         let start = self.at;
         let paren = self.open.iter().any(|open| open.closer == b')');
         let rest = &self.text[start..];
         let ends = |byte: u8| b",:{}[]\"\n".contains(&byte) || paren && byte == b')';
-        // At least one byte, so that this goes on; the bytes that end a word are characters of their own.
+        // At least one character is taken, so that the reader always advances.
         let first = rest.chars().next().map_or(1, char::len_utf8);
         let length = rest.bytes().skip(first).position(ends).map(|length| first + length);
         self.at = start + length.unwrap_or(rest.len());

@@ -1,6 +1,9 @@
-//! Tags as HTML has them, read from front to back once: what a model writes need not be well formed, or end.
+//! Tags as in HTML, read in one pass from front to back, and the points that models write in them. What a model writes may be badly
+//! formed or cut off.
 
-use super::{Found, Shape};
+use super::entities::decoded;
+use super::lenient::number;
+use super::located::{Found, Shape};
 
 /// `<NAME attribute="value">`, `</NAME>` or `<NAME/>`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,8 +15,9 @@ pub(super) struct Tag<'a> {
     /// `<…/>`
     pub empty: bool,
     attributes: &'a str,
-    /// Where it begins and ends in the text.
+    /// Where it begins in the text, in bytes.
     pub start: usize,
+    /// Where it ends.
     pub end: usize,
 }
 
@@ -22,12 +26,12 @@ impl<'a> Tag<'a> {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// The value of an attribute, undecoded.
+    /// The value of an attribute, in which entities are not decoded yet.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.attributes().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Names and values.
+    /// Names and values of all attributes, in which entities are not decoded yet.
     pub(super) fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.attributes;
         std::iter::from_fn(move || {
@@ -52,7 +56,7 @@ impl<'a> Tag<'a> {
     }
 }
 
-/// The tags of a text. A `<` that begins none is text, and so is a tag that does not end.
+/// The tags of a text. A `<` that begins no tag is text, and so is a tag that does not end.
 pub(super) fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -80,7 +84,7 @@ fn tag(text: &str, start: usize) -> (Option<Tag<'_>>, usize) {
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return (None, begin);
     }
-    // Up to `>` outside quotes.
+    // The tag goes up to a `>` outside quotes.
     let (mut quote, mut last) = (None, b' ');
     for (at, byte) in inner.bytes().enumerate().skip(name.len()) {
         let before = last;
@@ -88,7 +92,7 @@ fn tag(text: &str, start: usize) -> (Option<Tag<'_>>, usize) {
         match (quote, byte) {
             (Some(open), _) if open == byte => quote = None,
             (Some(_), _) => {}
-            // Elsewhere it is an apostrophe of something that is no tag.
+            // A quote begins a value only after `=`; elsewhere it is an apostrophe.
             (None, b'"' | b'\'') if before == b'=' => quote = Some(byte),
             (None, b'>') => {
                 let attributes = &inner[name.len()..at];
@@ -111,14 +115,14 @@ pub(super) fn points(text: &str) -> Vec<Found> {
         if tag.closes || !(tag.is("point") || tag.is("points")) {
             continue;
         }
-        // Up to the next tag, which ends this one.
+        // The text up to the next tag, which is the closing one.
         let inner = tags.peek().map_or("", |next| &text[tag.end..next.start]);
         let label = tag.get("alt").filter(|alt| !alt.trim().is_empty()).unwrap_or(inner);
-        let label = super::document::decoded(label);
+        let label = decoded(label);
         let axis = |letter: [char; 2]| {
-            let number =
+            let numbered =
                 move |name: &str| name.strip_prefix(letter).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-            tag.attributes().filter(move |(name, _)| number(name)).map(|(_, value)| super::number(value))
+            tag.attributes().filter(move |(name, _)| numbered(name)).map(|(_, value)| number(value))
         };
         let pairs = axis(['x', 'X']).zip(axis(['y', 'Y']));
         let shapes = pairs.filter_map(|(x, y)| Some(Shape::Point([x?, y?]))).collect();

@@ -1,6 +1,7 @@
 //! Answers as the families write them. Those of Qwen's own cookbooks and cards are marked so; numbers are worked out by hand.
 
 use super::*;
+use crate::chat::ImageInfo;
 
 /// 100×50 for the model.
 fn image() -> ImageInfo {

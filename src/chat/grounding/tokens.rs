@@ -1,8 +1,10 @@
-//! Boxes between control tokens, as Qwen-VL and Qwen2-VL write them, and what is left of them without.
+//! Boxes between control tokens, as Qwen-VL and Qwen2-VL write them, and the same text after the control tokens were removed.
 
-use super::{Class, Found, Shape, shared};
+use super::coordinates::{Class, numbers_in};
+use super::lenient::number;
+use super::located::{Found, Shape, shared};
 
-/// What begins or ends.
+/// What a control token begins or ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mark {
     Reference,
@@ -33,7 +35,7 @@ const MARKS: [(&str, Mark); 12] = [
 pub(super) fn marked(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
     let mut label = None;
-    // What began last, and where its text does.
+    // The mark that was opened last, and where the text after it begins.
     let mut open: Option<(Mark, usize)> = None;
     let mark_at = |at: usize| MARKS.iter().find(|(name, _)| text[at..].starts_with(name));
     let marks = text.match_indices('<').filter_map(|(at, _)| mark_at(at).map(|(name, mark)| (at, name.len(), *mark)));
@@ -50,14 +52,14 @@ pub(super) fn marked(text: &str) -> Vec<Found> {
     found
 }
 
-/// The shapes that the numbers between two tokens are: two corners a box, four points a quad, one a point.
+/// The shapes of the numbers between two tokens: one pair is a point, two pairs are a box, four are a quadrilateral.
 fn shapes(mark: Mark, inner: &str) -> Vec<Shape> {
     let inner = inner.trim();
-    // Not closed, its last number may be cut.
+    // Without a closing bracket, the last number may be cut off.
     if !inner.ends_with([')', ']']) {
         return Vec::new();
     }
-    let Some(numbers) = super::numbers_in(inner) else { return Vec::new() };
+    let Some(numbers) = numbers_in(inner) else { return Vec::new() };
     let size = if mark == Mark::Quad { 8 } else { 4 };
     match numbers.len() {
         n if n > size && n.is_multiple_of(size) => {
@@ -67,7 +69,7 @@ fn shapes(mark: Mark, inner: &str) -> Vec<Shape> {
     }
 }
 
-/// What a text without control tokens locates: `NAME(x1,y1),(x2,y2)`, where several boxes may follow one name.
+/// What a text without control tokens locates: `NAME(x1,y1),(x2,y2)`. Several boxes may follow one name.
 pub(super) fn unmarked(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
     let (mut at, mut end) = (0, 0);
@@ -106,8 +108,8 @@ pub(super) fn unmarked(text: &str) -> Vec<Found> {
 /// `(x,y)` at the beginning of a text, and its length.
 fn pair(text: &str) -> Option<([f64; 2], usize)> {
     let inner = text.strip_prefix('(')?;
-    // No pair is longer than this, and no text is looked through for an end again and again.
+    // No pair is longer than this. The limit keeps the search for the end from going over a long text again and again.
     let end = inner.bytes().take(64).position(|byte| byte == b')')?;
     let (x, y) = inner[..end].split_once(',')?;
-    Some(([super::number(x)?, super::number(y)?], end + 2))
+    Some(([number(x)?, number(y)?], end + 2))
 }

@@ -1,10 +1,10 @@
-//! Messages in Hugging Face's form:
+//! Messages read from JSON in Hugging Face's form:
 //! `[{"role": "user", "content": [{"type": "image", "image": PATH, "max_pixels": N}, {"type": "text", "text": "…"}]}]`.
-//! A video is a file, `{"type": "video", "video": PATH, "fps": 2.0, …}`, or a list of pictures with the times of which they are:
+//! A video is a file, `{"type": "video", "video": PATH, "fps": 2.0, …}`, or a list of pictures with the times at which they are shown:
 //! `{"type": "video", "video": [PATH, …], "sample_fps": 2.0}` or `"timestamps": [0.0, 0.5, …]`.
 //!
-//! Beside `role` and `content` a message may have `reasoning` (or `reasoning_content`), `tool_calls`, `tool_call_id` and `prefix`, in
-//! camel case too. A call is `{"id", "name", "arguments": {…}}` or OpenAI's
+//! Beside `role` and `content` a message may have `reasoning` (or `reasoning_content`), `tool_calls`, `tool_call_id` and `prefix`; names
+//! may also be in camel case. A call is `{"id", "name", "arguments": {…}}` or OpenAI's
 //! `{"id", "type": "function", "function": {"name", "arguments": "JSON"}}`.
 
 use serde_json::Value;
@@ -14,26 +14,26 @@ use crate::error::{Error, Result};
 use crate::image::ImageOptions;
 use crate::video::{MOST_FRAMES, Times, VideoOptions};
 
-/// A message whose pictures and videos are still names: paths, or the indices of what the caller hands over, as text.
+/// A message in which pictures and videos are only named: by path, or by the index (as text) of one that the caller has at hand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawMessage {
-    /// Who speaks.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// A string content, or `None` if the parts count.
+    /// The content if it is a string; `None` if it is a list of parts.
     pub text: Option<String>,
-    /// Parts of a list content.
+    /// The parts of a content that is a list.
     pub parts: Vec<RawPart>,
-    /// What an assistant thought before.
+    /// What the assistant thought before it wrote this.
     pub reasoning: Option<String>,
-    /// What an assistant asked to be called.
+    /// The tool calls that the assistant made.
     pub tool_calls: Vec<ToolCall>,
-    /// The call that a tool answers.
+    /// The id of the call whose result this is.
     pub tool_call_id: Option<String>,
-    /// Whether the model goes on writing it.
+    /// Whether the model continues this message.
     pub prefix: bool,
 }
 
-/// A part whose picture or video is still a name.
+/// A part in which a picture or video is only named.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RawPart {
     /// Text.
@@ -44,7 +44,7 @@ pub enum RawPart {
     Video(RawVideo, VideoOptions),
 }
 
-/// A video that is still a name or several.
+/// A video that is only named: by one name, or by one for each of its pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RawVideo {
     /// One file.
@@ -56,7 +56,7 @@ pub enum RawVideo {
 /// Parses messages. Options may be written as in qwen-vl-utils (`max_pixels`) or in camel case (`maxPixels`).
 ///
 /// # Errors
-/// [`Error::Invalid`] naming the message and what is off.
+/// [`Error::Invalid`] naming the message and the field that is wrong.
 pub fn parse(json: &[u8]) -> Result<Vec<RawMessage>> {
     let value: Value =
         serde_json::from_slice(json).map_err(|e| Error::invalid("messages", "a JSON list", e.to_string()))?;
@@ -66,7 +66,7 @@ pub fn parse(json: &[u8]) -> Result<Vec<RawMessage>> {
 
 fn parse_message(at: &str, message: &Value) -> Result<RawMessage> {
     let role = message.get("role").and_then(Value::as_str);
-    let role = role.ok_or_else(|| Error::invalid(format!("{at}.role"), "a string", kind(message)))?.to_owned();
+    let role = role.ok_or_else(|| Error::invalid(format!("{at}.role"), "a string", found(message, "role")))?.to_owned();
     let string = |names: [&str; 2]| {
         let value = names.iter().find_map(|name| message.get(name)).filter(|value| !value.is_null());
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -95,11 +95,8 @@ fn parse_message(at: &str, message: &Value) -> Result<RawMessage> {
         ("tool_call_id", tool_call_id.is_some(), "tool"),
     ] {
         if has && role != of {
-            return Err(Error::invalid(
-                format!("{at}.{field}"),
-                format!("a message of role {of}"),
-                format!("{role:?}"),
-            ));
+            let expected = format!("this field only in messages of role {of:?}");
+            return Err(Error::invalid(format!("{at}.{field}"), expected, format!("it in one of role {role:?}")));
         }
     }
     let (text, parts) = match message.get("content") {
@@ -108,7 +105,7 @@ fn parse_message(at: &str, message: &Value) -> Result<RawMessage> {
             let parse = |(i, part)| parse_part(&format!("{at}.content[{i}]"), part);
             (None, parts.iter().enumerate().map(parse).collect::<Result<_>>()?)
         }
-        // Where there are calls, OpenAI has nothing said as null.
+        // In OpenAI's form, a message with calls and no text has the content null.
         None | Some(Value::Null) if !tool_calls.is_empty() => (Some(String::new()), Vec::new()),
         other => {
             let found = other.map_or("nothing", kind);
@@ -121,15 +118,16 @@ fn parse_message(at: &str, message: &Value) -> Result<RawMessage> {
 fn parse_call(at: &str, call: &Value) -> Result<ToolCall> {
     let function = call.get("function").unwrap_or(call);
     let name = function.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Error::invalid(format!("{at}.name"), "the name of a tool", kind(call)))?;
+    let name =
+        name.ok_or_else(|| Error::invalid(format!("{at}.name"), "the name of a tool", found(function, "name")))?;
     let id = match call.get("id") {
         None | Some(Value::Null) => String::new(),
         Some(id) => id.as_str().ok_or_else(|| Error::invalid(format!("{at}.id"), "a string", kind(id)))?.to_owned(),
     };
     let given = function.get("arguments").cloned().unwrap_or_default();
-    let found = kind(&given);
+    let given_kind = kind(&given);
     let arguments = arguments(given).ok_or_else(|| {
-        Error::invalid(format!("{at}.arguments"), "an object, or a string that is the JSON of one", found)
+        Error::invalid(format!("{at}.arguments"), "an object, or a string with the JSON of one", given_kind)
     })?;
     Ok(ToolCall { id, name: name.to_owned(), arguments })
 }
@@ -139,7 +137,7 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
         return Ok(RawPart::Text(text.clone()));
     }
     let string = |name: &str| part.get(name).and_then(Value::as_str).map(str::to_owned);
-    // A part may leave its type to be seen from its fields, as the official chat template does.
+    // The type may be left out if a field says it, as in Qwen's chat templates.
     let kind_of = string("type").unwrap_or_else(|| {
         let has = |name: &&str| part.get(*name).is_some();
         ["text", "image", "video"].into_iter().find(has).unwrap_or("nothing").to_owned()
@@ -147,16 +145,16 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
     match kind_of.as_str() {
         "text" => string("text")
             .map(RawPart::Text)
-            .ok_or_else(|| Error::invalid(format!("{at}.text"), "a string", kind(part))),
+            .ok_or_else(|| Error::invalid(format!("{at}.text"), "a string", found(part, "text"))),
         "image" => {
-            // A number is the index of a picture that the caller hands over beside the messages.
+            // A number is the index of a picture that the caller has at hand.
             let index = part.get("image").and_then(Value::as_u64).map(|i| i.to_string());
             let name = string("image").or_else(|| string("path")).or_else(|| string("url")).or(index);
-            let name = name.ok_or_else(|| Error::invalid(format!("{at}.image"), "a path", kind(part)))?;
+            let name = name.ok_or_else(|| Error::invalid(format!("{at}.image"), "a path", found(part, "image")))?;
             let number = |snake: &str, camel: &str| match part.get(snake).or_else(|| part.get(camel)) {
                 None | Some(Value::Null) => Ok(None),
                 Some(value) => match value.as_f64().filter(|n| *n >= 0.0 && *n <= 1e15) {
-                    // Python snippets write 1280 * 28 * 28 and sometimes a float; pixels are whole.
+                    // Python snippets compute such numbers, 1280 * 28 * 28, and sometimes get a float.
                     Some(n) => Ok(Some(n as u64)),
                     None => Err(Error::invalid(format!("{at}.{snake}"), "a number of pixels", value.to_string())),
                 },
@@ -165,7 +163,7 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
                 number(snake, camel)?
                     .map(|n| {
                         u32::try_from(n)
-                            .map_err(|_| Error::invalid(format!("{at}.{snake}"), "a side in pixels", n.to_string()))
+                            .map_err(|_| Error::invalid(format!("{at}.{snake}"), "a length in pixels", n.to_string()))
                     })
                     .transpose()
             };
@@ -185,7 +183,7 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
             if let Value::Array(list) = value {
                 if list.is_empty() || list.len() > MOST_FRAMES {
                     let expected = format!("a list of 1 to {MOST_FRAMES} pictures");
-                    return Err(Error::invalid(at_field, expected, format!("{} of them", list.len())));
+                    return Err(Error::invalid(at_field, expected, format!("a list of {}", list.len())));
                 }
                 let pictures = list.iter().enumerate().map(|(i, picture)| {
                     named_by(picture).ok_or_else(|| Error::invalid(format!("{at_field}[{i}]"), "a path", kind(picture)))
@@ -196,7 +194,8 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
                 return Ok(RawPart::Video(RawVideo::Pictures(pictures, times), options));
             }
             let name = named_by(value);
-            let name = name.ok_or_else(|| Error::invalid(at_field, "a path or a list of pictures", kind(value)))?;
+            let name =
+                name.ok_or_else(|| Error::invalid(at_field, "a path or a list of pictures", found(part, field)))?;
             Ok(RawPart::Video(RawVideo::File(name), options))
         }
         other => {
@@ -206,11 +205,20 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
     }
 }
 
-/// A path, or the index of something that the caller hands over beside the messages.
+/// A path, or the index of something that the caller has at hand.
 fn named_by(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|i| i.to_string()))
 }
 
+/// What a field of a JSON object is, for an error message.
+fn found(object: &Value, field: &str) -> &'static str {
+    match object {
+        Value::Object(fields) => fields.get(field).map_or("nothing", kind),
+        other => kind(other),
+    }
+}
+
+/// What a JSON value is, for an error message.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -218,7 +226,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
-        Value::Object(_) => "an object without it",
+        Value::Object(_) => "an object",
     }
 }
 

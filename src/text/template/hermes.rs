@@ -1,32 +1,25 @@
-//! Tools for templates that know none, as Qwen2.5's template writes them (its documentation calls it the Hermes format): the
-//! signatures in the system message, calls in `<tool_call>` blocks, what they gave in a user's turn.
+//! Tools for templates that know none, in the form of Qwen2.5's template, which its documentation calls the Hermes format: signatures
+//! stand in the system message, calls in `<tool_call>` blocks, results in a message of the user.
 //!
-//! Qwen2-VL and Qwen2.5-VL come with a template that passes tools over in silence, though their decoders were trained with this form.
-//! The strings here are the template's own, so control tokens in them are real ones; all that somebody wrote is guarded before.
+//! Qwen2-VL and Qwen2.5-VL come with a template that ignores tools, though their decoders were trained with this form. The strings here
+//! count as the template's own, so control tokens in them are real ones. Everything that somebody wrote has been guarded before.
 
 use minijinja::Value;
 
-use super::template::{Content, Part};
+use super::message::{Content, Part};
+use super::turn::Turn;
 use crate::error::Result;
 
-/// A message whose texts are guarded.
-pub(super) struct Turn {
-    pub role: String,
-    pub content: Content,
-    pub reasoning: Option<String>,
-    /// A list of calls.
-    pub calls: Option<Value>,
-}
-
-/// Before the signatures, each on a line of its own; the system prompt and an empty line come before it.
+/// Stands between the system prompt and the signatures, each of which has a line of its own.
 const HEAD: &str = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n\
                     You are provided with function signatures within <tools></tools> XML tags:\n<tools>";
+/// Stands after the signatures.
 const FOOT: &str = "\n</tools>\n\nFor each function call, return a json object with function name and arguments within \
                     <tool_call></tool_call> XML tags:\n<tool_call>\n\
                     {\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>";
 
 /// Writes tools and calls into the contents of messages, so that a template that knows neither renders them. `default` is the system
-/// message that this template writes where none is given; `dump` is `tojson`.
+/// message that the template adds if there is none; `dump` is the filter `tojson`.
 pub(super) fn write(
     turns: Vec<Turn>,
     tools: Option<&Value>,
@@ -34,7 +27,7 @@ pub(super) fn write(
     dump: &dyn Fn(&Value) -> Result<String>,
 ) -> Result<Vec<Turn>> {
     let mut out: Vec<Turn> = Vec::with_capacity(turns.len() + 1);
-    // Of the last turn that was made of tools' answers.
+    // Whether the last turn holds results of tools.
     let mut answers = false;
     for turn in turns {
         let tool = turn.role == "tool";
@@ -82,7 +75,7 @@ pub(super) fn write(
     Ok(out)
 }
 
-/// A call as the model writes it. Arguments that are a string are JSON already.
+/// A call as the model writes it. Arguments may be a string, which then is JSON already.
 fn block(call: &Value, dump: &dyn Fn(&Value) -> Result<String>) -> Result<String> {
     let field =
         |value: &Value, name| value.get_attr(name).ok().filter(|found| !found.is_undefined() && !found.is_none());
@@ -99,6 +92,7 @@ fn block(call: &Value, dump: &dyn Fn(&Value) -> Result<String>) -> Result<String
     Ok(format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>"))
 }
 
+/// Text as a content.
 fn said(text: &str) -> Content {
     Content::Text(text.to_owned())
 }
@@ -110,7 +104,7 @@ fn empty(content: &Content) -> bool {
     }
 }
 
-/// One after the other: a string if all are.
+/// Contents one after the other. The result is a string if all of them are.
 fn join<const N: usize>(contents: [Content; N]) -> Content {
     let mut joined = Content::default();
     for content in contents {
