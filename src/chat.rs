@@ -38,6 +38,7 @@ use crate::model::positions::{Grid, VideoTime};
 use crate::model::{Embeds, Model, registry};
 use crate::text::{self, ChatTemplate, RenderOptions, RenderedPrompt, Span, StopMatcher, StreamDecoder, Tokenizer};
 use crate::video::{Track, Video, VideoOptions, VideoPlan, frame_pixels, patch_times, stamp};
+use crate::weights::folder::Folder;
 use crate::weights::quantize::Formats;
 use crate::weights::source::{MAX_SMALL_FILE, Source};
 
@@ -345,7 +346,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Missing`] for a file that is needed, any error of its content, any error of the device.
-    pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+    pub async fn load(gpu: &Gpu, source: &dyn Folder, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         Self::load_as(gpu, source, &Formats::default(), progress).await
     }
 
@@ -355,7 +356,7 @@ impl Engine {
     /// As [`Engine::load`].
     pub async fn load_as(
         gpu: &Gpu,
-        source: &dyn Source,
+        source: &dyn Folder,
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
@@ -369,7 +370,7 @@ impl Engine {
     /// As [`Engine::load`].
     pub async fn load_with(
         gpu: &Gpu,
-        source: &dyn Source,
+        source: &dyn Folder,
         formats: &Formats,
         cache: CacheFormat,
         progress: &mut dyn FnMut(u64, u64),
@@ -409,7 +410,7 @@ impl Engine {
     pub async fn again(
         &self,
         gpu: &Gpu,
-        source: &dyn Source,
+        source: &dyn Folder,
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {

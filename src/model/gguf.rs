@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::config::{Family, MAX_LAYERS, VisionFamily};
 use crate::model::gguf::names::Names;
 use crate::model::registry::FAMILIES;
+use crate::weights::folder::Folder;
 use crate::weights::gguf::{Gguf, Value};
 use crate::weights::index::Checkpoint;
 use crate::weights::safetensors::TensorInfo;
@@ -101,16 +102,18 @@ impl Source for GgufModel<'_> {
         }
     }
 
-    fn tensors(&self) -> Option<&Checkpoint> {
-        Some(&self.checkpoint)
-    }
-
     fn expect<'b>(&'b self, reads: &'b [Expected]) -> Pending<'b, ()> {
         self.files.expect(reads)
     }
 
     fn sequential(&self) -> bool {
         self.files.sequential()
+    }
+}
+
+impl Folder for GgufModel<'_> {
+    fn tensors(&self) -> Option<&Checkpoint> {
+        Some(&self.checkpoint)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The checkpoints' tensor names and what the graphs make of them: with the families' own few, the only place that knows either.
 
 use super::config::{Config, Mlp, TextConfig, TextFamily, VisionConfig};
-use crate::weights::plan::{MatrixSpec, Piece, VectorSpec};
+use crate::weights::specs::{MatrixSpec, Piece, VectorSpec};
 
 /// A tensor's canonical name: the one that transformers ≥ 4.52 saves. Idempotent.
 ///

@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::brief;
 use super::safetensors::{MAX_TENSORS, TensorInfo};
 use super::source::{Source, read_exact};
 use crate::dtype::{Dtype, Element};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// Longest header, in bytes: a vocabulary of 250,000 tokens with its merges takes about 15 MB.
 const MAX_HEADER: u64 = 256 << 20;

@@ -11,7 +11,7 @@ use half::f16;
 use serde_json::Value;
 
 use crate::dtype::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// Which column the nibbles of an AWQ word stand for, lowest nibble first.
 const AWQ_ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -56,7 +56,7 @@ impl Quantization {
             "gptq" => Method::Gptq,
             _ => {
                 let expected = "weights in f32, f16, bf16, AWQ or GPTQ, or a GGUF file".to_owned();
-                return Err(Error::UnsupportedModel { found: format!("{} weights", super::brief(&name)), expected });
+                return Err(Error::UnsupportedModel { found: format!("{} weights", brief(&name)), expected });
             }
         };
         let bits = json["bits"].as_u64().unwrap_or(4);
@@ -139,7 +139,12 @@ impl Quantization {
     }
 }
 
-/// Takes columns of words, `[n, rows]`: the first is column `first` of every row.
+/// A file's bytes as little-endian words.
+pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Takes columns of words, `[n, rows]`: the first of them is column `first` of every row.
 pub type Put<'a> = dyn FnMut(usize, &[u32]) -> Result<()> + 'a;
 
 /// A layer on its way, which becomes columns of words: what came before its codes.
@@ -250,7 +255,7 @@ impl<'a> Turning<'a> {
         let mut at = first * q.columns_of_run();
         self.out.clear();
         for (run, bytes) in (first..).zip(bytes.chunks(4 * rows)) {
-            let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let words = words(bytes);
             for k in 0..q.columns_of_run() {
                 if self.out.len() == self.most * rows {
                     put(at, &self.out)?;
@@ -260,14 +265,14 @@ impl<'a> Turning<'a> {
                 if q.scattered {
                     let of = self.group_of[run * pack + k] * rows;
                     let pairs = self.scales[of..].iter().zip(&self.zeros[of..]);
-                    let codes = words.clone().map(|word| (word >> (k * bits) & mask) as f32);
+                    let codes = words.iter().map(|word| (word >> (k * bits) & mask) as f32);
                     let values = codes.zip(pairs).map(|(code, (scale, zero))| scale * (code - f32::from(*zero)));
                     self.out.extend(values.map(f32::to_bits));
                 } else if q.method == Method::Gptq {
                     // A word holds neighbours of one row in order: as the device has it.
-                    self.out.extend(words.clone());
+                    self.out.extend(&words);
                 } else {
-                    self.interleaved(&words.clone().collect::<Vec<u32>>());
+                    self.interleaved(&words);
                 }
             }
         }

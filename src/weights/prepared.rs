@@ -1,10 +1,11 @@
 //! Weights as they lie on the device, in one file: what quantizing made, kept so that the next start reads only that.
 //!
-//! A source that [`Source::keeps`] is given the file while the weights are loaded; one that [`Source::prepared`] has it. It
-//! starts with `FANLIGHT`, a version, the length of a JSON header (both u32, little-endian) and that header, which is padded with
+//! A folder is given this file while the weights are loaded, if it [keeps](super::folder::Folder::keeps) such files, and says
+//! at the next load that it [has](super::folder::Folder::prepared) it. The file starts with `FANLIGHT`, a version, the length of a JSON header (both u32, little-endian) and that header, which is padded with
 //! spaces to a multiple of 16 bytes in all: the checkpoint's table of tensors, so that no other file is asked for it, and
-//! the size of every buffer. The buffers follow in the plan's order: each matrix's shards, then the vectors as f32. Numbers
-//! are the device's: it is no format to give to others (`fanlight convert` writes one).
+//! the size of every buffer. The buffers follow in the plan's order: each matrix's shards, then the vectors as f32. All
+//! numbers lie as they do on the device and may lie differently in the next version, so this is no format to pass on to others
+//! (`fanlight convert` writes one).
 
 use serde::{Deserialize, Serialize};
 

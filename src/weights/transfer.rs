@@ -10,11 +10,14 @@ use half::f16;
 
 use super::gguf_write::{Head, padding};
 use super::index::Checkpoint;
-use super::packed::Quantization;
-use super::plan::{CHUNK_BYTES, Found, PackedCopy, Piece, Shard, Stored, find_stored, turn, words};
+use super::packed::{Quantization, words};
+use super::plan::Shard;
 use super::quantize::{blocks_of, quantize_row};
 use super::safetensors::TensorInfo;
 use super::source::{Source, read_exact};
+use super::specs::Piece;
+use super::stored::{Found, PackedCopy, Stored, find_stored};
+use super::stream::{CHUNK_BYTES, turn};
 use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
 

@@ -22,9 +22,10 @@ use crate::ops::Activation;
 use crate::weights::gguf::Gguf;
 use crate::weights::gguf_write::{ALIGNMENT, Entry, header};
 use crate::weights::index::Checkpoint;
-use crate::weights::plan::{Limits, MatrixSpec, VectorSpec};
+use crate::weights::plan::Limits;
 use crate::weights::quantize::Formats;
 use crate::weights::source::{MAX_SMALL_FILE, Pending, Source, read_exact};
+use crate::weights::specs::{MatrixSpec, VectorSpec};
 use crate::weights::transfer::Transfer;
 
 /// How blocks are laid out (`GGML_QNT_VERSION`).
