@@ -42,13 +42,13 @@ impl Constraint for Grammatical {
     }
 }
 
-/// What the grammar's module threw: its own error as it is, or the end of that module.
+/// What the grammar's module threw: an error of its own, which is passed on, or anything else, after which it cannot go on.
 fn refused(error: JsValue) -> Error {
     match (text_of(&error, "what"), text_of(&error, "expected"), text_of(&error, "found")) {
         (Some(what), Some(expected), Some(found)) => Error::Invalid { what, expected, found },
         _ => {
             let found = text_of(&error, "message").unwrap_or_else(|| format!("{error:?}"));
-            Error::invalid("responseConstraint", "one that can be followed", found)
+            Error::invalid("responseConstraint", "a constraint that can be followed to the answer's end", found)
         }
     }
 }

@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// An options object as JSON; `undefined` is an empty one.
+/// An options object as JSON; `undefined` becomes null.
 pub(super) fn plain(value: &JsValue) -> Result<Value> {
     let text = js_sys::JSON::stringify(value).ok().and_then(|text| text.as_string());
     let json = text.map_or(Ok(Value::Null), |text| serde_json::from_str(&text));

@@ -23,7 +23,7 @@ use crate::video::{Track, VideoOptions, VideoPlan};
 use crate::weights::folder::Folder;
 use crate::weights::quantize::Formats;
 
-/// A checkpoint on a device, which may become another one.
+/// A checkpoint on a device. When that device is lost, another one can take its place ([`Engine::reload`]).
 #[wasm_bindgen]
 pub struct Engine {
     engine: Rc<Current>,
@@ -33,8 +33,8 @@ pub struct Engine {
     decisions: Vec<String>,
 }
 
-/// What loading with these options would take of this device, as [`estimate::Estimate::to_json`]; reads the small files and
-/// the headers.
+/// What loading with these options would take of this device, as [`estimate::Estimate::to_json`]. Only the small files and the
+/// headers of the large ones are read.
 ///
 /// # Errors
 /// As [`Engine::load`].
@@ -97,7 +97,7 @@ impl Engine {
             };
             let quantizes = formats != Formats::default() && source.prepared().is_none();
             let phase = if quantizes { "quantize" } else { "upload" };
-            // What the listener throws is its own affair.
+            // An error that the listener throws does not stop the load.
             let tell = |phase: &str, done: u64, total: u64| {
                 let event = json!({"phase": phase, "loaded": done, "total": total});
                 let _ = on_progress.call1(&JsValue::NULL, &to_js(&event));
@@ -111,7 +111,7 @@ impl Engine {
                 chosen.max_pixels.into_iter().for_each(|most| engine.lower_max_pixels(most));
             }
             let min_pixels = natural(&options, "minPixels")?;
-            // The chosen one is the engine's own now.
+            // If it was chosen, the engine has it already.
             let max_pixels = wish.max_pixels.filter(|_| chosen.is_none());
             let pixels = ImageOptions { min_pixels, max_pixels, ..ImageOptions::default() };
             let decisions = chosen.map_or(Vec::new(), |chosen| chosen.decisions);
@@ -121,8 +121,8 @@ impl Engine {
         loading.await.map_err(|error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
     }
 
-    /// Loads the checkpoint again, on a new device in place of the one that was lost, from the same files in the same formats.
-    /// Sessions stay: what they hold is computed again when it is needed.
+    /// Loads the same files in the same formats onto a new device, in place of the one that was lost. Sessions stay; their caches
+    /// are computed again when they are needed.
     ///
     /// # Errors
     /// As [`Engine::load`]; `webgpu_unavailable` where the browser gives no device any more.
@@ -143,7 +143,7 @@ impl Engine {
         loading.await.map_err(|error: Error| thrown.take().unwrap_or_else(|| to_js_error(&error)))
     }
 
-    /// Resolves with the reason when the device of now is lost.
+    /// Resolves with the reason when the present device is lost.
     pub async fn lost(&self) -> String {
         let lost = self.engine.get().gpu().lost();
         lost.await
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     /// Which frames of a video to take, and how large: `{indices, times, sampleFps, width, height, tokens, decisions}`. Both
-    /// arguments are JSON: [`Track`] and [`VideoOptions`], among these `mostTokens`, what is left of the context for it.
+    /// arguments are JSON: a [`Track`], and [`VideoOptions`] with `mostTokens`, the tokens that are left for the video.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -215,8 +215,8 @@ impl Engine {
         object.into()
     }
 
-    /// What an answer may be, as JSON for the grammar's module, of `{tools, toolChoice, responseConstraint}`; nothing where it
-    /// may be anything. The last is `{jsonSchema}`, `{regex, flags}` or `{lark}`.
+    /// What an answer may be under the options `{tools, toolChoice, responseConstraint}`, as JSON for the grammar's module.
+    /// Nothing if it may be anything. `responseConstraint` is `{jsonSchema}`, `{regex, flags}` or `{lark}`.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -229,7 +229,7 @@ impl Engine {
         composed.map(|spec| spec.map(|spec| spec.to_string())).map_err(|e| to_js_error(&e))
     }
 
-    /// What a text of this model locates in pictures `[{original, resized}]`, as an answer's `located`.
+    /// What a text of this model locates in pictures `[{original, resized}]`, in the form of an answer's `located`.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -237,7 +237,7 @@ impl Engine {
         located(self.engine.get().convention(), text, &pictures).map_err(|e| to_js_error(&e))
     }
 
-    /// The blocks of a page that this model wrote as HTML, of a picture `{original, resized}`.
+    /// The blocks of a page, which this model wrote as HTML from a picture `{original, resized}`.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -245,7 +245,7 @@ impl Engine {
         blocks(self.engine.get().convention(), html, &picture).map_err(|e| to_js_error(&e))
     }
 
-    /// The events that a text tells of, in seconds.
+    /// The events with times that a text mentions, in seconds.
     pub fn events(&self, text: &str) -> JsValue {
         to_js(&json!(grounding::events(text)))
     }

@@ -2,7 +2,7 @@
 
 use wasm_bindgen::prelude::*;
 
-/// A running sha256, for JavaScript: browsers have none that takes a file piece by piece.
+/// A running sha256, for JavaScript: browsers can only hash a file as a whole, not piece by piece.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Sha256(sha2::Sha256);
@@ -20,7 +20,7 @@ impl Sha256 {
         sha2::Digest::update(&mut self.0, bytes);
     }
 
-    /// The hash in hexadecimal digits; ready for something else then.
+    /// The hash in hexadecimal digits. After that it starts anew.
     pub fn finish(&mut self) -> String {
         let digest = sha2::Digest::finalize_reset(&mut self.0);
         digest.iter().map(|byte| format!("{byte:02x}")).collect()

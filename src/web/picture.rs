@@ -7,7 +7,7 @@ use super::convert::{natural, plain, to_js, to_js_error};
 use crate::error::Error;
 use crate::image::{decode, smart_resize};
 
-/// Width and height of the file of a picture, upright.
+/// Width and height of an encoded picture (PNG, JPEG, …), once it stands upright.
 ///
 /// # Errors
 /// As [`Engine::load`].
@@ -17,9 +17,8 @@ pub fn image_size(bytes: &[u8]) -> Result<JsValue, JsValue> {
     Ok(to_js(&json!({"width": picture.width, "height": picture.height})))
 }
 
-/// How large a model of `model_type` that runs elsewhere sees a picture that is `width` × `height`, by the rule of its family and
-/// the limits of its server, those of the family's checkpoints if not given:
-/// `{original, resized, tokens}`.
+/// How large a model on a server sees a picture of `width` × `height`: `{original, resized, tokens}`. The rule is that of the
+/// family of `model_type`. The limits are those of the server, or if they are not given, those of the family's checkpoints.
 ///
 /// # Errors
 /// As [`Engine::load`].
@@ -27,7 +26,7 @@ pub fn image_size(bytes: &[u8]) -> Result<JsValue, JsValue> {
 pub fn sizes_for(model_type: &str, width: u32, height: u32, limits: JsValue) -> Result<JsValue, JsValue> {
     let sizes = || {
         let limits = plain(&limits)?;
-        // Of the checkpoints on the Hub: a token is a square of 28 pixels, from Qwen3-VL on of 32.
+        // As in the checkpoints on the Hub: a token sees a square of 28 × 28 pixels, from Qwen3-VL on 32 × 32.
         let (factor, least, most) =
             if model_type.starts_with("qwen3") { (32, 65_536, 16_777_216) } else { (28, 3136, 12_845_056) };
         let most = natural(&limits, "maxPixels")?.unwrap_or(most);

@@ -25,14 +25,14 @@ pub struct Session {
     engine: Rc<Current>,
     pixels: ImageOptions,
     add_vision_id: bool,
-    /// Taken out while a call runs.
+    /// `None` while a call runs, which has taken it.
     state: RefCell<Option<State>>,
 }
 
 struct State {
     conversation: chat::Conversation,
     messages: Vec<Message>,
-    /// What the device was lost over; its messages are among the others.
+    /// The call that a lost device interrupted. Its messages are among `messages`.
     unfinished: Option<Unfinished>,
 }
 
@@ -41,11 +41,11 @@ struct Unfinished {
     work: Work,
 }
 
-/// What was said before.
+/// The messages from before the interrupted call.
 enum Before {
-    /// So many of the messages.
+    /// The first so many of the present messages.
     First(usize),
-    /// These, and none of the messages of now.
+    /// These. The interrupted call has replaced all of them.
     Others(Vec<Message>),
 }
 
@@ -58,12 +58,12 @@ struct Answering {
     draft: Draft,
     options: AskOptions,
     new_pictures: usize,
-    /// When the call came.
+    /// When the call began.
     begun: f64,
 }
 
 impl State {
-    /// The messages that count: all but those of what was not finished.
+    /// The messages that count: all except those of a call that was not finished.
     fn settled(&self) -> &[Message] {
         match &self.unfinished {
             None => &self.messages,
@@ -82,7 +82,7 @@ impl State {
 
 #[wasm_bindgen]
 impl Session {
-    /// Tokens that the texts, calls and pictures of these messages take, and `tools` (JSON), which their videos have to leave free.
+    /// Tokens that `tools` (JSON) and the texts, calls and pictures of these messages take. Videos have to leave room for them.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -112,7 +112,8 @@ impl Session {
         count().map_err(|e: Error| to_js_error(&e))
     }
 
-    /// What `prompt` with the same arguments would take: `Plan` of `www/src/types.ts`, less what JavaScript knows of its videos.
+    /// What `prompt` with the same arguments would take: the `Plan` of the package's types, without what JavaScript knows itself
+    /// about the videos.
     ///
     /// # Errors
     /// As [`Engine::load`]. The conversation stays as it is.
@@ -136,7 +137,7 @@ impl Session {
         plan().map_err(|error: Error| to_js_error(&error))
     }
 
-    /// Another conversation that has come as far. It shares memory with this one until one of the two goes on.
+    /// Another conversation with the same messages so far. The two share memory until one of them goes on.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -150,7 +151,8 @@ impl Session {
         Ok(Session { engine, pixels, add_vision_id, state: RefCell::new(Some(state)) })
     }
 
-    /// Adds messages as `prompt` does and computes all that is known before an answer. Returns the conversation's tokens.
+    /// Adds messages as `prompt` does, and computes for them what can be computed before an answer. Returns the number of tokens of
+    /// the conversation.
     ///
     /// # Errors
     /// As [`Session::prompt`]; `aborted` if it is cancelled.
@@ -198,10 +200,11 @@ impl Session {
         self.begin(begin, replace, Some(&on_delta), &cancelled).await
     }
 
-    /// Goes on with what ended with `device_lost`, when the engine has another device, and returns what that would have.
+    /// Goes on with the call that ended with `device_lost`, once the engine has another device, and returns what that call would
+    /// have returned.
     ///
     /// # Errors
-    /// As there.
+    /// Those of that call.
     pub async fn resume(&self, on_delta: Function, cancelled: Function) -> Result<JsValue, JsValue> {
         let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
         let result = match state.unfinished.take() {
@@ -232,7 +235,7 @@ impl Session {
         cancelled: &Function,
     ) -> Result<JsValue, JsValue> {
         let mut state = self.state.borrow_mut().take().ok_or_else(|| to_js_error(&busy()))?;
-        // Nobody goes on with it any more.
+        // A new call means that the interrupted one will not be resumed.
         if let Some(unfinished) = state.unfinished.take() {
             state.undo(unfinished.before);
         }
@@ -294,7 +297,7 @@ impl Session {
             if !delta.logprobs.is_empty() {
                 event["logprobs"] = json!(delta.logprobs);
             }
-            // What the listener throws is its own affair.
+            // An error that the listener throws does not stop the answer.
             let _ = on_delta.map(|on_delta| on_delta.call1(&JsValue::NULL, &to_js(&event)));
         };
         let hooks = Hooks { on_delta: &mut tell, cancelled, clock: &now };
@@ -336,7 +339,7 @@ impl Session {
         Ok(result)
     }
 
-    /// Messages as they cross from JavaScript, and how many pictures and videos they brought.
+    /// Messages from JavaScript, and how many pictures and videos there are in them.
     fn turn(&self, messages: &str, images: &Array, videos: Vec<VideoInput>) -> Result<(Vec<Message>, [usize; 2])> {
         let turn = messages::parse(messages.as_bytes())?;
         let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
@@ -346,7 +349,7 @@ impl Session {
         Ok((turn, [pictures.len(), videos.len()]))
     }
 
-    /// A picture's own options, and the engine's where it has none.
+    /// A picture's own options, completed with those of the engine.
     fn limited(&self, own: ImageOptions) -> ImageOptions {
         ImageOptions {
             min_pixels: own.min_pixels.or(self.pixels.min_pixels),
@@ -368,7 +371,7 @@ impl Session {
                     }
                     RawPart::Video(raw, _) => {
                         let RawVideo::File(name) = raw else {
-                            return Err(Error::invalid("video", "the index of a video", "a list"));
+                            return Err(Error::invalid("video", "the index of a video", "a list of frames"));
                         };
                         let video = name.parse::<usize>().ok().and_then(|i| videos.get(i));
                         let video = video.ok_or_else(|| Error::invalid("video", "the index of a video", name))?;
@@ -385,14 +388,14 @@ impl Session {
     /// The checkpoint's sampling defaults, changed by what the caller names.
     fn options(&self, o: &Value) -> Result<AskOptions> {
         let mut own = o.clone();
-        // The second is in the constraint that comes beside.
+        // `prompt` reads the first one itself, and gets the second one as an argument.
         own.as_object_mut().map(|fields| ["replace", "responseConstraint"].map(|name| fields.remove(name)));
         let options = AskOptions::from_json(&own, self.engine.get().generation_config())?;
         Ok(AskOptions { add_vision_id: self.add_vision_id, ..options })
     }
 }
 
-/// Calls to a worker come one after another, so nobody should see this.
+/// For a call while another one runs. The worker makes one call after another, so nobody should see this.
 fn busy() -> Error {
     Error::invalid("session", "one call at a time", "a second one")
 }

@@ -6,13 +6,13 @@ use super::convert::{plain, to_js_error};
 use crate::image::{Picture, decode};
 use crate::video::{VideoBuilder, VideoPlan};
 
-/// A video of which the frames come one by one, as `planVideo` wants them.
+/// A video whose frames are handed over one by one, as `planVideo` chose them.
 #[wasm_bindgen]
 pub struct VideoInput(pub(super) VideoBuilder);
 
 #[wasm_bindgen]
 impl VideoInput {
-    /// Waits for the frames of what `planVideo` gave.
+    /// A video without frames yet, for a plan of `planVideo`.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -22,7 +22,7 @@ impl VideoInput {
         plan.map(|plan| VideoInput(VideoBuilder::new(plan))).map_err(|e| to_js_error(&e))
     }
 
-    /// Takes the next frame: upright pixels of four bytes, of which the fourth is not looked at.
+    /// Takes the next frame: upright pixels of four bytes each. The fourth, alpha, is ignored.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -32,7 +32,7 @@ impl VideoInput {
         frame.and_then(|frame| self.0.push(&frame, timestamp)).map_err(|e| to_js_error(&e))
     }
 
-    /// Takes the next frame as the file of a picture.
+    /// Takes the next frame as an encoded picture (PNG, JPEG, …).
     ///
     /// # Errors
     /// As [`Engine::load`].

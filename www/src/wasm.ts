@@ -1,4 +1,4 @@
-// The surface of the wasm module (src/web.rs) as the worker uses it.
+// The surface of the wasm module (src/web/) as the worker uses it.
 
 import type { Hasher } from "./download.js";
 import type { Calls, EngineOptions, PromptOptions } from "./protocol.js";

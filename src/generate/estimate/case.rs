@@ -33,7 +33,7 @@ pub(super) struct Loadable {
     largest: (String, u64),
     /// Most shards of one matrix.
     shards: usize,
-    /// Whether any of them comes in columns.
+    /// Whether any matrix is read in columns, as packed layers are.
     packed: bool,
 }
 
@@ -66,7 +66,7 @@ impl Loadable {
     }
 }
 
-/// Everything that an estimate depends on but the context and max_pixels.
+/// Everything that an estimate depends on, except the context and max_pixels.
 pub(super) struct Case<'a> {
     pub(super) tables: &'a Tables,
     pub(super) limits: Limits,
@@ -106,7 +106,7 @@ impl Case<'_> {
     pub(super) fn pixel_steps(&self, most: u64) -> impl Iterator<Item = u64> + use<> {
         let unit = self.pixels_of(1);
         let (top, floor) = ((most / unit) as usize, (self.least_pixels(most) / unit) as usize);
-        // The first is `most` itself, which need not be a whole number of tokens.
+        // The first step is `most` itself, which need not be a whole number of tokens.
         [most].into_iter().chain(steps(top, floor, 1).skip(1).map(move |tokens| tokens as u64 * unit))
     }
 
@@ -115,7 +115,7 @@ impl Case<'_> {
         most_tokens(self.token().0, max_pixels).min(context.saturating_sub(1).max(1) as u64) as usize
     }
 
-    /// The tower on paper, and its embeddings' share of the pool.
+    /// What encoding the largest picture takes of the pool, with the embeddings that come out.
     pub(super) fn vision(&self, context: usize, max_pixels: u64) -> Rehearsal {
         let pool = Rehearsal::new(self.limits.max_binding);
         if let Some(vision) = &self.tables.vision {
@@ -124,7 +124,7 @@ impl Case<'_> {
         pool
     }
 
-    /// The largest pool of a prompt's passes and what is decoded after them, the launches of a pass and its largest tensor.
+    /// For a prompt's passes and the decoding after them: the largest pool, the most launches of a pass, the largest tensor.
     fn prefill(&self, context: usize, max_pixels: Option<u64>) -> (u64, u64, (&'static str, u64)) {
         let decoder = &self.tables.decoder;
         let empty = || Rehearsal::new(self.limits.max_binding);
@@ -135,7 +135,7 @@ impl Case<'_> {
             tokens.map(|tokens| pool.scratch("image_embeds", tokens, decoder.hidden)).collect::<Vec<_>>()
         };
         let images = usize::from(tokens.is_some());
-        // Decoding takes buffers of ever more classes as the keys and the ids seen become more.
+        // While an answer grows, so do the numbers of keys and of ids seen, and with them the buffers of decoding.
         let decode = empty();
         let held = embeds(&decode);
         for keys in (1..=context.div_ceil(attention_decode::CHUNK)).map(|n| n * attention_decode::CHUNK) {
@@ -165,7 +165,7 @@ impl Case<'_> {
         let activation_bytes = ActivationBytes { vision: vision.as_ref().map_or(0, Rehearsal::bytes), prefill };
         let kv_bytes = self.shape().bytes(context);
 
-        // Writes that wait; columns of a packed layer wait twice, and for a kernel that has parameters.
+        // Writes that wait in staging memory. Columns of a packed layer wait there twice, and for a kernel with parameters.
         let most = FLUSH_BYTES as u64 + 2 * CHUNK_BYTES;
         let loading = if weights.packed {
             weights.bytes().saturating_mul(2).min(most) + Rehearsal::params(weights.shards as u64)
@@ -224,24 +224,32 @@ impl Case<'_> {
             let needed = in_words(*bytes);
             return (
                 false,
-                format!("{name} needs {needed} in one buffer and the device allows {limit_words}: {remedy}"),
+                format!("{name} needs {needed} in one buffer, and the device allows {limit_words}: {remedy}"),
             );
         }
         match e.memory {
             None => (
                 true,
-                format!("every buffer keeps to {limit_words}; {total} in all, and how much there is is not known"),
+                format!(
+                    "the model takes {total} in buffers of at most {limit_words} each, as the device allows; how much memory it has \
+                     is not known"
+                ),
             ),
-            Some(memory) if e.total_bytes <= memory => (true, format!("{total} of {}", in_words(memory))),
+            Some(memory) if e.total_bytes <= memory => {
+                (true, format!("the model takes {total} of {}", in_words(memory)))
+            }
             Some(memory) => {
                 let parts = [
-                    (self.weights.bytes(), "the weights (quantize them, or choose a smaller model)"),
-                    (e.kv_bytes, "the context (lower its length)"),
-                    (e.activation_bytes.vision.max(e.activation_bytes.prefill), "intermediates (lower max_pixels)"),
-                    (e.staging_bytes, "in passing"),
+                    (self.weights.bytes(), "for the weights (quantize them, or choose a smaller model)"),
+                    (e.kv_bytes, "for the context (lower its length)"),
+                    (
+                        e.activation_bytes.vision.max(e.activation_bytes.prefill),
+                        "for intermediate results (lower max_pixels)",
+                    ),
+                    (e.staging_bytes, "for data on its way to the device and back"),
                 ];
                 let parts = parts.map(|(bytes, what)| format!("{} {what}", in_words(bytes)));
-                (false, format!("{total} in all are more than {}: {}", in_words(memory), parts.join(", ")))
+                (false, format!("the model takes {total}, more than {}: {}", in_words(memory), parts.join(", ")))
             }
         }
     }

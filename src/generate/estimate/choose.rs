@@ -9,6 +9,9 @@ use crate::weights::quantize::Formats;
 
 /// `auto` does not lower the context below this.
 pub const MIN_CONTEXT: usize = 2048;
+
+/// Goes from `case` down the ladder, then to shorter contexts and smaller pictures, until the memory suffices.
+/// `any_cache`: the format of keys and values may be chosen too.
 pub(super) fn choose(
     mut case: Case<'_>,
     ladder: impl Iterator<Item = Result<Loadable>>,
@@ -17,7 +20,7 @@ pub(super) fn choose(
     wanted_pixels: Option<u64>,
 ) -> Result<Estimate> {
     let mut decisions = Vec::new();
-    // Single buffers, which no format changes.
+    // First the largest buffer of the vision tower, which no format of the weights changes.
     let pixels = wanted_pixels.map(|wanted| {
         let small = |pixels: &u64| case.vision(context, *pixels).largest().1 <= case.limit();
         let pixels = case.pixel_steps(wanted).find(small).unwrap_or_else(|| case.least_pixels(wanted));
@@ -25,13 +28,13 @@ pub(super) fn choose(
             let (name, bytes) = case.vision(context, wanted).largest();
             let (needed, limit) = (in_words(bytes), in_words(case.limit()));
             decisions.push(format!(
-                "max_pixels: {pixels} instead of {wanted} because \"{name}\" in the vision tower would take {needed} and a buffer \
-                 holds {limit}"
+                "max_pixels: {pixels} instead of {wanted} because the buffer \"{name}\" of the vision tower would take {needed} and \
+                 the device allows {limit}"
             ));
         }
         pixels
     });
-    // A picture leaves room in the context for words.
+    // A picture takes at most three quarters of the context, so that there is room for text.
     let room =
         |case: &Case<'_>, context: usize| pixels.map(|pixels| pixels.min(case.pixels_of(context as u64 * 3 / 4)));
     let mut best = case.estimate(context, room(&case, context));
@@ -52,7 +55,7 @@ pub(super) fn choose(
                 break;
             }
         }
-        // What is quantized already stays as it is.
+        // A checkpoint that is quantized already does not become lighter.
         if lighter.bytes() < case.weights.bytes() {
             tried.push((best.formats, best.total_bytes));
             case.weights = lighter;
@@ -64,14 +67,15 @@ pub(super) fn choose(
         [("text", (|f: &Formats| f.text) as fn(&Formats) -> Option<Layout>), ("embeddings", |f| f.embeddings)]
     {
         let Some(layout) = of(&best.formats) else { continue };
-        // What was too much in another format of this part, with the others as they came to be.
+        // The other formats of this part that were tried with the other parts as they are now: all of them took too much.
         let others =
             tried.iter().filter(|(f, _)| of(f) != Some(layout) && (part == "text" || f.text == best.formats.text));
         let totals: Vec<String> =
             others.map(|(f, total)| format!("{} with {}", in_words(*total), name(of(f)))).collect();
-        decisions.push(format!("{part}: {layout} because {} in all exceed {memory}", totals.join(" and ")));
+        let totals = totals.join(" and ");
+        decisions.push(format!("{part}: {layout} because the model would take {totals}, more than the {memory} given"));
     }
-    let exceed = |total: u64| format!("because {} in all exceed {memory}", in_words(total));
+    let exceed = |total: u64| format!("because the model would take {}, more than the {memory} given", in_words(total));
     if let Some(before) = cached {
         decisions.push(format!("KV cache: q8 {}", exceed(before)));
     }
@@ -91,8 +95,9 @@ pub(super) fn choose(
         && roomy < pixels
     {
         let context = best.context_length;
-        decisions
-            .push(format!("max_pixels: {roomy} instead of {pixels} to leave room in a context of {context} tokens"));
+        decisions.push(format!(
+            "max_pixels: {roomy} instead of {pixels} to leave room for text in a context of {context} tokens"
+        ));
     }
     if let Some(roomy) = roomy {
         let before = best.total_bytes;

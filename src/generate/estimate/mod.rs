@@ -51,7 +51,7 @@ pub async fn of(source: &dyn Folder, limits: Limits, wish: &Wish) -> Result<Esti
 
 /// What the wish takes under the limits, or with [`Weights::Auto`] what should be taken instead.
 ///
-/// `auto` first lowers max_pixels until every buffer keeps to the limits and a picture takes at most three quarters of the
+/// `auto` first lowers max_pixels until no buffer is above the limits and a picture takes at most three quarters of the
 /// context. Then, where a memory is given, it goes down [`Formats::LADDER`] until the total fits, with the cache's format before
 /// the text's would get 4 bits, since the cache in 8 loses far less; then with the context to [`MIN_CONTEXT`], then with
 /// max_pixels to [`MIN_PICTURE_TOKENS`]. What does not fit even then comes back with `fits` false. Less memory never makes

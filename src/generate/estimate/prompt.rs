@@ -15,7 +15,7 @@ pub struct Work<'a> {
     pub decoder: DecoderConfig,
     /// The vision tower.
     pub vision: Option<Rc<dyn VisionSizes>>,
-    /// Keys and values that there are.
+    /// The keys and values that are there already.
     pub cache: &'a KvCache,
     /// Bytes of the largest binding.
     pub max_binding: u64,
@@ -25,15 +25,16 @@ pub struct Work<'a> {
     pub prompt: usize,
     /// Tokens of the conversation when the answer is written.
     pub end: usize,
-    /// Tokens that it may have.
+    /// Tokens that the conversation may have.
     pub limit: usize,
-    /// Of each picture or video that is to be encoded: patches that pass through the tower at once, all of them, those of a frame.
+    /// For each picture or video that is to be encoded: the patches that pass through the tower at once, all of its patches, and
+    /// those of one frame.
     pub encode: Vec<(usize, usize, usize)>,
-    /// Merged tokens of each picture or video of which the embeddings lie on the device.
+    /// Merged tokens of each picture or video whose embeddings lie on the device.
     pub held: Vec<usize>,
 }
 
-/// What [`work`] finds.
+/// What a prompt takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     /// On the device at most, beside the weights.

@@ -6,13 +6,13 @@ use crate::dtype::{CacheFormat, Layout};
 use crate::error::{Error, Result};
 use crate::weights::quantize::Formats;
 
-/// The pool's peak, in bytes.
+/// Bytes of intermediate results at the most (the pool's peak).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivationBytes {
     /// While the tower encodes a picture of max_pixels; 0 for a text model.
     pub vision: u64,
-    /// While a prompt is computed and answered, with the embeddings of one such picture; a further one takes
-    /// `tokens × hidden × 4` bytes, with DeepStack once more for each of its layers.
+    /// While a prompt is computed and answered, with the embeddings of one such picture. Each further picture takes
+    /// `tokens × hidden × 4` bytes, and with DeepStack as many again for each of its layers.
     pub prefill: u64,
 }
 
@@ -27,7 +27,7 @@ pub struct LargestBuffer {
     pub limit: u64,
 }
 
-/// What it takes.
+/// What a model takes in one configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Estimate {
     /// The `model_type`.
@@ -40,15 +40,15 @@ pub struct Estimate {
     pub weight_bytes: Vec<(&'static str, u64)>,
     /// Keys and values of the whole context, in segments of whatever sizes.
     pub kv_bytes: u64,
-    /// Intermediates.
+    /// Intermediate results.
     pub activation_bytes: ActivationBytes,
-    /// What passes: writes of the load on their way; later parameter blocks, uploads and readback.
+    /// Data on its way: while loading the writes that wait; later parameter blocks, uploads and readback.
     pub staging_bytes: u64,
-    /// Weights, cache, the larger of the activations, and what passes.
+    /// Weights, cache, the larger of the two activations, and staging.
     pub total_bytes: u64,
     /// The largest buffer of all.
     pub largest_buffer: LargestBuffer,
-    /// Whether every buffer keeps to the limits, and the total to the memory if that is known.
+    /// Whether no buffer is above the device's limits, and the total not above the memory, if that is known.
     pub fits: bool,
     /// Why, in words; where it does not fit, with what to lower.
     pub reason: String,
@@ -56,7 +56,7 @@ pub struct Estimate {
     pub context_length: usize,
     /// Pixels of the largest picture; `None` for a text model.
     pub max_pixels: Option<u64>,
-    /// The memory that it was held against.
+    /// The memory that the total was compared with.
     pub memory: Option<u64>,
     /// Formats of the weights.
     pub formats: Formats,

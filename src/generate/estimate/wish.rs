@@ -12,7 +12,7 @@ use crate::weights::quantize::Formats;
 pub enum Weights {
     /// The first of [`Formats::LADDER`] that fits the memory.
     Auto,
-    /// These, and nothing else is changed either.
+    /// These. Then nothing else is changed either.
     Fixed(Formats),
 }
 

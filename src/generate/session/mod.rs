@@ -21,12 +21,12 @@ pub use prompt::{Choose, Media, Next, Prompt};
 /// Tokens of one prefill pass unless set otherwise: enough to fill the device, few enough to stay short.
 pub const CHUNK: usize = 512;
 
-/// A conversation's state. Its cache holds exactly `ids`.
+/// A conversation's state. Its cache holds keys and values of exactly the tokens `ids`.
 pub struct Session {
     gpu: Gpu,
     model: Rc<Model>,
     cache: KvCache,
-    /// What the cache holds.
+    /// The tokens in the cache.
     ids: Vec<u32>,
     /// First token and key of the media in `ids`.
     media: Vec<(usize, u128)>,
@@ -37,7 +37,7 @@ pub struct Session {
     /// Rows of the prompt's last pass.
     pass: usize,
     chosen: Tensor,
-    /// The logits of the last greedy choice are kept, and what they are.
+    /// Whether the logits of greedy choices are kept, and those of the last one.
     keep: bool,
     kept: Option<Tensor>,
 }
@@ -51,7 +51,7 @@ impl Session {
         Session::with_cache(gpu, model, limit, CacheFormat::F32)
     }
 
-    /// The same with keys and values in another format.
+    /// As [`Session::new`], with keys and values in another format.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -72,7 +72,7 @@ impl Session {
         })
     }
 
-    /// Another conversation that has come as far. It shares the cache until one of the two goes on.
+    /// Another conversation with the same tokens. The two share the cache until one of them goes on.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -104,7 +104,7 @@ impl Session {
         self.limit
     }
 
-    /// Keys and values of what it holds.
+    /// Keys and values of these tokens.
     pub fn cache(&self) -> &KvCache {
         &self.cache
     }
@@ -114,7 +114,7 @@ impl Session {
         self.chunk = tokens.max(1);
     }
 
-    /// Keeps the logits of greedy choices from now on, each until the next pass, for [`Session::logits`].
+    /// From now on the logits of a greedy choice are kept until the next pass, for [`Session::logits`].
     pub fn keep_logits(&mut self, keep: bool) {
         self.keep = keep;
         self.kept = None;
@@ -127,7 +127,7 @@ impl Session {
     pub async fn logits(&self) -> Result<Vec<f32>> {
         match &self.kept {
             Some(logits) => self.gpu.read_f32(logits, 0, logits.len()).await,
-            None => Err(Error::invalid("logits", "those of a choice, kept", "none")),
+            None => Err(Error::invalid("logits", "logits that were kept (keep_logits)", "none")),
         }
     }
 
@@ -150,7 +150,7 @@ impl Session {
     pub fn reusable(&self, prompt: &Prompt) -> usize {
         let same = self.ids.iter().zip(&prompt.ids).take_while(|(a, b)| a == b).count();
         let reuse = same.min(prompt.ids.len().saturating_sub(1));
-        // A picture that differs, or that only lies partly in the common beginning, ends it.
+        // The common beginning ends before a picture that differs or that lies only partly in it.
         let spans = self.spans(prompt);
         let ends = spans.iter().enumerate().find(|(i, span)| {
             let known = prompt.media.get(*i).map(|media| (span.start, media.key));
@@ -159,14 +159,15 @@ impl Session {
         ends.map_or(reuse, |(_, span)| span.start)
     }
 
-    /// Numbers of the media whose embeddings [`Session::prefill`] is going to need and `prompt` lacks.
+    /// Which media (by their number) have no embeddings in `prompt`, though [`Session::prefill`] will need them.
     pub fn wanting(&self, prompt: &Prompt) -> Vec<usize> {
         let reuse = self.reusable(prompt);
         let spans = self.spans(prompt).into_iter().zip(&prompt.media).enumerate();
         spans.filter(|(_, (span, media))| span.end > reuse && media.embeds.is_empty()).map(|(i, _)| i).collect()
     }
 
-    /// From the first to the last pad of each of a prompt's media, in order; pads beyond the last of them count as one more.
+    /// For each of a prompt's media, in order, the range from its first to its last pad. Pads that are left over form one more
+    /// range.
     fn spans(&self, prompt: &Prompt) -> Vec<Range<usize>> {
         let MediaTokens { image, video, merge, .. } = self.model.media;
         let mut pads = prompt.ids.iter().enumerate().filter(|(_, id)| **id == image || **id == video).map(|(at, _)| at);

@@ -18,13 +18,13 @@ use crate::ops::penalty::penalty;
 /// Logits of at most this many bytes are computed and read at a time when all rows are wanted.
 const LOGITS_BYTES: usize = 32 << 20;
 
-/// Compiles every pipeline that a picture, a prompt and an answer need with such a cache. Runs nothing, so the weights need
-/// not be there.
+/// Compiles every pipeline that a picture, a prompt and an answer need with a cache of this format. Nothing is run, so the
+/// weights need not have arrived.
 ///
 /// # Errors
 /// Any error of the device.
 pub fn prepare(gpu: &Gpu, model: &Rc<Model>, cache: CacheFormat) -> Result<()> {
-    // More rows than the matrix-vector kernel takes, then one.
+    // First more rows than the matrix-vector kernel takes, then a single one.
     const PROMPT: usize = 16;
     gpu.compile_only(|| {
         let embeds = model.vision.as_ref().map(|vision| vision.prepare(gpu)).transpose()?;
@@ -65,7 +65,7 @@ impl Session {
         let next = self.passes(prompt, Some(choose), keep_going).await;
         match next.map_err(|error| self.forget_if_full(error))? {
             Some(next) => Ok(next),
-            None => Err(Error::Cancelled), // only without a choice
+            None => Err(Error::Cancelled), // cannot happen: there is always a choice here
         }
     }
 
@@ -85,7 +85,7 @@ impl Session {
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Option<Next>> {
         self.kept = None;
-        // What is wrong with the prompt is found before anything is forgotten.
+        // A faulty prompt is refused here, before anything in the cache is given up.
         let (positions, next) = self.positions(prompt)?;
         let reuse = self.reusable(prompt);
         self.rewind(prompt, reuse)?;
@@ -96,7 +96,7 @@ impl Session {
             let end = prompt.ids.len().min(at + self.chunk.min(self.cache.room()));
             let last = end == prompt.ids.len();
             if self.pass != end - at {
-                // Buffers of another pass's sizes would stay beside those of this one.
+                // Otherwise buffers of the last pass's sizes would be kept in addition to those of this pass.
                 self.gpu.trim();
                 self.pass = end - at;
             }
@@ -114,7 +114,7 @@ impl Session {
             self.advance(prompt, at..end);
             self.next_position = if last { next } else { self.position_after(&positions, end) };
             at = end;
-            // Also keeps the queue short: a pass is recorded only when the one before has run.
+            // This also keeps the device's queue short: a pass is recorded only when the one before it has run.
             self.gpu.settle().await?;
             if last {
                 return Ok(None);
@@ -217,7 +217,8 @@ impl Session {
         })
     }
 
-    /// A browser says late that memory ran out: any buffer of the cache or the pool may be the one that is not there.
+    /// Empties the cache and the pool after running out of memory: a browser reports this late, so any of their buffers may be
+    /// the one that was not allocated.
     fn forget_if_full(&mut self, error: Error) -> Error {
         if !matches!(error, Error::OutOfMemory { .. }) {
             return error;
@@ -232,8 +233,8 @@ impl Session {
         })
     }
 
-    /// The embeddings of `prompt` that belong among the rows of a pass, of which `rows` says which row of all embeddings (one
-    /// after the other) takes their place.
+    /// The embeddings of `prompt` that take the place of rows of a pass. For each row, `rows` says which row it is among all
+    /// embeddings, one after the other, or [`KEEP`].
     fn splices<'a>(&self, rec: &mut Recorder, prompt: &'a Prompt, rows: &[u32]) -> Result<Vec<Splice<'a>>> {
         let mut splices = Vec::new();
         let mut first = 0; // row of the part among all
@@ -259,7 +260,7 @@ impl Session {
         Ok(splices)
     }
 
-    /// Records embeddings and all layers for tokens `ids`, of which the cache holds all before.
+    /// Records embeddings and all layers for the tokens `ids`, which follow those in the cache.
     fn record(
         &self,
         rec: &mut Recorder,
@@ -315,7 +316,7 @@ impl Session {
     }
 }
 
-/// A pass of [`Session::prefill`] or [`Session::step`] on paper: `n` tokens, `images` pictures among them, `keys` keys in
+/// What a pass of [`Session::prefill`] or [`Session::step`] takes of the pool, on paper: `n` tokens, `images` pictures among them, `keys` keys in
 /// sight of the last in such a cache, `seen` ids for the repetition penalty.
 pub(in crate::generate) fn rehearse(
     pool: &Rehearsal,
@@ -361,7 +362,7 @@ impl Pending {
     }
 }
 
-/// Per token, which row of all embeddings (one after the other) takes its place, or [`KEEP`].
+/// For each token, which row of all embeddings (one after the other) takes its place, or [`KEEP`].
 fn media_rows(ids: &[u32], media: &MediaTokens) -> Vec<u32> {
     let mut row = 0;
     ids.iter()

@@ -7,14 +7,14 @@ use crate::model::positions::Grid;
 /// An image or a video of a prompt.
 #[derive(Clone)]
 pub struct Media {
-    /// Names it: equal keys mean equal embeddings.
+    /// Identifies it: media with equal keys have equal embeddings.
     pub key: u128,
     /// Size in patches.
     pub grid: Grid,
-    /// Of a video, the seconds from one temporal patch to the next (`second_per_grid_ts`).
+    /// For a video, the seconds from one temporal patch to the next (`second_per_grid_ts`).
     pub second_per_grid: Option<f32>,
-    /// On the device, one part after the other. May be left out for what the session's cache already holds
-    /// ([`Session::reusable`]).
+    /// Its embeddings on the device, one part after the other. They may be left out for what the session's cache holds
+    /// already ([`Session::reusable`](super::Session::reusable)).
     pub embeds: Vec<Embeds>,
 }
 
@@ -28,8 +28,8 @@ impl Media {
     }
 }
 
-/// A prompt: token ids with the pads of its media, in one run each; for families that write times between the frames of
-/// a video, in one run for each of its temporal patches.
+/// A prompt: token ids in which each picture or video has one run of pad tokens. For families that write times between
+/// the frames of a video, it has one run for each of its temporal patches.
 #[derive(Clone, Default)]
 pub struct Prompt {
     /// Token ids of the whole conversation so far.
@@ -40,14 +40,14 @@ pub struct Prompt {
 
 /// How the next token is chosen.
 pub enum Choose<'a> {
-    /// Highest logit below `vocab` after the repetition penalty, on the device; only the id comes back.
+    /// The highest logit below `vocab` after the repetition penalty. It is found on the device, and only its id is read.
     Greedy {
         /// Ids below this can be chosen.
         vocab: usize,
         /// Repetition penalty and the distinct ids that it applies to, if it is not 1.
         penalty: Option<(f32, &'a [u32])>,
     },
-    /// All logits come back.
+    /// By the caller: all logits are read.
     Logits,
 }
 
