@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use fanlight::Result;
-use fanlight::weights::{Folder, Source};
 use fanlight::weights::source::Pending;
+use fanlight::weights::{Folder, Source};
 
 /// Counts what is allocated, and refuses what goes over the budget: the program then ends with the input and the place.
 struct Counter;
