@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::plan::{Plan, RowCopy};
 use super::source::Expected;
 
-/// Bytes between two tensors that are read and thrown away, because another request would cost more.
+/// Up to this many bytes between two tensors are read and thrown away, because another request would take longer.
 const MAX_GAP: u64 = 64 << 10;
 /// Smallest chunk. With smaller ones the list of reads would be longer than the bytes that it describes.
 pub(super) const MIN_CHUNK: u64 = 4 << 10;
