@@ -272,6 +272,15 @@ impl Error {
     }
 }
 
+/// Text from a file or a server, cut to what fits in an error message.
+pub(crate) fn brief(text: &str) -> String {
+    const MAX: usize = 160;
+    match text.char_indices().nth(MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// A number of bytes for people, in units of 1024: `7.0 GiB`, `812 MiB`.
 pub fn in_words(bytes: u64) -> String {
     const UNITS: [&str; 3] = ["KiB", "MiB", "GiB"];

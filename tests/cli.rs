@@ -85,7 +85,10 @@ fn convert_writes_what_transformers_would_read() {
     assert_eq!(std::fs::read(&out).unwrap(), before);
     let (fine, text) = convert(&base, &["--quantize", "q8", "--force"]);
     assert!(fine, "{text}");
-    for line in ["Q8_0     14 tensors", "blk.0.ffn_down.weight is F32: rows of 56 are no multiple of 32"] {
+    for line in [
+        "Q8_0     14 tensors",
+        "blk.0.ffn_down.weight is F32: its rows have 56 elements, which is not a multiple of 32",
+    ] {
         assert!(text.contains(line), "{line} in {text}");
     }
     // From GGUF to GGUF, into the file itself.

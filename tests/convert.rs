@@ -18,12 +18,14 @@ use fanlight::model::gguf::export::Export;
 use fanlight::model::registry;
 use fanlight::model::registry::parse_config;
 use fanlight::text::Tokenizer;
+use fanlight::weights::Folder;
 use fanlight::weights::gguf::Gguf;
 use fanlight::weights::output::NewFile;
-use fanlight::weights::plan::{CHUNK_BYTES, Limits, MatrixPlan, Sink, stream};
+use fanlight::weights::plan::{Limits, MatrixPlan};
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::repack::dequantize;
 use fanlight::weights::source::{Directory, Memory, Source};
+use fanlight::weights::stream::{CHUNK_BYTES, Sink, stream};
 use golden_fixture::{Case, GridOf, folder, relative_error};
 use greedy::greedy;
 use pollster::block_on;
@@ -134,7 +136,7 @@ impl Sink for Buffers {
 }
 
 /// Everything that would be on a device.
-fn device(source: &dyn Source, formats: &Formats) -> (BTreeMap<String, Matrix>, BTreeMap<String, Vec<u32>>) {
+fn device(source: &dyn Folder, formats: &Formats) -> (BTreeMap<String, Matrix>, BTreeMap<String, Vec<u32>>) {
     let limits = Limits { max_binding: 128 << 20, max_buffer: 256 << 20 };
     let plan = block_on(registry::describe(source, limits, formats)).unwrap().plan;
     let empty = plan.matrices.iter().map(|m| m.shards.iter().map(|s| vec![0; s.bytes() as usize]).collect());
@@ -276,7 +278,7 @@ fn values(matrix: &Matrix, rows: usize) -> Vec<Worth> {
 }
 
 /// Weights of a folder and of its conversion, and the types of the new file.
-fn packed_pair(source: &dyn Source) -> (Vec<[Worth; 2]>, Vec<&'static str>) {
+fn packed_pair(source: &dyn Folder) -> (Vec<[Worth; 2]>, Vec<&'static str>) {
     // What is packed is not touched by formats, here as while loading.
     let (export, files) = of_folder(source, &formats("text=q4")).unwrap();
     let keep = Formats::default();

@@ -14,8 +14,8 @@ use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::model::gguf::GgufModel;
 use fanlight::model::registry;
 use fanlight::text::Tokenizer;
+use fanlight::weights::Folder;
 use fanlight::weights::gguf::{Gguf, Value, parse};
-use fanlight::weights::index::Checkpoint;
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::repack::{dequantize, repack_row};
 use fanlight::weights::source::{Directory, Memory, Source};
@@ -355,7 +355,7 @@ fn a_checkpoint_folder_is_what_others_see() {
     assert_eq!(block_on(source.size("every_type.safetensors")), Ok(None), "what lies beside it is not part of it");
     assert!(block_on(source.size(FILE)).unwrap().is_some());
     assert!(block_on(source.read("config.json", 0..1 << 20)).is_err());
-    let checkpoint = block_on(Checkpoint::open(&source)).unwrap();
+    let checkpoint = source.tensors().unwrap();
     assert!(checkpoint.get("model.language_model.layers.1.mlp.down_proj.weight").is_some());
     assert_eq!(block_on(GgufModel::open(&files, "nobody.gguf", None)).map(|_| ()).unwrap_err().code(), "not_found");
 }

@@ -19,7 +19,7 @@ use fanlight::model::registry::{self, Tables};
 use fanlight::weights::plan::Limits;
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::source::Pending;
-use fanlight::weights::{Checkpoint, Directory, Memory, Source, TensorInfo};
+use fanlight::weights::{Checkpoint, Directory, Folder, Memory, Source, TensorInfo};
 use golden_fixture::folder;
 use pollster::block_on;
 
@@ -301,7 +301,9 @@ impl Source for Released {
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> Pending<'a, Vec<u8>> {
         self.files.read(file, range)
     }
+}
 
+impl Folder for Released {
     fn tensors(&self) -> Option<&Checkpoint> {
         Some(&self.checkpoint)
     }

@@ -12,11 +12,13 @@ use fanlight::generate::session::{Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::model::load::Loaded;
 use fanlight::model::registry;
-use fanlight::weights::Checkpoint;
 use fanlight::weights::packed::Quantization;
-use fanlight::weights::plan::{CHUNK_BYTES, Limits, MatrixPlan, MatrixSpec, Piece, Plan, Sink, plan, stream};
+use fanlight::weights::plan::{Limits, MatrixPlan, Plan, plan};
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::source::{Directory, Memory, Pending, Source};
+use fanlight::weights::specs::{MatrixSpec, Piece};
+use fanlight::weights::stream::{CHUNK_BYTES, Sink, stream};
+use fanlight::weights::{Checkpoint, Folder};
 use greedy::greedy;
 use pollster::block_on;
 use safetensors::SafeTensors;
@@ -267,7 +269,7 @@ fn what_does_not_fit_is_refused() {
         source.insert("model.safetensors", std::fs::read(folder("gptq4").join("model.safetensors")).unwrap());
         source
     };
-    let code = |source: &dyn Source| {
+    let code = |source: &dyn Folder| {
         block_on(registry::describe(source, ROOMY, &Formats::default())).map(|_| ()).unwrap_err().code()
     };
     assert_eq!(code(&change("\"group_size\": 32", "\"group_size\": 64")), "bad_model");

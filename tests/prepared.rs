@@ -10,7 +10,7 @@ use fanlight::chat::{AskOptions, Engine, Hooks, Message};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::weights::prepared::{self, Prepared};
 use fanlight::weights::source::Pending;
-use fanlight::weights::{Checkpoint, Directory, Source};
+use fanlight::weights::{Checkpoint, Directory, Folder, Source};
 use pollster::block_on;
 
 const FILE: &str = "prepared.fanlight";
@@ -36,7 +36,9 @@ impl Source for Keeping {
         }
         self.folder.read(file, range)
     }
+}
 
+impl Folder for Keeping {
     fn tensors(&self) -> Option<&Checkpoint> {
         self.prepared.as_ref().map(|prepared| &prepared.checkpoint)
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use fanlight::Result;
-use fanlight::weights::Source;
 use fanlight::weights::source::Pending;
+use fanlight::weights::{Folder, Source};
 
 /// Counts what is allocated, and refuses what goes over the budget: the program then ends with the input and the place.
 struct Counter;
@@ -117,6 +117,8 @@ impl Source for Beginnings<'_> {
         Box::pin(async move { Ok(self.bytes(file, range)?) })
     }
 }
+
+impl Folder for Beginnings<'_> {}
 
 impl Beginnings<'_> {
     fn bytes(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {

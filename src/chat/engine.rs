@@ -20,6 +20,7 @@ use crate::model::config::task_prompts;
 use crate::model::{Embeds, Model, registry};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::weights::quantize::Formats;
+use crate::weights::folder::Folder;
 use crate::weights::source::{MAX_SMALL_FILE, Source};
 
 /// Most tokens of a conversation unless the caller asks for another limit. It bounds the memory of keys and values.
@@ -60,7 +61,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Missing`](crate::Error::Missing) for a file that is needed, any error of its content, any error of the device.
-    pub async fn load(gpu: &Gpu, source: &dyn Source, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
+    pub async fn load(gpu: &Gpu, source: &dyn Folder, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         Self::load_as(gpu, source, &Formats::default(), progress).await
     }
 
@@ -70,7 +71,7 @@ impl Engine {
     /// As [`Engine::load`].
     pub async fn load_as(
         gpu: &Gpu,
-        source: &dyn Source,
+        source: &dyn Folder,
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
@@ -84,7 +85,7 @@ impl Engine {
     /// As [`Engine::load`].
     pub async fn load_with(
         gpu: &Gpu,
-        source: &dyn Source,
+        source: &dyn Folder,
         formats: &Formats,
         cache: CacheFormat,
         progress: &mut dyn FnMut(u64, u64),
@@ -124,7 +125,7 @@ impl Engine {
     pub async fn again(
         &self,
         gpu: &Gpu,
-        source: &dyn Source,
+        source: &dyn Folder,
         formats: &Formats,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {

@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs4::{FileExt, TryLockError};
 
-use crate::error::{Error, Result};
-use crate::weights::brief;
+use crate::error::{Error, Result, brief};
 
 /// Longest name of a repository or revision.
 const MAX_NAME: usize = 96;

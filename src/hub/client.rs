@@ -11,8 +11,7 @@ use ureq::{Agent, Body};
 
 use super::cache::is_commit;
 use super::{Options, Watch};
-use crate::error::{Error, Result};
-use crate::weights::brief;
+use crate::error::{Error, Result, brief};
 use crate::weights::source::check_name;
 
 /// Longest answer of the API, in bytes: a page of the list of files has 1,000 entries of about 300.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Error, Result};
-use crate::weights::brief;
+use crate::error::{Error, Result, brief};
 use crate::weights::index::{INDEX, SINGLE};
 
 /// What every checkpoint has.

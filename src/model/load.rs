@@ -6,10 +6,11 @@ use crate::error::{Error, Result};
 use crate::gpu::{Element, Gpu, Recorder, Tensor, WeightFormat};
 use crate::ops::columns::columns;
 use crate::ops::{Weight, WeightShard};
+use crate::weights::folder::Folder;
 use crate::weights::index::Checkpoint;
-use crate::weights::plan::{CHUNK_BYTES, Plan, Sink, stream};
+use crate::weights::plan::Plan;
 use crate::weights::prepared::{self, Places};
-use crate::weights::source::Source;
+use crate::weights::stream::{CHUNK_BYTES, Sink, stream};
 
 /// Tensors on the device by the names of the specs: zeros until they are filled.
 pub struct Loaded {
@@ -73,7 +74,7 @@ impl Loaded {
         gpu: &Gpu,
         plan: &Plan,
         checkpoint: &Checkpoint,
-        source: &dyn Source,
+        source: &dyn Folder,
         progress: &mut dyn FnMut(u64, u64),
         begin: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
@@ -125,11 +126,11 @@ struct Device<'a> {
     /// Bytes written since the last flush.
     written: usize,
     begin: &'a dyn Fn() -> Result<()>,
-    keep: Option<(Places, &'a dyn Source)>,
+    keep: Option<(Places, &'a dyn Folder)>,
 }
 
 /// Where the source is to keep what is made of the weights, if it wants that.
-fn keeping<'a>(plan: &Plan, checkpoint: &Checkpoint, source: &'a dyn Source) -> Option<(Places, &'a dyn Source)> {
+fn keeping<'a>(plan: &Plan, checkpoint: &Checkpoint, source: &'a dyn Folder) -> Option<(Places, &'a dyn Folder)> {
     let head = prepared::head(checkpoint, plan)?;
     let places = Places::new(plan, head.len() as u64);
     if !source.keeps(places.size) {

@@ -3,7 +3,7 @@
 use crate::model::config::Config;
 use crate::model::family::{TextFamily, TowerNames};
 use crate::model::sizes::{Mlp, TextConfig, VisionConfig};
-use crate::weights::plan::{MatrixSpec, Piece, VectorSpec};
+use crate::weights::specs::{MatrixSpec, Piece, VectorSpec};
 
 /// A tensor's canonical name: the one that transformers ≥ 4.52 saves. Idempotent.
 ///

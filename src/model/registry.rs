@@ -12,10 +12,12 @@ use crate::model::load::Loaded;
 use crate::model::positions::MediaTokens;
 use crate::model::vision::{Sizes, Vision};
 use crate::model::{Model, VisionSizes, VisionTower, names, qwen2, qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl, section};
+use crate::weights::folder::{self, Folder};
 use crate::weights::index::Checkpoint;
-use crate::weights::plan::{self, Limits, MatrixSpec, Plan, VectorSpec};
+use crate::weights::plan::{self, Limits, Plan};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
+use crate::weights::specs::{MatrixSpec, VectorSpec};
 
 /// The families that can be loaded.
 pub static FAMILIES: [&Family; 5] =
@@ -54,7 +56,7 @@ pub async fn read_config(source: &dyn Source) -> Result<(Config, Vec<u8>)> {
 /// Any error of the source, of the checkpoint's files, or of the device.
 pub async fn load(
     gpu: &Gpu,
-    source: &dyn Source,
+    source: &dyn Folder,
     formats: &Formats,
     progress: &mut dyn FnMut(u64, u64),
     begin: &dyn Fn(&Rc<Model>) -> Result<()>,
@@ -159,9 +161,9 @@ impl Tables {
     ///
     /// # Errors
     /// As [`load`], less the device's.
-    pub async fn read(source: &dyn Source) -> Result<Self> {
+    pub async fn read(source: &dyn Folder) -> Result<Self> {
         let (config, bytes) = read_config(source).await?;
-        let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
+        let mut checkpoint = folder::checkpoint(source).await?.renamed(names::canonical)?;
         checkpoint.quantization = quantization(&bytes)?;
         Ok(Tables::new(config, checkpoint))
     }
@@ -219,7 +221,7 @@ impl Tables {
 ///
 /// # Errors
 /// As [`load`], less the device's.
-pub async fn describe(source: &dyn Source, limits: Limits, formats: &Formats) -> Result<Description> {
+pub async fn describe(source: &dyn Folder, limits: Limits, formats: &Formats) -> Result<Description> {
     let tables = Tables::read(source).await?;
     let plan = tables.plan(limits, formats)?;
     Ok(Description {

@@ -1,20 +1,19 @@
 //! The header of a GGUF file: metadata and the table of tensors, versions 2 and 3 (`docs/gguf.md` of ggml).
 //!
-//! Every length comes from a file that somebody else wrote, so every length is held against what is left of the file
-//! before anything is allocated, in u64.
+//! Every length comes from a file that somebody else wrote. So each is compared, in u64, with what is left of the file before
+//! anything is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::brief;
 use super::safetensors::{MAX_TENSORS, TensorInfo};
 use super::source::{Source, read_exact};
 use crate::dtype::{Dtype, Element};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// Longest header, in bytes: a vocabulary of 250,000 tokens with its merges takes about 15 MB.
 const MAX_HEADER: u64 = 256 << 20;
-/// What is read first; a header that is longer is read again with four times as much.
+/// Bytes that are read first. If the header is longer, four times as many are read.
 const FIRST_READ: u64 = 1 << 20;
 /// Most metadata entries (released files have about 30).
 const MAX_ENTRIES: u64 = 1 << 16;
@@ -49,7 +48,7 @@ pub enum Value {
 pub struct Gguf {
     /// Metadata by key.
     pub metadata: BTreeMap<String, Value>,
-    /// Keys in the file's order, and where its bytes have their values (the type before it included).
+    /// Keys in the file's order, and which bytes of the file have their values (the type before a value included).
     pub places: Vec<(String, Range<u64>)>,
     /// The tensors, in the file's order; shapes are outermost first, as everywhere here (GGUF writes them innermost
     /// first). A tensor of a type that is not a [`Dtype`] has an empty range.
@@ -69,7 +68,7 @@ impl Gguf {
             match parse(file, &bytes, size)? {
                 Some(gguf) => return Ok(gguf),
                 None if length == size => {
-                    return Err(Error::malformed(file, "a whole GGUF header", "a file that ends in it"));
+                    return Err(Error::malformed(file, "a whole GGUF header", "a file that ends inside it"));
                 }
                 None if length >= MAX_HEADER => {
                     return Err(Error::malformed(
@@ -159,7 +158,7 @@ fn wrong(key: &str, expected: &str, found: Option<&Value>) -> Error {
 
 /// Why parsing stopped.
 enum Stop {
-    /// The header goes on behind the bytes that are here.
+    /// The header goes on after the bytes that have been read.
     More,
     Bad(Error),
 }
@@ -172,7 +171,7 @@ impl From<Error> for Stop {
 
 type Step<T> = std::result::Result<T, Stop>;
 
-/// The bytes of a header as far as they are here, and the length of the whole file.
+/// The bytes of a header that have been read, and the length of the whole file.
 struct Cursor<'a> {
     file: &'a str,
     bytes: &'a [u8],
@@ -190,7 +189,7 @@ impl<'a> Cursor<'a> {
             let left = self.size - self.at as u64;
             return self.bad(format!("{count} more bytes at {}", self.at), format!("{left} to the end of the file"));
         }
-        // Fits: the file is at least this long, and what is here of it is in memory.
+        // Cannot overflow: the file is at least this long.
         let end = self.at as u64 + count;
         if end > self.bytes.len() as u64 {
             return Err(Stop::More);
@@ -237,7 +236,7 @@ impl<'a> Cursor<'a> {
         if count > (self.size - self.at as u64) / least {
             return self.bad("arrays that the file can hold", format!("one of {count} values at {}", self.at));
         }
-        // What is not here yet is not allocated for: parsing starts again when it is.
+        // Nothing is allocated for values that have not been read: parsing starts again once they have.
         if count > (self.bytes.len() - self.at) as u64 / least {
             return Err(Stop::More);
         }
@@ -318,7 +317,7 @@ impl<'a> Cursor<'a> {
         let name = self.name()?;
         let dims = self.u32()?;
         if dims > MAX_DIMS {
-            return self.bad(format!("at most {MAX_DIMS} dimensions"), format!("{dims} of {}", brief(&name)));
+            return self.bad(format!("at most {MAX_DIMS} dimensions"), format!("{dims} in tensor {}", brief(&name)));
         }
         let mut shape = Vec::new();
         for _ in 0..dims {
@@ -327,7 +326,7 @@ impl<'a> Cursor<'a> {
         let (number, offset) = (self.u32()?, self.u64()?);
         let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).filter(|n| *n <= i64::MAX as u64);
         let Some(elements) = elements.filter(|n| *n > 0) else {
-            return self.bad("1 to 2^63 elements in a tensor", format!("{} {shape:?}", brief(&name)));
+            return self.bad("1 to 2^63 elements in a tensor", format!("tensor {} of {shape:?}", brief(&name)));
         };
         let (dtype, bytes) = match Dtype::from_ggml_type(number) {
             None => (Element::Other(format!("GGML type {number}")), 0),
@@ -335,13 +334,13 @@ impl<'a> Cursor<'a> {
                 let row = shape.first().copied().unwrap_or(1);
                 let Some(bytes) = dtype.bytes_of(elements).filter(|_| row.is_multiple_of(dtype.block())) else {
                     let expected = format!("rows of a multiple of {} elements", dtype.block());
-                    return self.bad(expected, format!("{} of {dtype} {shape:?}", brief(&name)));
+                    return self.bad(expected, format!("tensor {} of {dtype} {shape:?}", brief(&name)));
                 };
                 (Element::Known(dtype), bytes)
             }
         };
         let Some(end) = offset.checked_add(bytes) else {
-            return self.bad("offsets below 2^64", format!("{offset} of {}", brief(&name)));
+            return self.bad("offsets below 2^64", format!("{offset} for tensor {}", brief(&name)));
         };
         shape.reverse();
         Ok(TensorInfo { name, dtype, shape, file: self.file.to_owned(), range: offset..end })
@@ -388,7 +387,7 @@ impl<'a> Cursor<'a> {
         Ok(gguf)
     }
 
-    /// Counts the ranges from the start of the file, and checks them against it and one another.
+    /// Makes all ranges count from the start of the file, and checks that they lie in it and do not overlap.
     fn place(&self, gguf: &mut Gguf) -> Step<()> {
         let alignment = match gguf.metadata.get("general.alignment") {
             None => 32,
@@ -403,21 +402,21 @@ impl<'a> Cursor<'a> {
             let end = end.checked_add(start).filter(|end| *end <= self.size);
             let (Some(end), true) = (end, offset.is_multiple_of(alignment)) else {
                 let expected = format!("tensors at multiples of {alignment} within {} bytes", self.size);
-                return self.bad(expected, format!("{} at {offset}", brief(&tensor.name)));
+                return self.bad(expected, format!("tensor {} at {offset}", brief(&tensor.name)));
             };
             tensor.range = start + offset..end;
         }
         let mut ranges: Vec<_> = gguf.tensors.iter().filter(|t| !t.range.is_empty()).collect();
         ranges.sort_by_key(|t| t.range.start);
         if let Some(pair) = ranges.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
-            let found = format!("{} in {}", brief(&pair[1].name), brief(&pair[0].name));
+            let found = format!("tensor {} inside tensor {}", brief(&pair[1].name), brief(&pair[0].name));
             return self.bad("tensors that do not overlap", found);
         }
         Ok(())
     }
 }
 
-/// The header in `bytes`, the beginning of a file of `size` bytes; `None` if it goes on behind them.
+/// The header in `bytes`, the beginning of a file of `size` bytes; `None` if the header is longer than these.
 ///
 /// # Errors
 /// [`Error::Malformed`] for anything but a GGUF header of version 2 or 3 whose tensors lie in the file.

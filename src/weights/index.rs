@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::brief;
 use super::packed::Quantization;
 use super::safetensors::{MAX_TENSORS, TensorInfo, Unique, read_header};
 use super::source::{Source, check_name};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
-/// The only file of a checkpoint that is not sharded.
+/// The file that holds all tensors of a checkpoint that is not sharded.
 pub const SINGLE: &str = "model.safetensors";
-/// The list of shards of one that is.
+/// The list of the shards of a checkpoint that is sharded.
 pub const INDEX: &str = "model.safetensors.index.json";
 
 /// Longest index, in bytes (the 72B model's is about 100 KB).
@@ -24,7 +23,7 @@ const MAX_SHARDS: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     tensors: BTreeMap<String, TensorInfo>,
-    /// How its packed layers are stored, as its `config.json` says; nothing is packed without it.
+    /// How packed layers are stored, according to `config.json`. `None`: no layer is packed.
     pub quantization: Option<Quantization>,
 }
 
@@ -34,16 +33,14 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// The source's own table, or else reads the headers: of `model.safetensors` if it exists (as transformers prefers it), else of every shard.
+    /// Reads the headers: that of `model.safetensors` if this file exists (transformers prefers it too), else that of every
+    /// shard.
     ///
     /// # Errors
     /// [`Error::Missing`] if there is neither file, or if a shard is not there; [`Error::Malformed`] for a header that
     /// [`super::safetensors::parse`] refuses, a shard name that [`check_name`] refuses, an index that names a tensor
     /// its shard does not hold, or a tensor that two shards hold.
     pub async fn open(source: &dyn Source) -> Result<Self> {
-        if let Some(checkpoint) = source.tensors() {
-            return Ok(checkpoint.clone());
-        }
         if source.size(SINGLE).await?.is_some() {
             return Self::new(read_header(source, SINGLE).await?);
         }
@@ -52,7 +49,7 @@ impl Checkpoint {
         }
         let weight_map = weight_map(&source.read_all(INDEX, MAX_INDEX).await?)?;
         let mut tensors = Vec::new();
-        // All names were checked first: nothing is read while one of them is suspect.
+        // `weight_map` has checked all names, so no shard is read if one of the names is hostile.
         for file in weight_map.values().collect::<BTreeSet<_>>() {
             tensors.extend(read_header(source, file).await?);
             check_count(tensors.len())?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// A file on its way: it has another name beside its own until [`NewFile::finish`], and is removed if that is never
-/// called. Compiles on wasm32 too, where the standard library answers "unsupported".
+/// A file that is being written. Until [`NewFile::finish`] it lies beside its final place under another name, and if that
+/// is never called, it is removed. Compiles on wasm32 too, where the standard library answers "unsupported".
 pub struct NewFile {
     path: PathBuf,
     temporary: PathBuf,
@@ -15,7 +15,7 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Begins a file at `path`, with or without one there already.
+    /// Begins a file for `path`. With `replace` there may be a file already.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is one and it may not be replaced, [`Error::Io`] if it cannot be created.
@@ -37,11 +37,11 @@ impl NewFile {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.file {
             Some(file) => file.write_all(bytes).map_err(|e| io(&self.temporary, &e)),
-            None => Ok(()), // not after finish, which takes it
+            None => Ok(()), // cannot happen: only `finish` leaves none, and it consumes the file
         }
     }
 
-    /// Gives it its name.
+    /// Gives the file its final name.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,9 +1,9 @@
 //! AWQ and GPTQ: integers of 4 or 8 bits packed into I32 words, with a scale and a zero for each group of inputs.
 //!
-//! Both store a linear layer as `qweight`, `qzeros`, `scales` (and GPTQ's `g_idx`) with the inputs running down, not along:
-//! a row of ours is a column of theirs. The columns become rows with the same codes, scales and zeros
-//! ([`Layout::G4`], [`Layout::G8`]). [`Turning`] makes columns of words of a few MiB at a time; whoever takes them puts
-//! them into rows (a kernel on the device), so that no matrix is ever in memory.
+//! Both store a linear layer as `qweight`, `qzeros`, `scales` (and GPTQ's `g_idx`), with one row for each input where the
+//! kernels want one row for each output. Codes, scales and zeros stay as they are ([`Layout::G4`], [`Layout::G8`]) and only
+//! change places: [`Turning`] makes columns of words, a few MiB at a time, and a kernel on the device puts them into rows.
+//! So the whole matrix is never in memory.
 //!
 //! Layouts: `awq/modules/linear/gemm.py` and `awq/utils/packing_utils.py` of AutoAWQ, `qlinear` of AutoGPTQ and GPTQModel.
 
@@ -11,7 +11,7 @@ use half::f16;
 use serde_json::Value;
 
 use crate::dtype::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// Which column the nibbles of an AWQ word stand for, lowest nibble first.
 const AWQ_ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -56,7 +56,7 @@ impl Quantization {
             "gptq" => Method::Gptq,
             _ => {
                 let expected = "weights in f32, f16, bf16, AWQ or GPTQ, or a GGUF file".to_owned();
-                return Err(Error::UnsupportedModel { found: format!("{} weights", super::brief(&name)), expected });
+                return Err(Error::UnsupportedModel { found: format!("{} weights", brief(&name)), expected });
             }
         };
         let bits = json["bits"].as_u64().unwrap_or(4);
@@ -132,17 +132,22 @@ impl Quantization {
             .then(|| [qweight, [groups, packed_rows], [groups, rows]].map(|shape| shape.map(|n| n as u64)))
     }
 
-    /// Whether `g_idx` is what groups in order give, so that it says nothing.
+    /// Whether `g_idx` lists the groups in order, as if there were no such list.
     fn in_order(&self, g_idx: &[i32]) -> bool {
         let group = self.group.unwrap_or(usize::MAX);
         g_idx.iter().enumerate().all(|(i, &g)| g as usize == i / group)
     }
 }
 
-/// Takes columns of words, `[n, rows]`: the first is column `first` of every row.
+/// A file's bytes as little-endian words.
+pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Takes columns of words, `[n, rows]`: the first of them is column `first` of every row.
 pub type Put<'a> = dyn FnMut(usize, &[u32]) -> Result<()> + 'a;
 
-/// A layer on its way, which becomes columns of words: what came before its codes.
+/// A layer that is being read and becomes columns of words. This holds what was read before its codes.
 ///
 /// `qweight` is a list of *runs* in both methods: `rows` words that hold the same few inputs of every row, and become one
 /// column (or, as f32, a column for each input).
@@ -155,13 +160,13 @@ pub struct Turning<'a> {
     zeros: Vec<u8>,
     /// The group of each input, for scattered groups alone.
     group_of: Vec<usize>,
-    /// Columns that are handed over at a time.
+    /// Most columns that are handed over at a time.
     most: usize,
     out: Vec<u32>,
 }
 
 impl<'a> Turning<'a> {
-    /// Begins with scales `[groups, rows]`, the words of `qzeros`, and GPTQ's `g_idx`. At most `bytes` (at least one
+    /// Starts with scales `[groups, rows]`, the words of `qzeros`, and GPTQ's `g_idx`. At most `bytes` (at least one
     /// column) are handed over at a time.
     ///
     /// # Errors
@@ -204,13 +209,14 @@ impl<'a> Turning<'a> {
             }
         }
         let most = ((bytes / 4) as usize / rows).max(1);
-        // There are fewer columns of pairs than of codes.
+        // Enough for the codes, and there are fewer columns of scales and zeros.
         let columns = cols.div_ceil(pack) * q.columns_of_run();
         let out = Vec::with_capacity(most.min(columns) * rows);
         Ok(Turning { quantization, rows, cols, scales, zeros, group_of, most, out })
     }
 
-    /// The columns of scale and zero, which lie behind the codes; none for scattered groups. They are not kept.
+    /// Hands over the columns of scales and zeros, which lie behind the codes. For scattered groups there are none. Scales and
+    /// zeros are dropped then.
     ///
     /// # Errors
     /// Those of `put`.
@@ -230,7 +236,7 @@ impl<'a> Turning<'a> {
             for pair in first..count.min(first + self.most) {
                 let at = pair * per / group * self.rows;
                 let pairs = scales[at..].iter().zip(&zeros[at..]).take(self.rows);
-                // Whole numbers up to 256 are exact.
+                // Zeros are whole numbers up to 256, which half floats hold exactly.
                 self.out.extend(pairs.map(|(scale, zero)| half(*scale) | half(f32::from(*zero)) << 16));
             }
             put(start + first, &self.out)?;
@@ -238,7 +244,7 @@ impl<'a> Turning<'a> {
         Ok(())
     }
 
-    /// The columns of whole runs of `qweight`, the first of which is number `first` of the tensor.
+    /// Hands over the columns of whole runs of `qweight`. The first of these runs is number `first` of the tensor.
     ///
     /// # Errors
     /// Those of `put`.
@@ -250,7 +256,7 @@ impl<'a> Turning<'a> {
         let mut at = first * q.columns_of_run();
         self.out.clear();
         for (run, bytes) in (first..).zip(bytes.chunks(4 * rows)) {
-            let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let words = words(bytes);
             for k in 0..q.columns_of_run() {
                 if self.out.len() == self.most * rows {
                     put(at, &self.out)?;
@@ -260,14 +266,14 @@ impl<'a> Turning<'a> {
                 if q.scattered {
                     let of = self.group_of[run * pack + k] * rows;
                     let pairs = self.scales[of..].iter().zip(&self.zeros[of..]);
-                    let codes = words.clone().map(|word| (word >> (k * bits) & mask) as f32);
+                    let codes = words.iter().map(|word| (word >> (k * bits) & mask) as f32);
                     let values = codes.zip(pairs).map(|(code, (scale, zero))| scale * (code - f32::from(*zero)));
                     self.out.extend(values.map(f32::to_bits));
                 } else if q.method == Method::Gptq {
-                    // A word holds neighbours of one row in order: as the device has it.
-                    self.out.extend(words.clone());
+                    // A word holds neighbouring inputs of one row, in order, just as on the device.
+                    self.out.extend(&words);
                 } else {
-                    self.interleaved(&words.clone().collect::<Vec<u32>>());
+                    self.interleaved(&words);
                 }
             }
         }

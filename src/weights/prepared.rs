@@ -1,10 +1,11 @@
-//! Weights as they lie on the device, in one file: what quantizing made, kept so that the next start reads only that.
+//! Weights as they lie on the device, in one file: the result of quantizing, kept so that the next load reads only this.
 //!
-//! A source that [`Source::keeps`] is given the file while the weights are loaded; one that [`Source::prepared`] has it. It
-//! starts with `FANLIGHT`, a version, the length of a JSON header (both u32, little-endian) and that header, which is padded with
+//! A folder is given this file while the weights are loaded, if it [keeps](super::folder::Folder::keeps) such files, and says
+//! at the next load that it [has](super::folder::Folder::prepared) it. The file starts with `FANLIGHT`, a version, the length of a JSON header (both u32, little-endian) and that header, which is padded with
 //! spaces to a multiple of 16 bytes in all: the checkpoint's table of tensors, so that no other file is asked for it, and
-//! the size of every buffer. The buffers follow in the plan's order: each matrix's shards, then the vectors as f32. Numbers
-//! are the device's: it is no format to give to others (`fanlight convert` writes one).
+//! the size of every buffer. The buffers follow in the plan's order: each matrix's shards, then the vectors as f32. All
+//! numbers lie as they do on the device and may lie differently in the next version, so this is no format to pass on to others
+//! (`fanlight convert` writes one).
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct Row(String, String, Vec<u64>, String, u64, u64);
 
-/// What a file of prepared weights says of itself.
+/// What the header of a file of prepared weights says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     /// The file's name in its source.
@@ -44,7 +45,7 @@ pub struct Prepared {
     start: u64,
 }
 
-/// Every buffer of a plan in words, to tell whether two plans are for the same bytes.
+/// Every buffer of a plan in words. Two plans with the same words have the same bytes in their buffers.
 fn buffers(plan: &Plan) -> Vec<String> {
     let shards = |m: &super::plan::MatrixPlan| {
         let shard = |s: &super::plan::Shard| format!("{} {} {}", m.name, s.layout.name(), s.bytes());
@@ -79,7 +80,8 @@ impl Places {
     }
 }
 
-/// The beginning of the file for a plan. Layers that are packed are not prepared, since they are turned on the device.
+/// The beginning of the file for a plan. `None` if the plan has packed layers: these are turned on the device, so their final
+/// bytes are never seen here.
 pub fn head(checkpoint: &Checkpoint, plan: &Plan) -> Option<Vec<u8>> {
     if plan.matrices.iter().any(|m| !m.packed.is_empty()) {
         return None;
@@ -122,7 +124,8 @@ pub async fn open(source: &dyn Source, file: &str) -> Result<Prepared> {
 }
 
 impl Prepared {
-    /// The plan with everything read from here instead; `None` if its buffers are others, as on a device with other limits.
+    /// The same plan, but with everything read from this file. `None` if its buffers are not those of this file, for instance on a
+    /// device with other limits.
     pub fn plan(&self, plan: &Plan) -> Option<Plan> {
         if self.buffers != buffers(plan) {
             return None;
@@ -144,7 +147,7 @@ impl Prepared {
         prepared.quantization = None;
         for (matrix, starts) in prepared.matrices.iter_mut().zip(&places.matrices) {
             let shards = matrix.shards.iter().zip(starts).enumerate();
-            // Words: they are written as they are, whatever they mean.
+            // Called floats, but they are written as they are, whatever these words mean.
             matrix.copies =
                 shards.map(|(n, (s, start))| copy(*start, n, s.rows as u64, s.row_words as usize)).collect();
         }

@@ -1,9 +1,9 @@
-//! Floats become q8 or q4 while they are loaded: for a device that cannot hold what the checkpoint stores.
+//! Floats become q8 or q4 while they are loaded, for a device that has no room for the floats.
 //!
 //! Both work on 32 elements of a row at a time. **q8** has one scale, `max |x| / 127`, as GGUF's Q8_0. **q4** has a scale and
-//! a minimum, as Q4_1: weights of one block are seldom centred, and a minimum costs half a bit where a symmetric code would
-//! lose about a third more in error. The scale and minimum of the block's range are refined once by least squares on the
-//! codes they gave, if that is better.
+//! a minimum, as Q4_1: the weights of a block are seldom centred around zero, and without a minimum, which costs half a bit, the error
+//! would be about a third larger. Scale and minimum first follow from the block's range. They are then fitted once to the codes
+//! by least squares, and the better of the two pairs is taken.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,8 +30,8 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// From the heaviest to the lightest that `auto` takes. The vision tower is kept: it is small, and what it loses no text
-    /// makes good.
+    /// What `auto` tries, from the heaviest to the lightest. The vision tower always keeps its floats: it is small, and the decoder
+    /// cannot make up for what the tower does not see.
     pub const LADDER: [Formats; 5] = [
         Formats { vision: None, text: None, embeddings: None },
         Formats { vision: None, text: Some(Layout::Q8), embeddings: None },
@@ -50,8 +50,8 @@ impl Formats {
     }
 }
 
-/// `q8`, `q4` or `keep` for everything, or a list such as `text=q4,vision=keep,embeddings=q8` where what is not named is
-/// kept.
+/// `q8`, `q4` or `keep` for everything, or a list such as `text=q4,vision=keep,embeddings=q8`, in which parts that are not
+/// named are kept.
 impl FromStr for Formats {
     type Err = Error;
 
@@ -98,7 +98,7 @@ pub fn convert_row(dtype: Dtype, layout: Layout, src: &[u8], cols: usize, out: &
     let Some(target) = blocks_of(layout) else {
         return Err(Error::invalid("row", "floats to become q8 or q4", layout.name()));
     };
-    // Blocks of the file format, which repack_row then takes apart: one place knows the planes.
+    // First blocks as a GGUF file has them, which repack_row then takes apart. So only that function knows the planes.
     let mut row = Vec::new();
     quantize_row(dtype, target, src, cols, &mut row)?;
     repack_row(target, &row, cols.div_ceil(BLOCK) * BLOCK, out)
@@ -196,7 +196,7 @@ impl Affine {
         })
     }
 
-    /// The scale and minimum that serve given codes best.
+    /// The scale and minimum that have the least error with given codes.
     fn fit(x: &[f32], codes: &[u8; BLOCK]) -> Option<Self> {
         let n = x.len() as f32;
         let (mut q, mut qq, mut s, mut qs) = (0.0, 0.0, 0.0, 0.0);

@@ -1,7 +1,7 @@
 //! The safetensors container: 8 bytes of header length N (u64, little-endian), N bytes of JSON, then the data.
 //!
 //! Parsed here in u64, because the `safetensors` crate computes sizes in *bits* in `usize`: on wasm32 it refuses every
-//! tensor of 512 MiB and every offset of 4 GiB. Natively it is the oracle of `tests/weights.rs`. We are stricter where
+//! tensor of 512 MiB and every offset of 4 GiB. Natively it is the oracle of `tests/weights/headers.rs`. We are stricter where
 //! its leniency could hide something: no duplicate keys, and caps on names, ranks and tensor counts.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,9 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::brief;
 use super::source::{Source, read_exact};
 use crate::dtype::Element;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// Longest header, in bytes; the format's own limit.
 pub const MAX_HEADER: u64 = 100_000_000;

@@ -1,4 +1,4 @@
-//! Where weights come from: anything that reads a byte range of a named file.
+//! Where bytes come from: anything that reads a byte range of a named file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,10 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use super::brief;
-use super::index::Checkpoint;
-use super::prepared::Prepared;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// A boxed future without a `Send` bound: in the browser everything lives on one thread.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
@@ -26,13 +23,20 @@ pub struct Expected {
     pub range: Range<u64>,
 }
 
-/// A folder of files that can be read in byte ranges: a directory, a table in memory, the browser's cache and network.
+impl Expected {
+    /// How many bytes these are.
+    pub(super) fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+/// Files that can be read in byte ranges: a directory, a table in memory, the browser's cache and network.
 ///
 /// File names are relative, with `/` between parts. They may come from an `index.json` that somebody else wrote, so
 /// every implementation calls [`check_name`] before it looks anything up. Callers use [`read_exact`] rather than
 /// [`Source::read`]: it also checks what an implementation gives back.
 pub trait Source {
-    /// Where the files are, in words for messages.
+    /// Where the files are, in words for error messages.
     fn place(&self) -> String {
         "the checkpoint".to_owned()
     }
@@ -44,36 +48,16 @@ pub trait Source {
     /// it ends before `range.end`.
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> Pending<'a, Vec<u8>>;
 
-    /// The table of tensors, for a source that knows it already; others leave it to [`Checkpoint::open`].
-    fn tensors(&self) -> Option<&Checkpoint> {
-        None
-    }
-
-    /// Hears which ranges will be read from now on, in order, so that they can be fetched ahead.
+    /// Is told which ranges will be read from now on, in order, so that it can fetch them ahead of time.
     fn expect<'a>(&'a self, reads: &'a [Expected]) -> Pending<'a, ()> {
         let _ = reads;
         Box::pin(async { Ok(()) })
     }
 
-    /// Whether reads that jump about in a file are dear, as they are where nothing is kept of what has passed.
+    /// Whether files should be read from front to back, because bytes that were skipped cannot be read later without
+    /// fetching them again.
     fn sequential(&self) -> bool {
         false
-    }
-
-    /// Weights that were prepared before (see [`super::prepared`]), if there are any.
-    fn prepared(&self) -> Option<&Prepared> {
-        None
-    }
-
-    /// Whether it wants prepared weights: then it hears of `size` first, and [`Source::keep`] gets everything but zeros.
-    fn keeps(&self, size: u64) -> bool {
-        let _ = size;
-        false
-    }
-
-    /// Bytes of the prepared weights from byte `offset` on. What goes wrong with them is the source's affair.
-    fn keep(&self, offset: u64, bytes: &[u8]) {
-        let _ = (offset, bytes);
     }
 
     /// The whole of a small file. [`Error::Missing`] if it does not exist, [`Error::Malformed`] if it is longer than
@@ -90,7 +74,7 @@ pub trait Source {
         })
     }
 
-    /// The same, and `None` if it does not exist.
+    /// As [`Source::read_all`], but `None` if the file does not exist.
     fn read_optional<'a>(&'a self, file: &'a str, max: u64) -> Pending<'a, Option<Vec<u8>>> {
         Box::pin(async move {
             match self.size(file).await? {
@@ -251,7 +235,7 @@ impl Source for Memory {
     }
 }
 
-/// The length of `range` as a `usize`, if it lies inside a file of `size` bytes.
+/// The length of `range` as a `usize`, if the range lies inside a file of `size` bytes.
 fn check_range(file: &str, range: &Range<u64>, size: u64) -> Result<usize> {
     if range.start <= range.end
         && range.end <= size
@@ -259,8 +243,8 @@ fn check_range(file: &str, range: &Range<u64>, size: u64) -> Result<usize> {
     {
         return Ok(count);
     }
-    let expected = format!("a readable range {}..{}", range.start, range.end);
-    Err(Error::malformed(file, expected, format!("{size} bytes")))
+    let expected = format!("a file that has the bytes {}..{}", range.start, range.end);
+    Err(Error::malformed(file, expected, format!("one of {size} bytes")))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Tensors on their way from a checkpoint's files into a GGUF file, a few MiB at a time: copied, widened, quantized
 //! ([`super::quantize`]) or taken out of packed layers ([`super::packed`]).
 //!
-//! A packed layer runs down its inputs and a file has rows, so the rows of one such layer are in memory while its columns
-//! come; nothing else is ever whole.
+//! A packed layer is stored in columns and the new file in rows, so all rows of one such layer are in memory at a time. Of
+//! every other tensor only a few MiB are.
 
 use std::ops::Range;
 
@@ -10,11 +10,14 @@ use half::f16;
 
 use super::gguf_write::{Head, padding};
 use super::index::Checkpoint;
-use super::packed::Quantization;
-use super::plan::{CHUNK_BYTES, Found, PackedCopy, Piece, Shard, Stored, find_stored, turn, words};
+use super::packed::{Quantization, words};
+use super::plan::Shard;
 use super::quantize::{blocks_of, quantize_row};
 use super::safetensors::TensorInfo;
 use super::source::{Source, read_exact};
+use super::specs::Piece;
+use super::stored::{Found, PackedCopy, Stored, find_stored};
+use super::stream::{CHUNK_BYTES, turn};
 use crate::dtype::{Dtype, Layout};
 use crate::error::{Error, Result};
 
@@ -44,7 +47,7 @@ enum Origin {
 }
 
 impl Transfer {
-    /// A tensor as another GGUF file has it, unless it is a matrix of floats that becomes `format`.
+    /// A tensor of another GGUF file, unchanged, or converted to `format` if it is a matrix of floats.
     ///
     /// # Errors
     /// [`Error::Dtype`] for elements that are not known here.
@@ -77,7 +80,7 @@ impl Transfer {
         format: Option<Layout>,
     ) -> Result<Self> {
         let cols = piece.cols;
-        // Also a table that is wanted as a vector, which keeps its shape.
+        // Pieces of one column are vectors. One may be a table in the checkpoint, and then keeps that shape.
         let vector = cols == 1;
         let count = (rows.end - rows.start) as u64;
         let shape = match vector {
@@ -106,12 +109,12 @@ impl Transfer {
                 let symmetric = quantization.symmetric(&qzeros);
                 let widened = |dtype, why: &str| (dtype, Some(why.to_owned()));
                 let (target, remark) = match quantization.layout() {
-                    Layout::F32 => widened(Dtype::F32, "groups are scattered over the inputs"),
+                    Layout::F32 => widened(Dtype::F32, "its groups are scattered over the inputs (desc_act)"),
                     _ if !cols.is_multiple_of(BLOCK) => widened(Dtype::F16, &ragged(cols as u64)),
                     Layout::G4 { .. } if symmetric => (Dtype::Q4_0, None),
                     Layout::G4 { .. } => (Dtype::Q4_1, None),
                     _ if symmetric => (Dtype::Q8_0, None),
-                    _ => widened(Dtype::F16, "no type of 8 bits has zeros other than the middle"),
+                    _ => widened(Dtype::F16, "its zeros differ from 128, and no GGUF type of 8 bits can hold that"),
                 };
                 Ok(Transfer { head: head(target), remark, from: Origin::Packed { quantization, copy }, cols })
             }
@@ -141,14 +144,14 @@ impl Transfer {
         };
         let shape = [rows, channels, side, other].map(|n| n as u64).to_vec();
         let (target, remark) = match target(dtype, format, &shape) {
-            (Dtype::BF16, _) => (Dtype::F32, Some("ggml convolves in F32 and F16 alone".to_owned())),
+            (Dtype::BF16, _) => (Dtype::F32, Some("ggml has convolutions for F32 and F16 alone".to_owned())),
             other => other,
         };
         let from = Origin::Frame { file: file.to_owned(), range, dtype, frame, frames, channels };
         Ok(Transfer { head: Head { name, dtype: target, shape }, remark, from, cols: piece.cols / frames.max(1) })
     }
 
-    /// Bytes that are read for it.
+    /// Bytes that are read of the source.
     pub fn source_bytes(&self) -> u64 {
         match &self.from {
             Origin::Rows { range, .. } | Origin::Frame { range, .. } => range.end - range.start,
@@ -156,12 +159,13 @@ impl Transfer {
         }
     }
 
-    /// Whether it is the source's bytes as they are.
+    /// Whether the source's bytes are copied as they are.
     pub fn is_copy(&self) -> bool {
         matches!(&self.from, Origin::Rows { dtype, .. } if *dtype == self.head.dtype)
     }
 
-    /// Gives the tensor's bytes to `put`, and padding up to where the next one starts. `heard` hears bytes that were read.
+    /// Gives the tensor's bytes to `put`, and padding up to where the next tensor starts. `heard` is called with the number of
+    /// bytes of each read.
     ///
     /// # Errors
     /// Those of the source and of `put`; [`Error::Malformed`] for weights that the new type does not hold.
@@ -189,7 +193,7 @@ impl Transfer {
         match &self.from {
             Origin::Packed { quantization, copy } => {
                 let layout = quantization.layout();
-                // Its bytes in the file are below 2^64.
+                // Cannot overflow: the layer's bytes in the file are counted in u64.
                 let row_words = layout.row_words(copy.cols as u64).unwrap_or(0);
                 let all = Shard { row_start: 0, rows: copy.rows, layout, row_words };
                 let mut rows = vec![0; all.bytes() as usize];
@@ -206,7 +210,7 @@ impl Transfer {
             Origin::Rows { file, range, dtype } | Origin::Frame { file, range, dtype, .. } => {
                 let frames = if let Origin::Frame { frames, .. } = self.from { frames } else { 1 };
                 let row_bytes = dtype.bytes_of((self.cols * frames) as u64).unwrap_or(0).max(1);
-                // Bytes that stay as they are need no rows.
+                // What is copied as it is need not be read in whole rows.
                 let step = if self.is_copy() { CHUNK_BYTES } else { (CHUNK_BYTES / row_bytes).max(1) * row_bytes };
                 let mut start = range.start;
                 while start < range.end {
@@ -252,19 +256,19 @@ impl Transfer {
     }
 }
 
-/// What floats of this shape become, and why not what was asked for.
+/// The type that floats of this shape become, and if it is not the one asked for, why.
 fn target(dtype: Dtype, format: Option<Layout>, shape: &[u64]) -> (Dtype, Option<String>) {
     let Some(blocks) = format.and_then(blocks_of) else { return (dtype, None) };
     let row = shape.last().copied().unwrap_or(0);
     match shape.len() {
         2 if row.is_multiple_of(blocks.block()) => (blocks, None),
         2 => (dtype, Some(ragged(row))),
-        _ => (dtype, Some("a convolution is no matrix of rows".to_owned())),
+        _ => (dtype, Some("only matrices are quantized, not convolutions".to_owned())),
     }
 }
 
 fn ragged(row: u64) -> String {
-    format!("rows of {row} are no multiple of {BLOCK}")
+    format!("its rows have {row} elements, which is not a multiple of {BLOCK}")
 }
 
 /// One row of a packed layer, from how it lies on the device ([`Layout::G4`], [`Layout::G8`], F32) to a file's blocks.
@@ -306,7 +310,7 @@ fn packed_row(layout: Layout, target: Dtype, row: &[u8], cols: usize, out: &mut 
     Ok(())
 }
 
-/// The nearest half float.
+/// The nearest half float, which must be finite.
 fn narrow(x: f32) -> Result<f16> {
     let near = f16::from_f32(x);
     if near.is_finite() { Ok(near) } else { Err(Error::malformed("weights", "magnitudes below 65504", x.to_string())) }

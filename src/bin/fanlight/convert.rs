@@ -9,8 +9,7 @@ use fanlight::generate::estimate::{self, Weights, Wish};
 use fanlight::model::gguf::export::{Export, Outgoing};
 use fanlight::text::ChatTemplate;
 use fanlight::weights::output::NewFile;
-use fanlight::weights::plan::Limits;
-use fanlight::weights::source::Source;
+use fanlight::weights::{Folder, Limits};
 use fanlight::{Error, Result};
 
 use super::model::{ModelArgs, Place, beside, progress};
@@ -37,7 +36,7 @@ pub async fn run(args: Convert) -> Result<()> {
         Weights::Fixed(formats) => formats,
         Weights::Auto => {
             let gguf = place.open().await?;
-            let source: &dyn Source = gguf.as_ref().map_or(source, |gguf| gguf as &dyn Source);
+            let source: &dyn Folder = gguf.as_ref().map_or(source, |gguf| gguf as &dyn Folder);
             // For whatever device it will be: only the memory counts.
             let limits = Limits { max_binding: u64::MAX, max_buffer: u64::MAX };
             let wish = Wish {

@@ -7,8 +7,7 @@ use fanlight::error::in_words;
 use fanlight::generate::estimate::{self, Wish};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::model::registry;
-use fanlight::weights::plan::Limits;
-use fanlight::weights::source::Source;
+use fanlight::weights::{Folder, Limits};
 
 use super::model::{ModelArgs, Place};
 
@@ -38,7 +37,7 @@ pub async fn run(args: Inspect) -> Result<()> {
         gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
     let limits = Limits { max_binding, max_buffer };
     let gguf = place.open().await?;
-    let source: &dyn Source = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Source);
+    let source: &dyn Folder = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Folder);
     let Inspect { model: ModelArgs { quantize: weights, kv_cache: cache, memory, .. }, context, max_pixels, .. } = args;
     let e = estimate::of(source, limits, &Wish { weights, cache, context, max_pixels, memory }).await?;
     if args.json {

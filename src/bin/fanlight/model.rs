@@ -11,7 +11,7 @@ use fanlight::generate::estimate::{self, Weights, Wish, parse_bytes};
 use fanlight::gpu::{Gpu, GpuOptions};
 use fanlight::hub::{self, Options, Progress, Snapshot, Want, Watch};
 use fanlight::model::gguf::GgufModel;
-use fanlight::weights::source::{Directory, Source};
+use fanlight::weights::{Directory, Folder};
 use fanlight::{Error, Result};
 
 #[derive(Args)]
@@ -210,7 +210,7 @@ pub async fn load(args: &ModelArgs, context: usize, max_pixels: Option<u64>) -> 
     let place = Place::of(args)?;
     let gpu = Gpu::open(&GpuOptions { software: args.software, ..GpuOptions::default() }).await?;
     let gguf = place.open().await?;
-    let source: &dyn Source = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Source);
+    let source: &dyn Folder = gguf.as_ref().map_or(&place.files, |gguf| gguf as &dyn Folder);
     let (formats, cache, context, max_pixels) = match args.quantize {
         Weights::Fixed(formats) => (formats, args.kv_cache.unwrap_or_default(), context, max_pixels),
         Weights::Auto => {

@@ -13,6 +13,7 @@ use super::tokenizer::{tokenizer, tokenizer_config};
 use crate::error::{Error, Result};
 use crate::model::family::Family;
 use crate::model::registry::FAMILIES;
+use crate::weights::folder::Folder;
 use crate::weights::gguf::Gguf;
 use crate::weights::index::Checkpoint;
 use crate::weights::safetensors::TensorInfo;
@@ -96,16 +97,18 @@ impl Source for GgufModel<'_> {
         }
     }
 
-    fn tensors(&self) -> Option<&Checkpoint> {
-        Some(&self.checkpoint)
-    }
-
     fn expect<'b>(&'b self, reads: &'b [Expected]) -> Pending<'b, ()> {
         self.files.expect(reads)
     }
 
     fn sequential(&self) -> bool {
         self.files.sequential()
+    }
+}
+
+impl Folder for GgufModel<'_> {
+    fn tensors(&self) -> Option<&Checkpoint> {
+        Some(&self.checkpoint)
     }
 }
 

@@ -1,4 +1,4 @@
-// The surface of the wasm module (src/web.rs) as the worker uses it.
+// The surface of the wasm module (src/web/) as the worker uses it.
 
 import type { Hasher } from "../checkpoint/hash.js";
 import type { Reader } from "../checkpoint/source.js";

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::model::config::Config;
 use crate::model::gguf::names::Names;
 use crate::weights::index::Checkpoint;
-use crate::weights::plan::{MatrixSpec, VectorSpec};
 use crate::weights::quantize::Formats;
 use crate::weights::source::Source;
+use crate::weights::specs::{MatrixSpec, VectorSpec};
 use crate::weights::transfer::Transfer;
 
 /// Whether a tensor of llama.cpp's name belongs to a vision tower.

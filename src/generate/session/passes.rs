@@ -1,110 +1,30 @@
-//! One conversation on the device: what is in the KV cache, and the forward passes that extend it.
+//! The forward passes: a prompt in pieces, one token after another, and the same on paper ([`rehearse`]).
 
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::Session;
+use super::prompt::{Choose, Next, Prompt};
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
-use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Tensor};
-use crate::model::cache::KvCache;
+use crate::gpu::{Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::decoder::{DecoderConfig, Splice};
-use crate::model::positions::{
-    Grid, MediaTokens, VideoGrid, mrope_positions, mrope_table, rope_delta, rope_rows, segments_from_ids,
-};
-use crate::model::{Embeds, Model};
+use crate::model::Model;
+use crate::model::positions::{mrope_table, rope_rows};
 use crate::ops::argmax::{NOT_A_NUMBER, argmax};
 use crate::ops::gather_rows::KEEP;
 use crate::ops::penalty::penalty;
 
-/// Tokens of one prefill pass unless set otherwise: enough to fill the device, few enough to stay short.
-pub const CHUNK: usize = 512;
-
 /// Logits of at most this many bytes are computed and read at a time when all rows are wanted.
 const LOGITS_BYTES: usize = 32 << 20;
 
-/// An image or a video of a prompt.
-#[derive(Clone)]
-pub struct Media {
-    /// Names it: equal keys mean equal embeddings.
-    pub key: u128,
-    /// Size in patches.
-    pub grid: Grid,
-    /// Of a video, the seconds from one temporal patch to the next (`second_per_grid_ts`).
-    pub second_per_grid: Option<f32>,
-    /// On the device, one part after the other. May be left out for what the session's cache already holds
-    /// ([`Session::reusable`]).
-    pub embeds: Vec<Embeds>,
-}
-
-impl Media {
-    /// Rows of the embeddings, and pads in the prompt.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] as in [`Grid::merged`].
-    pub fn tokens(&self, merge: u32) -> Result<usize> {
-        self.grid.merged(merge).map(Grid::count)
-    }
-}
-
-/// A prompt: token ids with the pads of its media, in one run each; for families that write times between the frames of
-/// a video, in one run for each of its temporal patches.
-#[derive(Clone, Default)]
-pub struct Prompt {
-    /// Token ids of the whole conversation so far.
-    pub ids: Vec<u32>,
-    /// Images and videos in the order of their pads.
-    pub media: Vec<Media>,
-}
-
-/// How the next token is chosen.
-pub enum Choose<'a> {
-    /// Highest logit below `vocab` after the repetition penalty, on the device; only the id comes back.
-    Greedy {
-        /// Ids below this can be chosen.
-        vocab: usize,
-        /// Repetition penalty and the distinct ids that it applies to, if it is not 1.
-        penalty: Option<(f32, &'a [u32])>,
-    },
-    /// All logits come back.
-    Logits,
-}
-
-/// What a forward pass yields for the token after the last.
-pub enum Next {
-    /// The chosen id.
-    Id(u32),
-    /// Logits `[vocab rows]`.
-    Logits(Vec<f32>),
-}
-
-/// A conversation's state. Its cache holds exactly `ids`.
-pub struct Session {
-    gpu: Gpu,
-    model: Rc<Model>,
-    cache: KvCache,
-    /// What the cache holds.
-    ids: Vec<u32>,
-    /// First token and key of the media in `ids`.
-    media: Vec<(usize, u128)>,
-    /// Position of the token after the last of `ids`.
-    next_position: i64,
-    limit: usize,
-    chunk: usize,
-    /// Rows of the prompt's last pass.
-    pass: usize,
-    chosen: Tensor,
-    /// The logits of the last greedy choice are kept, and what they are.
-    keep: bool,
-    kept: Option<Tensor>,
-}
-
-/// Compiles every pipeline that a picture, a prompt and an answer need with such a cache. Runs nothing, so the weights need
-/// not be there.
+/// Compiles every pipeline that a picture, a prompt and an answer need with a cache of this format. Nothing is run, so the
+/// weights need not have arrived.
 ///
 /// # Errors
 /// Any error of the device.
 pub fn prepare(gpu: &Gpu, model: &Rc<Model>, cache: CacheFormat) -> Result<()> {
-    // More rows than the matrix-vector kernel takes, then one.
+    // First more rows than the matrix-vector kernel takes, then a single one.
     const PROMPT: usize = 16;
     gpu.compile_only(|| {
         let embeds = model.vision.as_ref().map(|vision| vision.prepare(gpu)).transpose()?;
@@ -129,161 +49,6 @@ pub fn prepare(gpu: &Gpu, model: &Rc<Model>, cache: CacheFormat) -> Result<()> {
 }
 
 impl Session {
-    /// An empty conversation that may grow to `limit` tokens.
-    ///
-    /// # Errors
-    /// [`Error::DeviceTooSmall`].
-    pub fn new(gpu: &Gpu, model: &Rc<Model>, limit: usize) -> Result<Self> {
-        Session::with_cache(gpu, model, limit, CacheFormat::F32)
-    }
-
-    /// The same with keys and values in another format.
-    ///
-    /// # Errors
-    /// As [`Session::new`].
-    pub fn with_cache(gpu: &Gpu, model: &Rc<Model>, limit: usize, cache: CacheFormat) -> Result<Self> {
-        Ok(Session {
-            gpu: gpu.clone(),
-            cache: KvCache::new(model.decoder.config().cache(cache)),
-            model: model.clone(),
-            ids: Vec::new(),
-            media: Vec::new(),
-            next_position: 0,
-            limit: limit.min(model.max_positions),
-            chunk: CHUNK,
-            pass: 0,
-            chosen: gpu.persistent("chosen id", 1, 4, Element::U32)?,
-            keep: false,
-            kept: None,
-        })
-    }
-
-    /// Another conversation that has come as far. It shares the cache until one of the two goes on.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub fn fork(&self) -> Result<Self> {
-        Ok(Session {
-            gpu: self.gpu.clone(),
-            model: self.model.clone(),
-            cache: self.cache.clone(),
-            ids: self.ids.clone(),
-            media: self.media.clone(),
-            kept: None,
-            chosen: self.gpu.persistent("chosen id", 1, 4, Element::U32)?,
-            ..*self
-        })
-    }
-
-    /// Tokens in the cache.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Whether nothing is in the cache.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-
-    /// Tokens that the conversation may have.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Keys and values of what it holds.
-    pub fn cache(&self) -> &KvCache {
-        &self.cache
-    }
-
-    /// Sets how many tokens a prefill pass takes, at least 1.
-    pub fn set_chunk(&mut self, tokens: usize) {
-        self.chunk = tokens.max(1);
-    }
-
-    /// Keeps the logits of greedy choices from now on, each until the next pass, for [`Session::logits`].
-    pub fn keep_logits(&mut self, keep: bool) {
-        self.keep = keep;
-        self.kept = None;
-    }
-
-    /// The logits of the last greedy choice, after the penalty, if they were kept.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if they were not; any error of the device.
-    pub async fn logits(&self) -> Result<Vec<f32>> {
-        match &self.kept {
-            Some(logits) => self.gpu.read_f32(logits, 0, logits.len()).await,
-            None => Err(Error::invalid("logits", "those of a choice, kept", "none")),
-        }
-    }
-
-    /// The device.
-    pub fn gpu(&self) -> &Gpu {
-        &self.gpu
-    }
-
-    /// The model.
-    pub fn model(&self) -> &Rc<Model> {
-        &self.model
-    }
-
-    /// transformers' `rope_deltas`: what a decoded token's index and its position differ by.
-    pub fn rope_delta(&self) -> i64 {
-        rope_delta(self.next_position, self.ids.len())
-    }
-
-    /// How many leading tokens of `prompt` are already in the cache. At least one token is always left to compute.
-    pub fn reusable(&self, prompt: &Prompt) -> usize {
-        let same = self.ids.iter().zip(&prompt.ids).take_while(|(a, b)| a == b).count();
-        let reuse = same.min(prompt.ids.len().saturating_sub(1));
-        // A picture that differs, or that only lies partly in the common beginning, ends it.
-        let spans = self.spans(prompt);
-        let ends = spans.iter().enumerate().find(|(i, span)| {
-            let known = prompt.media.get(*i).map(|media| (span.start, media.key));
-            span.start < reuse && (known.is_none() || self.media.get(*i).copied() != known || span.end > reuse)
-        });
-        ends.map_or(reuse, |(_, span)| span.start)
-    }
-
-    /// Numbers of the media whose embeddings [`Session::prefill`] is going to need and `prompt` lacks.
-    pub fn wanting(&self, prompt: &Prompt) -> Vec<usize> {
-        let reuse = self.reusable(prompt);
-        let spans = self.spans(prompt).into_iter().zip(&prompt.media).enumerate();
-        spans.filter(|(_, (span, media))| span.end > reuse && media.embeds.is_empty()).map(|(i, _)| i).collect()
-    }
-
-    /// From the first to the last pad of each of a prompt's media, in order; pads beyond the last of them count as one more.
-    fn spans(&self, prompt: &Prompt) -> Vec<Range<usize>> {
-        let MediaTokens { image, video, merge, .. } = self.model.media;
-        let mut pads = prompt.ids.iter().enumerate().filter(|(_, id)| **id == image || **id == video).map(|(at, _)| at);
-        let mut spans = Vec::new();
-        for media in &prompt.media {
-            let tokens = media.tokens(merge).unwrap_or(1).max(1);
-            let Some(first) = pads.next() else { return spans };
-            let last = if tokens > 1 { pads.nth(tokens - 2).unwrap_or(prompt.ids.len()) } else { first };
-            spans.push(first..last + 1);
-        }
-        spans.extend(pads.next().map(|first| first..prompt.ids.len()));
-        spans
-    }
-
-    /// The positions `[t, h, w]` of every token of a prompt and of the token after it.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the runs of pads are not those of the media.
-    pub fn positions(&self, prompt: &Prompt) -> Result<(Vec<[i32; 3]>, i64)> {
-        let media = self.model.media;
-        let (mut images, mut videos) = (Vec::new(), Vec::new());
-        for item in &prompt.media {
-            match item.second_per_grid {
-                None => images.push(item.grid),
-                Some(second_per_grid) => videos.push(VideoGrid { grid: item.grid, second_per_grid }),
-            }
-        }
-        let segments = segments_from_ids(&prompt.ids, &media, &images, &videos)?;
-        mrope_positions(&segments, media.merge, media.time, 0)
-    }
-
     /// Brings the cache to hold exactly `prompt`, computing only what it does not hold yet, and chooses the next token.
     /// `keep_going` is asked between passes.
     ///
@@ -300,7 +65,7 @@ impl Session {
         let next = self.passes(prompt, Some(choose), keep_going).await;
         match next.map_err(|error| self.forget_if_full(error))? {
             Some(next) => Ok(next),
-            None => Err(Error::Cancelled), // only without a choice
+            None => Err(Error::Cancelled), // cannot happen: there is always a choice here
         }
     }
 
@@ -320,7 +85,7 @@ impl Session {
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Option<Next>> {
         self.kept = None;
-        // What is wrong with the prompt is found before anything is forgotten.
+        // A faulty prompt is refused here, before anything in the cache is given up.
         let (positions, next) = self.positions(prompt)?;
         let reuse = self.reusable(prompt);
         self.rewind(prompt, reuse)?;
@@ -331,7 +96,7 @@ impl Session {
             let end = prompt.ids.len().min(at + self.chunk.min(self.cache.room()));
             let last = end == prompt.ids.len();
             if self.pass != end - at {
-                // Buffers of another pass's sizes would stay beside those of this one.
+                // Otherwise buffers of the last pass's sizes would be kept in addition to those of this pass.
                 self.gpu.trim();
                 self.pass = end - at;
             }
@@ -349,7 +114,7 @@ impl Session {
             self.advance(prompt, at..end);
             self.next_position = if last { next } else { self.position_after(&positions, end) };
             at = end;
-            // Also keeps the queue short: a pass is recorded only when the one before has run.
+            // This also keeps the device's queue short: a pass is recorded only when the one before it has run.
             self.gpu.settle().await?;
             if last {
                 return Ok(None);
@@ -452,7 +217,8 @@ impl Session {
         })
     }
 
-    /// A browser says late that memory ran out: any buffer of the cache or the pool may be the one that is not there.
+    /// Empties the cache and the pool after running out of memory: a browser reports this late, so any of their buffers may be
+    /// the one that was not allocated.
     fn forget_if_full(&mut self, error: Error) -> Error {
         if !matches!(error, Error::OutOfMemory { .. }) {
             return error;
@@ -467,8 +233,8 @@ impl Session {
         })
     }
 
-    /// The embeddings of `prompt` that belong among the rows of a pass, of which `rows` says which row of all embeddings (one
-    /// after the other) takes their place.
+    /// The embeddings of `prompt` that take the place of rows of a pass. For each row, `rows` says which row it is among all
+    /// embeddings, one after the other, or [`KEEP`].
     fn splices<'a>(&self, rec: &mut Recorder, prompt: &'a Prompt, rows: &[u32]) -> Result<Vec<Splice<'a>>> {
         let mut splices = Vec::new();
         let mut first = 0; // row of the part among all
@@ -494,7 +260,7 @@ impl Session {
         Ok(splices)
     }
 
-    /// Records embeddings and all layers for tokens `ids`, of which the cache holds all before.
+    /// Records embeddings and all layers for the tokens `ids`, which follow those in the cache.
     fn record(
         &self,
         rec: &mut Recorder,
@@ -550,9 +316,9 @@ impl Session {
     }
 }
 
-/// A pass of [`Session::prefill`] or [`Session::step`] on paper: `n` tokens, `images` pictures among them, `keys` keys in
+/// What a pass of [`Session::prefill`] or [`Session::step`] takes of the pool, on paper: `n` tokens, `images` pictures among them, `keys` keys in
 /// sight of the last in such a cache, `seen` ids for the repetition penalty.
-pub(super) fn rehearse(
+pub(in crate::generate) fn rehearse(
     pool: &Rehearsal,
     decoder: &DecoderConfig,
     n: usize,
@@ -596,7 +362,7 @@ impl Pending {
     }
 }
 
-/// Per token, which row of all embeddings (one after the other) takes its place, or [`KEEP`].
+/// For each token, which row of all embeddings (one after the other) takes its place, or [`KEEP`].
 fn media_rows(ids: &[u32], media: &MediaTokens) -> Vec<u32> {
     let mut row = 0;
     ids.iter()

@@ -1,42 +1,15 @@
-//! Regular expressions as JavaScript writes them → patterns of the `regex` crate that match the same texts as a whole.
-//!
-//! ECMA-262 (2025), "RegExp (Regular Expression) Objects", with the additions of its annex B. What a pattern matches is worked out
-//! here down to sets of code points, so that nothing depends on where the two notations differ: classes, `\s`, `\d`, case, the dot.
-//!
-//! Without the flag `u` or `v` a pattern is about units of UTF-16, and a character beyond U+FFFF is two of them. Such a
-//! character is allowed where any number of units is (`.*`, `[^"]+`), and where it is written out; so whatever the result
-//! allows, the pattern matches.
+//! The notation of JavaScript: a pattern and its flags → a tree of [`Node`]s.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use regex_syntax::hir::{Class, HirKind};
 
-use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
-
+use super::node::Node;
+use super::sets::{Set, any_case, lines, minus, points, spaces, tidy, word};
 use crate::Error;
 
-/// Longest pattern, in bytes.
-const MAX_PATTERN: usize = 16 << 10;
 /// Deepest nesting of groups.
 const MAX_DEPTH: usize = 100;
 /// Most repetitions that a count may name.
 const MAX_COUNT: u32 = 10_000;
-
-/// Code points from … to, ascending and apart.
-type Set = Vec<(u32, u32)>;
-
-#[derive(Debug, Clone)]
-enum Node {
-    Empty,
-    Set(Set),
-    /// A character that is two units, without a flag that makes it one.
-    Pair(u32),
-    All(Vec<Node>),
-    Any(Vec<Node>),
-    Repeat(Box<Node>, u32, Option<u32>),
-    /// `^` and `$`; `true`: of every line.
-    Start(bool),
-    End(bool),
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Flags {
@@ -45,14 +18,8 @@ struct Flags {
     dot_all: bool,
 }
 
-/// The pattern for what `source` with `flags` matches as a whole; `None` where that is the empty text alone.
-///
-/// # Errors
-/// What is no pattern, and what looks around or back: a text that is made token by token cannot be checked for these.
-pub(crate) fn translate(source: &str, flags: &str) -> Result<Option<String>, Error> {
-    if source.len() > MAX_PATTERN {
-        return Err(refused(format!("a pattern of at most {MAX_PATTERN} bytes"), format!("{}", source.len())));
-    }
+/// The tree of `source`, and whether `flags` make characters of it (`u`, `v`) or units of UTF-16.
+pub(super) fn parse(source: &str, flags: &str) -> Result<(Node, bool), Error> {
     let mut unicode = false;
     let mut set = Flags { ignore_case: false, multiline: false, dot_all: false };
     for flag in flags.chars() {
@@ -61,7 +28,7 @@ pub(crate) fn translate(source: &str, flags: &str) -> Result<Option<String>, Err
             'm' => set.multiline = true,
             's' => set.dot_all = true,
             'u' | 'v' => unicode = true,
-            // Indices, and where a search goes on: nothing that a whole match could see.
+            // `d` asks for indices, `g` and `y` say where a search goes on. A match of the whole text knows neither.
             'd' | 'g' | 'y' => {}
             other => {
                 return Err(refused("flags of a regular expression: d, g, i, m, s, u, v or y", format!("{other:?}")));
@@ -72,22 +39,22 @@ pub(crate) fn translate(source: &str, flags: &str) -> Result<Option<String>, Err
         Parser { rest: source.chars().collect(), at: 0, unicode, sets: flags.contains('v'), flags: set, depth: 0 };
     let node = parser.alternatives()?;
     if let Some(c) = parser.peek() {
-        return Err(refused("a regular expression", format!("{c:?} at {} without its opening", parser.at)));
+        return Err(refused("pairs of brackets", format!("{c:?} at {} without an opening bracket", parser.at)));
     }
-    let node = anchors(node, true, true)?;
-    match write(&node, unicode) {
-        None => Err(refused("a regular expression that some text matches", format!("/{source}/{flags}"))),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => Ok(Some(text)),
-    }
+    Ok((node, unicode))
 }
 
-fn refused(expected: impl Into<String>, found: impl Into<String>) -> Error {
+/// Something that is no pattern, or none that is supported.
+pub(super) fn refused(expected: impl Into<String>, found: impl Into<String>) -> Error {
     Error::new("regular expression", expected, found)
 }
 
-fn around(what: &str) -> Error {
-    refused("what can be checked from front to back: no lookaround, word boundary or backreference", what)
+/// Something that would have to look back or ahead, which a text that is written token by token does not allow.
+pub(super) fn around(what: &str) -> Error {
+    refused(
+        "a pattern that can be checked from front to back, without lookaround, word boundary or backreference",
+        what,
+    )
 }
 
 struct Parser {
@@ -155,12 +122,14 @@ impl Parser {
                     self.at += 1;
                     self.escape(false)?
                 }
-                '*' | '+' | '?' => return Err(refused("something to repeat", format!("{c:?} at {}", self.at))),
+                '*' | '+' | '?' => {
+                    return Err(refused("something before a repetition", format!("{c:?} at {}", self.at)));
+                }
                 '{' if self.unicode || self.count()?.is_some() => {
-                    return Err(refused("something to repeat", format!("a count at {}", self.at)));
+                    return Err(refused("something before a repetition", format!("a count at {}", self.at)));
                 }
                 '}' | ']' if self.unicode => {
-                    return Err(refused("a backslash before it", format!("{c:?} at {}", self.at)));
+                    return Err(refused("a backslash before a bracket", format!("{c:?} at {}", self.at)));
                 }
                 c => {
                     self.at += 1;
@@ -188,7 +157,7 @@ impl Parser {
             }
             if self.take("<") {
                 let name = self.rest[self.at..].iter().position(|c| *c == '>');
-                self.at += name.ok_or_else(|| refused("a name and >", format!("(?< at {start}")))? + 1;
+                self.at += name.ok_or_else(|| refused("a name and > after (?<", format!("neither at {start}")))? + 1;
             } else {
                 // `(?:`, or modifiers `(?ims-ims:`.
                 let mut value = true;
@@ -199,14 +168,19 @@ impl Parser {
                         Some('i') => self.flags.ignore_case = value,
                         Some('m') => self.flags.multiline = value,
                         Some('s') => self.flags.dot_all = value,
-                        _ => return Err(refused("a group", format!("(? at {start}"))),
+                        _ => {
+                            return Err(refused(
+                                "one of (?:, (?< and (? with flags",
+                                format!("something else at {start}"),
+                            ));
+                        }
                     }
                 }
             }
         }
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(refused(format!("groups at most {MAX_DEPTH} deep"), "more"));
+            return Err(refused(format!("at most {MAX_DEPTH} groups inside each other"), "more"));
         }
         let inside = self.alternatives()?;
         self.depth -= 1;
@@ -225,7 +199,7 @@ impl Parser {
             Some('?') => (0, Some(1)),
             Some('{') => match self.count()? {
                 Some(count) => count,
-                None if self.unicode => return Err(refused("a count", format!("{{ at {at}"))),
+                None if self.unicode => return Err(refused("a count such as {2,5}", format!("another {{ at {at}"))),
                 None => return Ok(item),
             },
             _ => return Ok(item),
@@ -233,18 +207,20 @@ impl Parser {
         if self.at == at {
             self.at += 1;
         }
-        // Which of several matches is taken does not matter where all of the text is matched.
+        // `?` makes a repetition lazy. Greedy and lazy ones match the same texts as a whole.
         self.take("?");
         match item {
-            Node::Start(_) | Node::End(_) => Err(refused("something to repeat", format!("an anchor at {at}"))),
+            Node::Start(_) | Node::End(_) => {
+                Err(refused("something other than an anchor before a repetition", format!("^ or $ before {at}")))
+            }
             Node::Pair(_) => {
-                Err(refused("the flag u, without which this is two characters", format!("a repetition at {at}")))
+                Err(refused("the flag u for a character beyond U+FFFF", format!("none, and a repetition at {at}")))
             }
             item => Ok(Node::Repeat(Box::new(item), least, most)),
         }
     }
 
-    /// `{n}`, `{n,}` or `{n,m}` if one is here, which then is passed.
+    /// Takes `{n}`, `{n,}` or `{n,m}`, if one of them is next.
     fn count(&mut self) -> Result<Option<(u32, Option<u32>)>, Error> {
         let end = match self.rest[self.at..].iter().position(|c| *c == '}') {
             Some(length) => self.at + length,
@@ -270,7 +246,7 @@ impl Parser {
             Some(high) => Some(number(high)?),
         };
         if most.is_some_and(|most| most < least) {
-            return Err(refused("counts in order", format!("{{{inside}}}")));
+            return Err(refused("a count whose first number is not above the second", format!("{{{inside}}}")));
         }
         self.at = end + 1;
         Ok(Some((least, most)))
@@ -339,7 +315,7 @@ impl Parser {
         Ok(self.character(literal))
     }
 
-    /// So many hexadecimal digits if they are here.
+    /// The value of so many hexadecimal digits, if they are next.
     fn hex(&mut self, digits: usize) -> Option<u32> {
         let text: String = self.rest.get(self.at..self.at + digits)?.iter().collect();
         let value = text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(&text, 16).ok())??;
@@ -406,9 +382,14 @@ impl Parser {
             let (last, end) = self.member(start)?;
             match (single, end) {
                 (Some(from), Some(to)) if from <= to => set.push((from, to)),
-                (Some(from), Some(to)) => return Err(refused("a range in order", format!("{from:#x} to {to:#x}"))),
+                (Some(from), Some(to)) => {
+                    return Err(refused("a range that goes up", format!("U+{from:04X} to U+{to:04X}")));
+                }
                 _ if self.unicode => {
-                    return Err(refused("a range of characters", format!("a class in one at {start}")));
+                    return Err(refused(
+                        "a character on either side of a range's dash",
+                        format!("a class such as \\d in [ at {start}"),
+                    ));
                 }
                 // Annex B: then the dash stands for itself.
                 _ => {
@@ -427,7 +408,7 @@ impl Parser {
         let at = self.at;
         let Some(c) = self.next() else { return Err(refused("a closing ]", format!("none for the class at {start}"))) };
         if self.sets && (c == '[' || (self.peek() == Some(c) && "-&!#$%*+,.:;<=>?@^`~".contains(c))) {
-            return Err(refused("classes without sets in them", format!("one of the flag v at {at}")));
+            return Err(refused("classes without the set notation of the flag v", format!("it at {at}")));
         }
         let point = match c {
             '\\' if self.sets && self.peek() == Some('q') => {
@@ -448,7 +429,9 @@ impl Parser {
             c => u32::from(c),
         };
         match point > self.last() {
-            true => Err(refused("the flag u, without which this is two characters", format!("U+{point:X} in a class"))),
+            true => {
+                Err(refused("the flag u for a character beyond U+FFFF", format!("none, and U+{point:X} in a class")))
+            }
             false => Ok((vec![(point, point)], Some(point))),
         }
     }
@@ -460,208 +443,6 @@ impl Parser {
 
     /// With everything that differs from a member by its case alone, if that is not to matter.
     fn cased(&mut self, set: Set) -> Set {
-        if !self.flags.ignore_case {
-            return set;
-        }
-        if self.unicode {
-            let ranges = set.iter().flat_map(|&(from, to)| scalars(from, to));
-            let mut class = ClassUnicode::new(ranges.map(|(from, to)| ClassUnicodeRange::new(from, to)));
-            return match class.try_case_fold_simple() {
-                Ok(()) => points(&class),
-                Err(_) => set,
-            };
-        }
-        CASES.get_or_init(Cases::new).close(&set)
+        if self.flags.ignore_case { any_case(set, self.unicode) } else { set }
     }
 }
-
-static CASES: OnceLock<Cases> = OnceLock::new();
-
-/// ECMA-262 `Canonicalize` without the flag `u`: the capital of a unit where that is one unit, and ASCII of ASCII alone.
-struct Cases {
-    capital: Vec<u16>,
-    small: HashMap<u16, Vec<u16>>,
-}
-
-impl Cases {
-    fn new() -> Self {
-        let capital: Vec<u16> = (0..=0xffffu16).map(capital).collect();
-        let mut small = HashMap::<u16, Vec<u16>>::new();
-        for (unit, &capital) in (0..=0xffffu16).zip(&capital) {
-            small.entry(capital).or_default().push(unit);
-        }
-        Cases { capital, small }
-    }
-
-    fn close(&self, set: &Set) -> Set {
-        let mut all = set.clone();
-        for unit in set.iter().flat_map(|&(from, to)| from.min(0x1_0000)..=to.min(0xffff)) {
-            let same = &self.small[&self.capital[unit as usize]];
-            if same.len() > 1 {
-                all.extend(same.iter().map(|&unit| (u32::from(unit), u32::from(unit))));
-            }
-        }
-        tidy(all)
-    }
-}
-
-fn capital(unit: u16) -> u16 {
-    let Some(c) = char::from_u32(u32::from(unit)) else { return unit };
-    let mut upper = c.to_uppercase();
-    match (upper.next().map(u32::from), upper.next()) {
-        (Some(one), None) if one <= 0xffff && (one >= 128 || unit < 128) => one as u16,
-        _ => unit,
-    }
-}
-
-fn points(class: &ClassUnicode) -> Set {
-    class.ranges().iter().map(|range| (u32::from(range.start()), u32::from(range.end()))).collect()
-}
-
-/// A range without the surrogates in it.
-fn scalars(from: u32, to: u32) -> impl Iterator<Item = (char, char)> {
-    [(from, to.min(0xd7ff)), (from.max(0xe000), to)].into_iter().filter_map(|(from, to)| {
-        let (from, to) = (char::from_u32(from)?, char::from_u32(to)?);
-        (from <= to).then_some((from, to))
-    })
-}
-
-/// Ascending, and no two that touch.
-fn tidy(mut set: Set) -> Set {
-    set.sort_unstable();
-    let mut out = Set::new();
-    for (from, to) in set {
-        match out.last_mut() {
-            Some((_, end)) if from <= end.saturating_add(1) => *end = (*end).max(to),
-            _ => out.push((from, to)),
-        }
-    }
-    out
-}
-
-/// Both tidy.
-fn minus(all: &Set, less: &Set) -> Set {
-    let mut out = Set::new();
-    for &(from, to) in all {
-        let mut at = from;
-        for &(low, high) in less.iter().filter(|(low, high)| *high >= from && *low <= to) {
-            if low > at {
-                out.push((at, low - 1));
-            }
-            at = at.max(high + 1);
-        }
-        if at <= to {
-            out.push((at, to));
-        }
-    }
-    out
-}
-
-fn lines() -> Set {
-    vec![(0x0a, 0x0a), (0x0d, 0x0d), (0x2028, 0x2029)]
-}
-
-fn word() -> Set {
-    vec![(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)]
-}
-
-/// `WhiteSpace` and `LineTerminator`.
-fn spaces() -> Set {
-    vec![
-        (0x09, 0x0d),
-        (0x20, 0x20),
-        (0xa0, 0xa0),
-        (0x1680, 0x1680),
-        (0x2000, 0x200a),
-        (0x2028, 0x2029),
-        (0x202f, 0x202f),
-        (0x205f, 0x205f),
-        (0x3000, 0x3000),
-        (0xfeff, 0xfeff),
-    ]
-}
-
-/// Takes anchors out where they say what is so anyway: at the ends of the text, and at the ends of lines.
-fn anchors(node: Node, first: bool, last: bool) -> Result<Node, Error> {
-    let middle = |what: &str| around(&format!("{what} where the text goes on"));
-    match node {
-        Node::Start(_) if first => Ok(Node::Empty),
-        Node::Start(_) => Err(middle("^")),
-        Node::End(_) if last => Ok(Node::Empty),
-        Node::End(_) => Err(middle("$")),
-        Node::Any(all) => Ok(Node::Any(all.into_iter().map(|n| anchors(n, first, last)).collect::<Result<_, _>>()?)),
-        Node::Repeat(inner, least, most) => {
-            let once = most == Some(1);
-            Ok(Node::Repeat(Box::new(anchors(*inner, first && once, last && once)?), least, most))
-        }
-        Node::All(all) => {
-            let wide = |node: &Node| !matches!(node, Node::Empty | Node::Start(_) | Node::End(_));
-            let breaks = |node: &Node| matches!(node, Node::Set(set) if minus(set, &lines()).is_empty());
-            let begin = all.iter().position(wide).unwrap_or(all.len());
-            let end = all.iter().rposition(wide).map_or(0, |at| at + 1);
-            let solid: Vec<Node> = all.clone();
-            let mut out = Vec::new();
-            for (at, node) in all.into_iter().enumerate() {
-                // The neighbours that are not anchors themselves.
-                let before = solid[..at].iter().rev().find(|node| wide(node));
-                let after = solid[at + 1..].iter().find(|node| wide(node));
-                out.push(match node {
-                    Node::Start(true) if before.is_some_and(breaks) => Node::Empty,
-                    Node::End(true) if after.is_some_and(breaks) => Node::Empty,
-                    node => anchors(node, first && at <= begin, last && at + 1 >= end)?,
-                });
-            }
-            Ok(Node::All(out))
-        }
-        other => Ok(other),
-    }
-}
-
-/// The pattern of a node, if there is a text that it matches.
-fn write(node: &Node, unicode: bool) -> Option<String> {
-    match node {
-        Node::Empty | Node::Start(_) | Node::End(_) => Some(String::new()),
-        Node::Set(set) => class(set, false),
-        Node::Pair(point) => char::from_u32(*point).map(|c| format!("\\x{{{:X}}}", u32::from(c))),
-        Node::All(all) => all.iter().map(|node| write(node, unicode)).collect(),
-        Node::Any(all) => {
-            let all: Vec<String> = all.iter().filter_map(|node| write(node, unicode)).collect();
-            match all.len() {
-                0 => None,
-                _ => Some(format!("(?:{})", all.join("|"))),
-            }
-        }
-        Node::Repeat(inner, least, most) => {
-            // Any number of units, so two of them may be one character.
-            let pairs = |set: &Set| !unicode && most.is_none() && minus(&vec![(0xd800, 0xdfff)], set).is_empty();
-            let body = match &**inner {
-                Node::Set(set) => class(set, pairs(set)),
-                other => write(other, unicode),
-            };
-            match body {
-                None => (*least == 0).then(String::new),
-                Some(body) if body.is_empty() => Some(body),
-                Some(body) => {
-                    let most = most.map_or(String::new(), |most| most.to_string());
-                    Some(format!("(?:{body}){{{least},{most}}}"))
-                }
-            }
-        }
-    }
-}
-
-/// A class of the `regex` crate; `pairs`: also what is beyond U+FFFF.
-fn class(set: &Set, pairs: bool) -> Option<String> {
-    let beyond = pairs.then_some((0x1_0000, 0x10_ffff));
-    let ranges = set.iter().copied().chain(beyond).flat_map(|(from, to)| scalars(from, to));
-    let text: String = ranges
-        .map(|(from, to)| match from == to {
-            true => format!("\\x{{{:X}}}", u32::from(from)),
-            false => format!("\\x{{{:X}}}-\\x{{{:X}}}", u32::from(from), u32::from(to)),
-        })
-        .collect();
-    (!text.is_empty()).then(|| format!("[{text}]"))
-}
-
-#[cfg(test)]
-mod tests;
