@@ -97,7 +97,7 @@ fn convert_writes_what_transformers_would_read() {
     // Another tower beside it, and a text model that has none.
     let elsewhere = path(&home.join("mmproj-other.gguf"));
     let (fine, text) = convert(&base, &["--force", "--mmproj-out", &elsewhere]);
-    assert!(fine && text.contains("name its vision tower with --mmproj"), "{text}");
+    assert!(fine && text.contains("give its vision tower with --mmproj"), "{text}");
     let awq = path(&folder("../packed/awq"));
     let (fine, text) = convert(&awq, &["--force", "--mmproj-out", &elsewhere]);
     assert!(!fine && text.contains("--mmproj-out: expected a model with a vision tower"), "{text}");
