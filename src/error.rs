@@ -203,7 +203,9 @@ impl Error {
         match self {
             Error::Missing { .. } => "Check that the folder is a complete Hugging Face checkpoint.",
             Error::Io { .. } => "Check the path or the connection, then try again.",
-            Error::Network { .. } => "Check the connection and the address, then try again. What has been downloaded is kept.",
+            Error::Network { .. } => {
+                "Check the connection and the address, then try again. What has been downloaded is kept."
+            }
             Error::Auth { .. } => {
                 "Set HF_TOKEN or run `hf auth login`. If the model has terms of use, accept them on its page first."
             }

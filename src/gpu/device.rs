@@ -143,7 +143,9 @@ impl Gpu {
                 ..Default::default()
             })
             .await
-            .map_err(|e| Error::NoAdapter { message: format!("the adapter {} could not open a device: {e}", info.name) })?;
+            .map_err(|e| Error::NoAdapter {
+                message: format!("the adapter {} could not open a device: {e}", info.name),
+            })?;
 
         let faults = Arc::new(Mutex::new(Faults::default()));
         let slot = faults.clone();
