@@ -1,11 +1,11 @@
-//! Regular expressions as JavaScript writes them → patterns of the `regex` crate that match the same texts as a whole.
+//! Translates JavaScript's regular expressions to patterns of the `regex` crate that match the same whole texts.
 //!
-//! ECMA-262 (2025), "RegExp (Regular Expression) Objects", with the additions of its annex B. What a pattern matches is worked out
-//! here down to sets of code points, so that nothing depends on where the two notations differ: classes, `\s`, `\d`, case, the dot.
+//! It follows ECMA-262 (2025), "RegExp (Regular Expression) Objects", with the additions of its annex B. Everything is reduced to
+//! sets of code points, so that differences between the two notations do not matter: classes, `\s`, `\d`, case, the dot.
 //!
-//! Without the flag `u` or `v` a pattern is about units of UTF-16, and a character beyond U+FFFF is two of them. Such a
-//! character is allowed where any number of units is (`.*`, `[^"]+`), and where it is written out; so whatever the result
-//! allows, the pattern matches.
+//! Without the flag `u` or `v`, a pattern is about units of UTF-16, and a character beyond U+FFFF is two of them. Such a character is
+//! allowed where any number of units is allowed (`.*`, `[^"]+`) and where it is written out. So the original pattern matches
+//! everything that the result allows.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -14,26 +14,26 @@ use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
 
 use crate::Error;
 
-/// Longest pattern, in bytes.
+/// The most bytes of a pattern.
 const MAX_PATTERN: usize = 16 << 10;
-/// Deepest nesting of groups.
+/// The deepest nesting of groups.
 const MAX_DEPTH: usize = 100;
-/// Most repetitions that a count may name.
+/// The most repetitions in a count.
 const MAX_COUNT: u32 = 10_000;
 
-/// Code points from … to, ascending and apart.
+/// Ranges of code points (from, to), ascending and with gaps between them.
 type Set = Vec<(u32, u32)>;
 
 #[derive(Debug, Clone)]
 enum Node {
     Empty,
     Set(Set),
-    /// A character that is two units, without a flag that makes it one.
+    /// A character of two units, in a pattern without the flags that count it as one.
     Pair(u32),
     All(Vec<Node>),
     Any(Vec<Node>),
     Repeat(Box<Node>, u32, Option<u32>),
-    /// `^` and `$`; `true`: of every line.
+    /// `^` and `$`. `true` if they match at every line.
     Start(bool),
     End(bool),
 }
@@ -45,10 +45,11 @@ struct Flags {
     dot_all: bool,
 }
 
-/// The pattern for what `source` with `flags` matches as a whole; `None` where that is the empty text alone.
+/// The pattern for the texts that `source` with `flags` matches as a whole. `None` if that is only the empty text.
 ///
 /// # Errors
-/// What is no pattern, and what looks around or back: a text that is made token by token cannot be checked for these.
+/// The pattern is not valid, or it has lookaround or back-references, which cannot be checked while a text is generated token by
+/// token.
 pub(crate) fn translate(source: &str, flags: &str) -> Result<Option<String>, Error> {
     if source.len() > MAX_PATTERN {
         return Err(refused(format!("a pattern of at most {MAX_PATTERN} bytes"), format!("{}", source.len())));
@@ -61,7 +62,7 @@ pub(crate) fn translate(source: &str, flags: &str) -> Result<Option<String>, Err
             'm' => set.multiline = true,
             's' => set.dot_all = true,
             'u' | 'v' => unicode = true,
-            // Indices, and where a search goes on: nothing that a whole match could see.
+            // These flags (indices, position of a search) make no difference for a match of the whole text.
             'd' | 'g' | 'y' => {}
             other => {
                 return Err(refused("flags of a regular expression: d, g, i, m, s, u, v or y", format!("{other:?}")));
@@ -233,7 +234,7 @@ impl Parser {
         if self.at == at {
             self.at += 1;
         }
-        // Which of several matches is taken does not matter where all of the text is matched.
+        // Whether a repetition is greedy makes no difference for a match of the whole text.
         self.take("?");
         match item {
             Node::Start(_) | Node::End(_) => Err(refused("something to repeat", format!("an anchor at {at}"))),
@@ -244,7 +245,7 @@ impl Parser {
         }
     }
 
-    /// `{n}`, `{n,}` or `{n,m}` if one is here, which then is passed.
+    /// Reads `{n}`, `{n,}` or `{n,m}`, if there is one here.
     fn count(&mut self) -> Result<Option<(u32, Option<u32>)>, Error> {
         let end = match self.rest[self.at..].iter().position(|c| *c == '}') {
             Some(length) => self.at + length,
@@ -284,7 +285,7 @@ impl Parser {
         Node::Set(self.cased(vec![(point, point)]))
     }
 
-    /// What follows a backslash.
+    /// Parses what follows a backslash.
     fn escape(&mut self, in_class: bool) -> Result<Node, Error> {
         let at = self.at - 1;
         let Some(c) = self.next() else { return Err(refused("a character after the last backslash", "the end")) };
@@ -339,7 +340,7 @@ impl Parser {
         Ok(self.character(literal))
     }
 
-    /// So many hexadecimal digits if they are here.
+    /// Reads this many hexadecimal digits, if they are here.
     fn hex(&mut self, digits: usize) -> Option<u32> {
         let text: String = self.rest.get(self.at..self.at + digits)?.iter().collect();
         let value = text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(&text, 16).ok())??;
@@ -347,7 +348,7 @@ impl Parser {
         Some(value)
     }
 
-    /// After `\u`: a unit, a pair of them, or `{…}`.
+    /// Parses what follows `\u`: a unit, a pair of units, or `{…}`.
     fn unit(&mut self) -> Result<Option<u32>, Error> {
         if self.unicode && self.take("{") {
             let digits: String = self.rest[self.at..].iter().take_while(|c| **c != '}').collect();
@@ -368,7 +369,7 @@ impl Parser {
         Ok(Some(high))
     }
 
-    /// After `\p` or `\P`.
+    /// Parses what follows `\p` or `\P`.
     fn property(&mut self, negated: bool) -> Result<Set, Error> {
         let start = self.at;
         let name: String = match self.take("{") {
@@ -390,7 +391,7 @@ impl Parser {
         Ok(if negated { self.negated(&set) } else { self.cased(set) })
     }
 
-    /// What is between `[` and `]`.
+    /// Parses what is between `[` and `]`.
     fn class(&mut self) -> Result<Set, Error> {
         let start = self.at - 1;
         let negated = self.take("^");
@@ -458,7 +459,7 @@ impl Parser {
         minus(&vec![(0, self.last())], &closed)
     }
 
-    /// With everything that differs from a member by its case alone, if that is not to matter.
+    /// If case is ignored, adds everything that differs from a member only by its case.
     fn cased(&mut self, set: Set) -> Set {
         if !self.flags.ignore_case {
             return set;
@@ -526,7 +527,7 @@ fn scalars(from: u32, to: u32) -> impl Iterator<Item = (char, char)> {
     })
 }
 
-/// Ascending, and no two that touch.
+/// Sorts the ranges and joins those that touch.
 fn tidy(mut set: Set) -> Set {
     set.sort_unstable();
     let mut out = Set::new();
@@ -539,7 +540,7 @@ fn tidy(mut set: Set) -> Set {
     out
 }
 
-/// Both tidy.
+/// Both arguments must be sorted and have gaps between their ranges.
 fn minus(all: &Set, less: &Set) -> Set {
     let mut out = Set::new();
     for &(from, to) in all {
@@ -581,7 +582,7 @@ fn spaces() -> Set {
     ]
 }
 
-/// Takes anchors out where they say what is so anyway: at the ends of the text, and at the ends of lines.
+/// Removes anchors that are always true: at the ends of the text, and at the ends of lines.
 fn anchors(node: Node, first: bool, last: bool) -> Result<Node, Error> {
     let middle = |what: &str| around(&format!("{what} where the text goes on"));
     match node {
@@ -602,7 +603,7 @@ fn anchors(node: Node, first: bool, last: bool) -> Result<Node, Error> {
             let solid: Vec<Node> = all.clone();
             let mut out = Vec::new();
             for (at, node) in all.into_iter().enumerate() {
-                // The neighbours that are not anchors themselves.
+                // Find the neighbours that are not anchors themselves.
                 let before = solid[..at].iter().rev().find(|node| wide(node));
                 let after = solid[at + 1..].iter().find(|node| wide(node));
                 out.push(match node {
@@ -617,7 +618,7 @@ fn anchors(node: Node, first: bool, last: bool) -> Result<Node, Error> {
     }
 }
 
-/// The pattern of a node, if there is a text that it matches.
+/// The pattern of a node, if there is any text that it matches.
 fn write(node: &Node, unicode: bool) -> Option<String> {
     match node {
         Node::Empty | Node::Start(_) | Node::End(_) => Some(String::new()),
@@ -632,7 +633,7 @@ fn write(node: &Node, unicode: bool) -> Option<String> {
             }
         }
         Node::Repeat(inner, least, most) => {
-            // Any number of units, so two of them may be one character.
+            // Any number of units is allowed, so two of them may be one character.
             let pairs = |set: &Set| !unicode && most.is_none() && minus(&vec![(0xd800, 0xdfff)], set).is_empty();
             let body = match &**inner {
                 Node::Set(set) => class(set, pairs(set)),
@@ -650,7 +651,7 @@ fn write(node: &Node, unicode: bool) -> Option<String> {
     }
 }
 
-/// A class of the `regex` crate; `pairs`: also what is beyond U+FFFF.
+/// A class of the `regex` crate. With `pairs`, it also has the characters beyond U+FFFF.
 fn class(set: &Set, pairs: bool) -> Option<String> {
     let beyond = pairs.then_some((0x1_0000, 0x10_ffff));
     let ranges = set.iter().copied().chain(beyond).flat_map(|(from, to)| scalars(from, to));
