@@ -51,7 +51,7 @@ fn trace_of_a_gguf_file_equals_transformers() {
     assert_eq!(compare_traces(&["--model", &alone, "--mmproj", &mmproj], "base", Some("image")), 1);
     // Without its tower it is a text model.
     let run = fanlight(&["inspect", "--model", &alone]);
-    assert!(String::from_utf8_lossy(&run.stdout).contains("none: texts alone"));
+    assert!(String::from_utf8_lossy(&run.stdout).contains("none: a text model"));
     std::fs::remove_dir_all(elsewhere).unwrap();
 }
 

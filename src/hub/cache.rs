@@ -169,7 +169,7 @@ pub fn snapshot(cache: &Path, repo: &str, revision: &str) -> Result<Option<PathB
     Repo::new(cache, repo)?.snapshot(revision)
 }
 
-/// A name beside `path` that nobody else uses.
+/// A path in the same folder as `path` that no other program uses.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut name = path.as_os_str().to_owned();

@@ -60,7 +60,7 @@ pub async fn run(args: Inspect) -> Result<()> {
     );
     match d.vision {
         Some((blocks, hidden)) => println!("vision         {blocks} blocks, hidden {hidden}"),
-        None => println!("vision         none: texts alone"),
+        None => println!("vision         none: a text model"),
     }
     match &gpu {
         Ok(gpu) => {
