@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// The system could not read or write: a disk, network or permission error.
     Io {
-        /// The file or address.
+        /// The file or URL.
         path: String,
         /// The system's message.
         message: String,
@@ -154,7 +154,7 @@ pub enum Error {
         what: String,
         /// How many bytes were requested; 0 if the driver does not say which allocation failed.
         bytes: u64,
-        /// How many bytes were held already.
+        /// How many bytes were in use already.
         held: u64,
         /// What the caller can lower, with numbers. Empty if the code that noticed the failure does not know.
         advice: String,

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 100;
 /// would write white space until they are cut off.
 const JSON_SPACE: &str = r" |\n[ \t]{0,40}";
 
-/// What an answer may be.
+/// The specification of what an answer may be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
     /// JSON that matches a schema.

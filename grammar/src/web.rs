@@ -43,7 +43,7 @@ impl JsGrammar {
     /// Makes a constraint for one answer, from JSON in the form of [`Spec::from_json`].
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn constraint(&self, spec: &str) -> Result<JsConstraint, JsValue> {
         let json = serde_json::from_str(spec);
         let json = json
@@ -62,7 +62,7 @@ impl JsConstraint {
     /// Which ids may come next: bit `id % 32` of word `id / 32`.
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn mask(&mut self) -> Result<Uint32Array, JsValue> {
         self.0.mask().map(Uint32Array::from).map_err(|e| thrown(&e))
     }
@@ -70,7 +70,7 @@ impl JsConstraint {
     /// Whether `id` may come next.
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn allows(&mut self, id: u32) -> Result<bool, JsValue> {
         self.0.allows(id).map_err(|e| thrown(&e))
     }
@@ -78,7 +78,7 @@ impl JsConstraint {
     /// Appends a token to the answer.
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn commit(&mut self, id: u32) -> Result<(), JsValue> {
         self.0.commit(id).map_err(|e| thrown(&e))
     }
