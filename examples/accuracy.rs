@@ -1,4 +1,4 @@
-//! How often a checkpoint answers right: `cargo run --release --example accuracy --
+//! Measures how often a checkpoint answers right: `cargo run --release --example accuracy --
 //! [--model DIR] [--quantize FORMATS] QUESTIONS.json`.
 //!
 //! QUESTIONS.json is what `train/evalset.py` writes: `[{image, question, kind, answer, words}]`, images beside it. Every
@@ -46,7 +46,7 @@ async fn run(model: &Path, formats: &Formats, questions: &Path) -> Result<()> {
     let list: Vec<Value> = serde_json::from_slice(&read(questions)?)
         .map_err(|e| Error::malformed("questions", "a JSON list", e.to_string()))?;
     let folder = questions.parent().unwrap_or(Path::new("."));
-    // Right and asked, by kind and by "kind, words".
+    // How many answers were right and how many questions were asked, by kind and by "kind, words".
     let mut table: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for item in &list {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
@@ -81,7 +81,7 @@ async fn run(model: &Path, formats: &Formats, questions: &Path) -> Result<()> {
 
 /// Intersection over union of the first box of each.
 fn overlap(found: &str, expected: &str, image: &ImageInfo) -> f64 {
-    // Both are in the resized picture's pixels; scaling both alike changes nothing.
+    // Both boxes are in pixels of the resized picture. Scaling both by the same factor would not change the result.
     let first = |text: &str| {
         let found = locate(text, Convention::ResizedPixels, std::slice::from_ref(image));
         found.into_iter().find_map(|located| if let Shape::Box(at) = located.shape { Some(at) } else { None })

@@ -2,7 +2,7 @@
 //
 // id = the lowest c < cols with the highest x[c]; 0xffffffff if any x[c] is not a number.
 //
-// x: [cols_all] f32, of which the first cols count (the rest are padding rows of the lm_head)    id: [1] u32
+// x: [cols_all] f32, of which only the first cols are used (the rest are padding rows of the lm_head)    id: [1] u32
 // dispatch: one workgroup. overrides: WG threads (a power of two).
 override WG: u32 = 256u;
 

@@ -5,17 +5,17 @@
 // One kernel for every mask that is a range of keys per query: causal text (0 .. past + i + 1), windows and whole images
 // of the vision tower (their first and last patch). Online softmax in f32 (Milakov and Gimelshein 2018; FlashAttention).
 //
-// Keys in several segments take a launch each: this one sees the `keys` keys from `start` on, and what it has so far of a
-// query goes to the next by way of o. With carry & 1 it begins with what o holds; with carry & 2 it leaves sums that are not
-// divided yet in o, and behind its n rows each query's maximum and total.
+// If the keys are in several segments, the kernel is launched once for each. A launch sees `keys` keys from `start` on, and
+// passes its intermediate result to the next launch through o. With carry & 1 it starts from the content of o. With carry & 2
+// it leaves the undivided sums in o and, behind the n rows of o, each query's maximum and total.
 //
 // q: [q_heads, n, D] f32    k, v: [kv_heads, capacity] rows of the cache's format
-// ranges: [n] (first, end) u32 counted over all segments, each with a key in one of them
+// ranges: [n] (first, end) u32, counted over all segments; no range is empty
 // o: [n, q_heads, D] f32, then with carry [q_heads, ceil(n / 4), 2, 4] f32 (maxima, totals of 4 queries)
-// dispatch: x = ceil(n / BQ), y = q_heads. 64 threads, which take turns in three roles:
+// dispatch: x = ceil(n / BQ), y = q_heads. The 64 threads of a workgroup do three things in turn:
 //   scores   4 queries x 4 keys each, over one of PARTS parts of D
 //   softmax  one key and 4 queries each
-//   values   4 queries each, and columns of 4 at lane / QG and, where D is wide, LANES further
+//   values   4 queries each, and groups of 4 columns: group lane / QG and, if D is wide, also group LANES further
 // overrides: D head dimension (a multiple of 4), BQ queries and BK keys of a tile (multiples of 4; BQ * BK at most 512,
 //            BQ * D at most 2048, and 16 * (BQ * D + BK * D) / 4 + 4096 bytes of shared memory).
 override D: u32 = 64u;
@@ -49,7 +49,7 @@ struct Params {
 
 var<workgroup> qs: array<vec4<f32>, Q_WORDS>;
 var<workgroup> kv: array<vec4<f32>, KV_WORDS>;
-// Four queries in a vector: [part, key, query / 4]. Once the parts are summed, part 0 holds the scores, part 1 exp of them.
+// Four queries in a vector: [part, key, query / 4]. Once the parts are summed, part 0 holds the scores and part 1 their exp.
 var<workgroup> scores: array<vec4<f32>, 256>;
 
 @compute @workgroup_size(64)
@@ -65,7 +65,7 @@ fn attention(
     for (var w = lane; w < Q_WORDS; w += 64u) {
         qs[w] = q[(head * params.n + min(i0 + w / D4, last)) * D4 + w % D4];
     }
-    // The tile walks over the union of its queries' ranges.
+    // Go through the union of the ranges of this tile's queries.
     var first = 0xffffffffu;
     var end = 0u;
     for (var r = 0u; r < BQ; r += 1u) {
@@ -103,7 +103,7 @@ fn attention(
             a2 = held(i + 2u, heads, head, column); b2 = held(i + 2u, heads, head, column + LANES);
             a3 = held(i + 3u, heads, head, column); b3 = held(i + 3u, heads, head, column + LANES);
         }
-        // All have read the maxima and totals before one writes them.
+        // All threads must have read the maxima and totals before one of them writes.
         storageBarrier();
     }
     for (var j0 = first; j0 < end; j0 += BK) {
@@ -153,7 +153,7 @@ fn attention(
         }
         if (lane < SCORES) {
             let s = scores[lane];
-            // A masked key weighs nothing, also while no real key has been seen.
+            // A masked key has the weight 0, also as long as no visible key has been seen.
             scores[SCORES + lane] = select(exp(s - highest), vec4<f32>(), s <= vec4<f32>(-1e30));
         }
         let keep = exp(top - highest);

@@ -1,8 +1,8 @@
 // parts: cache/*, attention_decode
 //
-// Attention of ONE query over a long cache. `split`, launched per segment of the cache: workgroup (s, h) takes keys s*CHUNK ..
-// of the segment and head h and writes its unnormalised sum, maximum and total as part first + s; `merge`: workgroup h combines
-// all parts (Flash-Decoding, Dao et al. 2023).
+// Attention of ONE query over a long cache (Flash-Decoding, Dao et al. 2023), in two steps. `split` is launched for each segment
+// of the cache: workgroup (s, h) takes the keys s*CHUNK .. of the segment for head h and writes its unnormalised sum, maximum and
+// total as part first + s. `merge`: workgroup h combines all parts.
 //
 //   o[h, :] = sum_j softmax_j(scale * q[h] . k[h / group, j]) v[h / group, j]     j < keys
 //
@@ -15,7 +15,7 @@ override WG: u32 = 64u;
 override CHUNK: u32 = 128u;
 
 override D4: u32 = D / 4u;
-// Threads share the keys of the values' sum in as many ways as there are threads for all columns.
+// The sum over values is split among the threads: SHARES threads for each column, every one with a share of the keys.
 override SHARES: u32 = WG / D4;
 
 struct Params {
@@ -45,7 +45,7 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
     let base = (head / params.group) * params.capacity + j0;
     var top = -1e30;
     for (var t = lane; t < count; t += 2u * WG) {
-        // Two keys at a time; the second may be past the end, then it is the first again.
+        // Two keys at a time. If the second would be past the end, the first is taken again.
         let u = select(t, t + WG, t + WG < count);
         var s = vec2<f32>();
         for (var c = 0u; c < D4; c += 1u) {

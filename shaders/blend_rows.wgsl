@@ -1,7 +1,7 @@
 // parts: shared/grid, blend_rows
 //
 // y[i, :] += sum_{k < 4} weights[i, k] * x[index[i, k], :]
-// Learned positions of the vision tower, stretched over a picture.
+// Used for the learned positions of the vision tower, which are interpolated over the grid of a picture.
 //
 // x: [.., cols] f32    index: [n, 4] u32    weights: [n, 4] f32    y: [n, cols] f32    (cols a multiple of 4)
 // dispatch: linear, a thread per (i, 4 columns). overrides: WG threads.

@@ -1,9 +1,10 @@
 // parts: shared/grid, cache_store
 //
-// Quantizes the rows of keys and values and puts them at rows past .. of a segment of the q8 cache (cache/q8):
+// Quantizes the rows of keys and values and writes them to rows past .. of a segment of the q8 cache (cache/q8):
 //   k_to[h, past + i] = q | d     d[g] = max |x[16 g ..]| / 127     q = round(x / d), 0 where d is 0
-// with x = k[h, i] - centre[h], and v alike without a centre. Taking the same from every key of a head changes no softmax over
-// them; near the middle of the keys it leaves less to round (SageAttention, Zhang et al. 2024: "smoothing").
+// with x = k[h, i] - centre[h]; v likewise, but without a centre. Subtracting the same vector from every key of a head does not
+// change the softmax over them. If it is near the mean of the keys, rounding loses less (SageAttention, Zhang et al. 2024:
+// "smoothing").
 //
 // k, v: [kv_heads, n, 4 d4] f32    centre: f32, from word 4 * first4 on [kv_heads, 4 d4], or centred = 0 for none    k_to, v_to: [kv_heads, capacity, d4 + ceil(d4 / 4)] u32
 // dispatch: linear, a thread per (k or v, h, i, group of 16 or what is left of the row). overrides: WG threads.
@@ -49,7 +50,7 @@ fn store(
             top = max(top, abs(value4(values, start + c)));
         }
         let largest = max(max(top.x, top.y), max(top.z, top.w));
-        // Smaller ones have no reciprocal.
+        // The reciprocal of a smaller d would overflow.
         let some = largest > 1e-36;
         let inverse = select(0.0, 127.0 / largest, some);
         for (var c = first; c < end; c += 1u) {

@@ -1,11 +1,11 @@
 // parts: shared/grid, columns
 //
-// y[to + r, first + c] = x[c, from + r]  for r < count, c < n; everything else of y stays as it is.
-// Columns of a packed layer become rows of a weight: through a tile in shared memory, so that neighbouring threads read
-// and write neighbours.
+// y[to + r, first + c] = x[c, from + r]  for r < count, c < n; the rest of y is unchanged.
+// Transposes columns of a packed layer into rows of a weight. A tile in shared memory lets neighbouring threads both read and
+// write neighbouring words.
 //
 // x: [n, rows] u32    y: [.., stride] u32
-// dispatch: linear, a workgroup per tile of 16 rows and 16 columns, those of the same columns one after the other.
+// dispatch: linear, a workgroup per tile of 16 rows and 16 columns; tiles of the same columns follow each other.
 struct Params {
     n: u32,
     rows: u32,
@@ -21,7 +21,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 
-// One word more than a row of the tile, so that its columns lie in different banks.
+// Rows are one word longer than a row of the tile, so that the words of a column are in different memory banks.
 var<workgroup> tile: array<array<u32, 17>, 16>;
 
 @compute @workgroup_size(16, 16)

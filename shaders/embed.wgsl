@@ -1,6 +1,6 @@
 // parts: weight/*, shared/grid, embed
 //
-// y[i, :] = W[ids[i] - row_start, :]  where row_start <= ids[i] < row_start + rows; other rows of y stay as they are.
+// y[i, :] = W[ids[i] - row_start, :]  where row_start <= ids[i] < row_start + rows; other rows of y are unchanged.
 //
 // W: shard of [rows, cols] (weight fragment)    ids: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
 // dispatch: linear, a thread per (i, 4 columns). overrides: WG threads.

@@ -1,8 +1,8 @@
 // parts: shared/grid, gather_rows
 //
-// y[i, :] (+)= x[index[i], :]  where index[i] is not 0xffffffff; other rows of y stay as they are.
-// Used to undo the window order of the vision tower, to put image embeddings in the place of their pads, and to add
-// DeepStack's to the residual stream.
+// y[i, :] (+)= x[index[i], :]  where index[i] is not 0xffffffff; other rows of y are unchanged.
+// Used to undo the window order of the vision tower, to put image embeddings in the place of their placeholder tokens, and to
+// add DeepStack's embeddings to the residual stream.
 //
 // x: [.., cols] f32    index: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
 // dispatch: linear, a thread per (i, 4 columns). overrides: WG threads, ADD.

@@ -2,7 +2,7 @@
 //
 // x[i, h, :] = x[i, h, :] / sqrt(mean_c x[i, h, c]^2 + eps) * (h < q_heads ? q_gain : k_gain)        i < n, h < q_heads + kv_heads
 //
-// RMSNorm of each query and key head, in place, in fused rows [q heads | k heads | v heads]; values stay as they are.
+// RMSNorm of each query and key head, in place, in fused rows [q heads | k heads | v heads]; values are unchanged.
 //
 // x: [n, q_heads + 2 kv_heads, dim] f32    q_gain, k_gain: [dim] f32    (dim a multiple of 4)
 // dispatch: linear over n * (q_heads + kv_heads) workgroups. overrides: WG threads (a power of two).

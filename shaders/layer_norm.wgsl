@@ -2,7 +2,7 @@
 //
 // y[i, c] = (x[x_row + i, c] - mean) / sqrt(mean_c (x[x_row + i, c] - mean)^2 + eps) * gain[c] + bias[c]        i < n
 //
-// The variance is that of the differences, so that a row far from zero loses nothing.
+// The variance is computed from the differences to the mean, so that a row far from zero loses no precision.
 //
 // x: [.., cols] f32    gain, bias: [cols] f32    y: [n, cols] f32    (cols a multiple of 4)
 // dispatch: linear over n workgroups, one row each. overrides: WG threads (a power of two).

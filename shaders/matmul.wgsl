@@ -30,7 +30,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-// Tiles lie k-major, four rows (or outputs) in a vector: element [k * 16 + r / 4][r % 4].
+// Tiles are stored k-major, with four rows (or outputs) in a vector: element [k * 16 + r / 4][r % 4].
 var<workgroup> xs: array<vec4<f32>, 256>;
 var<workgroup> ws: array<vec4<f32>, 256>;
 
@@ -80,11 +80,11 @@ fn store8(row: u32, o: u32, a: vec4<f32>, b: vec4<f32>) {
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row0 = group.y * 64u;
     let out0 = group.x * 64u;
-    // Loading: this lane brings a 4 x 4 block of each tile, four rows from r4 and four k from kq.
+    // Loading: this thread loads a 4 x 4 block of each tile, four rows from r4 and four k from kq.
     let r4 = (lane / 4u) * 4u;
     let kq = lane % 4u;
     let slot = kq * 64u + lane / 4u;
-    // Computing: eight rows from ty * 8, eight outputs from tx * 8.
+    // Computing: this thread computes eight rows from ty * 8 and eight outputs from tx * 8.
     let ty = lane / 8u;
     let tx = lane % 8u;
     // a<output><half>: four rows of one output.

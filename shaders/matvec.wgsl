@@ -40,7 +40,7 @@ fn matvec(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let o = linear_group(group, groups) * 4u;
-    // Past the last output the loads are clamped to a real row and the store is guarded.
+    // For outputs past the last one, the loads are clamped to an existing row and nothing is stored.
     let last = params.rows - 1u;
     let r0 = min(o, last);
     let r1 = min(o + 1u, last);

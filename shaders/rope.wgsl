@@ -1,6 +1,6 @@
 // parts: shared/grid, rope
 //
-// Splits fused rows [q heads | k heads | v heads], rotates q and k, and lays all three out by head:
+// Splits fused rows [q heads | k heads | v heads], rotates q and k, and stores all three by head:
 //   q[h, row + i, :]      = rotate(qkv[i, h])              h < q_heads
 //   k[h, past + i, :]     = rotate(qkv[i, q_heads + h])    h < kv_heads
 //   v[h, past + i, :]     = qkv[i, q_heads + kv_heads + h]
@@ -8,7 +8,7 @@
 //
 // qkv: [n, (q_heads + 2 kv_heads) * 2 half] f32    table: [.., 2 half] f32, cos then sin
 // q: [q_heads, q_capacity, 2 half] f32    k, v: [kv_heads, capacity, 2 half] f32
-// Text: row = 0, q_capacity = n. The vision tower works through its rows in pieces: row = past = first row of the piece.
+// For text, row = 0 and q_capacity = n. The vision tower processes its rows in pieces: row = past = first row of the piece.
 // dispatch: linear, a thread per (i, head, j). overrides: WG threads.
 override WG: u32 = 64u;
 

@@ -1,4 +1,4 @@
-//! Element types: what a checkpoint stores, how many bytes it takes, how it lies on the device.
+//! Element types: what a checkpoint stores, how many bytes it takes, and how it is laid out on the device.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,32 +22,32 @@ pub enum Dtype {
     BF16,
     /// 32 signed bytes and a scale.
     Q8_0,
-    /// 32 nibbles and a scale.
+    /// 32 numbers of 4 bits and a scale.
     Q4_0,
-    /// 32 nibbles, a scale and a minimum.
+    /// 32 numbers of 4 bits, a scale and a minimum.
     Q4_1,
     /// 32 numbers of 5 bits and a scale.
     Q5_0,
     /// 32 numbers of 5 bits, a scale and a minimum.
     Q5_1,
-    /// 256 numbers of 2 bits, 4-bit scales and minima for 16 of them.
+    /// 256 numbers of 2 bits, with a 4-bit scale and minimum for every 16.
     Q2K,
-    /// 256 numbers of 3 bits, 6-bit scales for 16 of them.
+    /// 256 numbers of 3 bits, with a 6-bit scale for every 16.
     Q3K,
-    /// 256 nibbles, 6-bit scales and minima for 32 of them.
+    /// 256 numbers of 4 bits, with a 6-bit scale and minimum for every 32.
     Q4K,
-    /// 256 numbers of 5 bits, 6-bit scales and minima for 32 of them.
+    /// 256 numbers of 5 bits, with a 6-bit scale and minimum for every 32.
     Q5K,
-    /// 256 numbers of 6 bits, 8-bit scales for 16 of them.
+    /// 256 numbers of 6 bits, with an 8-bit scale for every 16.
     Q6K,
-    /// 32 nibbles that point into a table, and a scale.
+    /// 32 indices of 4 bits into a table, and a scale.
     Iq4Nl,
-    /// 256 nibbles that point into a table, 6-bit scales for 32 of them.
+    /// 256 indices of 4 bits into a table, with a 6-bit scale for every 32.
     Iq4Xs,
 }
 
 impl Dtype {
-    /// All of them, for test tables.
+    /// All element types, for test tables.
     pub const ALL: [Dtype; 15] = [
         Dtype::F32,
         Dtype::F16,
@@ -66,10 +66,10 @@ impl Dtype {
         Dtype::Iq4Xs,
     ];
 
-    /// The floats: what a safetensors file can hold of these.
+    /// The float types, which are the ones that a safetensors file can hold.
     pub const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 
-    /// The name in a safetensors header (`F32`, `F16`, `BF16`) or that GGML gives it (`Q4_K`).
+    /// The name in a safetensors header (`F32`, `F16`, `BF16`), or the name in GGML (`Q4_K`).
     pub fn name(self) -> &'static str {
         match self {
             Dtype::F32 => "F32",
@@ -90,7 +90,7 @@ impl Dtype {
         }
     }
 
-    /// The number that stands for it in a GGUF file (`enum ggml_type`).
+    /// The number of this type in a GGUF file (`enum ggml_type`).
     pub fn ggml_type(self) -> u32 {
         match self {
             Dtype::F32 => 0,
@@ -111,12 +111,12 @@ impl Dtype {
         }
     }
 
-    /// The type with this number in a GGUF file, if it is one of ours.
+    /// The type with this number in a GGUF file, if it is supported.
     pub fn from_ggml_type(number: u32) -> Option<Self> {
         Dtype::ALL.into_iter().find(|d| d.ggml_type() == number)
     }
 
-    /// Elements that are stored together: 1 for floats, else 32 or 256. A row is a whole number of blocks.
+    /// The number of elements of a block: 1 for floats, otherwise 32 or 256. A row is a whole number of blocks.
     pub fn block(self) -> u64 {
         match self {
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => 1,
@@ -152,7 +152,7 @@ impl Dtype {
         (elements / self.block()).checked_mul(self.block_bytes())
     }
 
-    /// How it lies on the device.
+    /// The layout of this type on the device.
     pub fn layout(self) -> Layout {
         match self {
             Dtype::F32 => Layout::F32,
@@ -171,10 +171,11 @@ impl Dtype {
         }
     }
 
-    /// Widens little-endian floats to f32; exact for all three types. Quantized blocks: [`crate::weights::repack`].
+    /// Widens little-endian floats to f32, which is exact for all three types. For quantized blocks, see
+    /// [`crate::weights::repack`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `bytes` is not a whole number of elements, or the type is no float.
+    /// [`Error::Invalid`] if `bytes` is not a whole number of elements, or the type is not a float.
     pub fn to_f32(self, bytes: &[u8]) -> Result<Vec<f32>> {
         let size = self.block_bytes() as usize;
         if !bytes.len().is_multiple_of(size) {
@@ -196,8 +197,9 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// How a row of a weight matrix lies on the device: planes of equal things one after the other, in whole words, so that
-/// a kernel finds each with a shift. `shaders/weight/` has one fragment for each, which states its planes.
+/// The layout of a row of a weight matrix on the device. A row consists of planes (all elements, then all scales, and so on) in
+/// whole words, so that a kernel can compute the place of each item with a shift. `shaders/weight/` has a fragment for each
+/// layout, whose comment lists the planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layout {
     /// 32-bit floats.
@@ -206,53 +208,53 @@ pub enum Layout {
     F16,
     /// The upper halves of 32-bit floats.
     Bf16,
-    /// Signed bytes, a scale for 32.
+    /// Signed bytes, with a scale for every 32.
     Q8,
-    /// Nibbles, scale and minimum for 32.
+    /// 4 bits, with a scale and a minimum for every 32.
     Q4,
-    /// 5 bits, scale and minimum for 32.
+    /// 5 bits, with a scale and a minimum for every 32.
     Q5,
-    /// 2 bits, scales and minima for 16 within those for 256.
+    /// 2 bits, with scales and minima for every 16, which are scaled by those for 256.
     Q2K,
-    /// 3 bits, scales for 16 within one for 256.
+    /// 3 bits, with scales for every 16, which are scaled by one for 256.
     Q3K,
-    /// Nibbles, scales and minima for 32 within those for 256.
+    /// 4 bits, with scales and minima for every 32, which are scaled by those for 256.
     Q4K,
-    /// 5 bits, scales and minima for 32 within those for 256.
+    /// 5 bits, with scales and minima for every 32, which are scaled by those for 256.
     Q5K,
-    /// 6 bits, scales for 16 within one for 256.
+    /// 6 bits, with scales for every 16, which are scaled by one for 256.
     Q6K,
-    /// Nibbles into a table, a scale for 32.
+    /// Indices of 4 bits into a table, with a scale for every 32.
     Iq4Nl,
-    /// Nibbles into a table, scales for 32 within one for 256.
+    /// Indices of 4 bits into a table, with scales for every 32, which are scaled by one for 256.
     Iq4Xs,
-    /// Nibbles, scale and zero for a group: AWQ and GPTQ.
+    /// 4 bits, with a scale and a zero point for each group, for AWQ and GPTQ.
     G4 {
-        /// Elements that share them: 32, 64 or 128.
+        /// The number of elements in a group: 32, 64 or 128.
         group: u16,
     },
-    /// Unsigned bytes, scale and zero for a group: GPTQ.
+    /// Unsigned bytes, with a scale and a zero point for each group, for GPTQ.
     G8 {
-        /// Elements that share them: 32, 64 or 128.
+        /// The number of elements in a group: 32, 64 or 128.
         group: u16,
     },
 }
 
-/// Bytes that 16 elements take in each plane of a row; see [`Layout::planes`].
+/// How many bytes 16 elements take in each plane of a row, see [`Layout::planes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planes {
-    /// The elements, or their low bits.
+    /// Bytes of the elements, or of their low bits.
     pub low: u64,
-    /// Their high bits.
+    /// Bytes of the elements' high bits.
     pub high: u64,
-    /// Scales of sub-blocks, in halves of a byte: 32 elements may share one byte.
+    /// Half bytes of the scales of sub-blocks, since 32 elements may share one byte.
     pub sub_halves: u64,
-    /// Whether 256 elements have a word of their own.
+    /// Whether every 256 elements have another word for their scale.
     pub super_block: bool,
 }
 
 impl Layout {
-    /// All of them, for test tables; those with groups in one size.
+    /// All layouts, for test tables. Those with groups occur with one group size.
     pub const ALL: [Layout; 15] = [
         Layout::F32,
         Layout::F16,
@@ -287,13 +289,13 @@ impl Layout {
             Layout::Q6K => planes(8, 4, 2, true),
             Layout::Iq4Nl => planes(8, 0, 2, false),
             Layout::Iq4Xs => planes(8, 0, 1, true),
-            // Four bytes for each group.
+            // The scale and zero point of a group take four bytes.
             Layout::G4 { group } => planes(8, 0, 128 / u64::from(group), false),
             Layout::G8 { group } => planes(16, 0, 128 / u64::from(group), false),
         }
     }
 
-    /// A row's columns are padded to a multiple of this many elements.
+    /// The columns of a row are padded to a multiple of this many elements.
     pub fn unit(self) -> u64 {
         match self {
             Layout::F32 | Layout::F16 | Layout::Bf16 => 16,
@@ -303,12 +305,13 @@ impl Layout {
         }
     }
 
-    /// Groups of 16 elements in a row of `cols`, padding included; `None` on overflow.
+    /// The number of groups of 16 elements in a row of `cols` elements, padding included. `None` on overflow.
     pub fn groups(self, cols: u64) -> Option<u64> {
         Some(cols.checked_next_multiple_of(self.unit())? / 16)
     }
 
-    /// Words of a row of `cols` elements: a multiple of 4, so that every row starts at 16 bytes; `None` on overflow.
+    /// The number of words of a row of `cols` elements. It is a multiple of 4, so that every row is aligned to 16 bytes. `None`
+    /// on overflow.
     pub fn row_words(self, cols: u64) -> Option<u64> {
         let groups = self.groups(cols)?;
         let p = self.planes();
@@ -340,7 +343,7 @@ impl Layout {
         }
     }
 
-    /// Elements that share a scale, where a kernel has to be told.
+    /// The number of elements that share a scale. Only the layouts with groups need it.
     pub fn group(self) -> u64 {
         match self {
             Layout::G4 { group } | Layout::G8 { group } => group.into(),
@@ -355,18 +358,18 @@ impl fmt::Display for Layout {
     }
 }
 
-/// How keys and values lie in a KV cache.
+/// The format of keys and values in a KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CacheFormat {
-    /// As they are computed.
+    /// f32, as they are computed.
     #[default]
     F32,
-    /// 8 bits, and an f32 scale for 16 numbers of a row (fewer at its end): `shaders/cache/q8.wgsl`.
+    /// 8 bits, with an f32 scale for every 16 numbers of a row (fewer at its end): `shaders/cache/q8.wgsl`.
     Q8,
 }
 
 impl CacheFormat {
-    /// All of them, from the heaviest to the lightest.
+    /// All formats, from the largest to the smallest.
     pub const ALL: [CacheFormat; 2] = [CacheFormat::F32, CacheFormat::Q8];
 
     /// The name: `f32` or `q8`.
@@ -377,7 +380,7 @@ impl CacheFormat {
         }
     }
 
-    /// 4-byte words of one head's key (or value) of `dim` numbers, a multiple of 4.
+    /// The number of 4-byte words of one head's key or value, which has `dim` numbers, a multiple of 4.
     pub fn row_words(self, dim: usize) -> usize {
         match self {
             CacheFormat::F32 => dim,
@@ -401,20 +404,20 @@ impl FromStr for CacheFormat {
     }
 }
 
-/// The element type that a checkpoint's header names: one of ours, or anything else.
+/// The element type that the header of a checkpoint names, supported or not.
 ///
-/// A checkpoint may hold tensors that nobody asks for (masks, packed integers), so a foreign type is an error only
-/// when a plan uses the tensor.
+/// A checkpoint may hold tensors that are not used (masks, packed integers), so an unsupported type is an error only if a plan
+/// uses the tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Element {
     /// A type that weights can have.
     Known(Dtype),
-    /// Another type, by its name in the header.
+    /// Any other type, by its name in the header.
     Other(String),
 }
 
 impl Element {
-    /// Reads the name in a safetensors header; never fails.
+    /// Reads the name in a safetensors header. This never fails.
     pub fn parse(name: &str) -> Self {
         let float = Dtype::FLOATS.into_iter().find(|d| d.name() == name);
         float.map_or_else(|| Element::Other(name.to_owned()), Element::Known)
@@ -428,7 +431,8 @@ impl Element {
         }
     }
 
-    /// Bits of one element (safetensors 0.8, `Dtype::bitsize`), or `None` for a name that this list lacks or a block.
+    /// The number of bits of one element (safetensors 0.8, `Dtype::bitsize`). `None` for a name that is not listed here, or for
+    /// blocks.
     pub fn bits(&self) -> Option<u64> {
         Some(match self.name() {
             "F4" => 4,
@@ -441,7 +445,7 @@ impl Element {
         })
     }
 
-    /// The weight type, or [`Error::Dtype`] naming `tensor`.
+    /// The supported type. `tensor` is the name for errors.
     ///
     /// # Errors
     /// [`Error::Dtype`] for every type that is not a [`Dtype`].

@@ -1,124 +1,124 @@
-//! The one error of the crate. Every variant says what was expected and what came.
+//! The crate's only error type. Every variant says what was expected and what was found.
 
 use std::fmt;
 
-/// Shorthand for results of this crate.
+/// A `Result` whose error is [`Error`] unless another one is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, as a value: nothing in this crate panics on bad input.
 ///
-/// [`Error::code`] is the stable machine-readable name that crosses to JavaScript, [`Error::hint`] says what the
-/// caller can do about it, and the `Display` text says what was expected and what came.
+/// [`Error::code`] is a stable name for programs, which JavaScript sees too. [`Error::hint`] says what the caller can do
+/// about the error. The `Display` text says what was expected and what was found.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file or a tensor that the checkpoint needs is not there.
+    /// A file or a tensor that the checkpoint needs does not exist.
     Missing {
-        /// What is needed, e.g. `config.json` or a tensor's name.
+        /// What is needed, for example `config.json` or the name of a tensor.
         what: String,
         /// Where it was looked for.
         place: String,
     },
-    /// Reading or writing failed below us: disk, network, permission.
+    /// The system could not read or write: a disk, network or permission error.
     Io {
-        /// The file or address.
+        /// The file or URL.
         path: String,
-        /// The system's own words.
+        /// The system's message.
         message: String,
     },
-    /// A server could not be reached, or did not answer as one of its kind does.
+    /// A server could not be reached, or its answer was not what such a server sends.
     Network {
-        /// The address, without its query: that of a signed link is a secret.
+        /// The URL without its query, since the query of a signed URL is a secret.
         url: String,
         /// What happened.
         message: String,
     },
-    /// A server wants to know who asks, or knows it and refuses.
+    /// A server asks for a login, or does not allow this user.
     Auth {
-        /// What was asked for, and where.
+        /// What was requested, and from where.
         what: String,
         /// The server's answer, and whether a token was sent.
         message: String,
     },
-    /// A download is not the file that the repository lists. Nothing of it was kept.
+    /// A downloaded file is not the one that the repository lists. The download was discarded.
     Integrity {
         /// The file.
         what: String,
-        /// Length or digest in the list.
+        /// The length or digest that the repository lists.
         expected: String,
-        /// What came.
+        /// The length or digest of the download.
         found: String,
     },
-    /// A file of the checkpoint is malformed: truncated, hostile, or not what its name says.
+    /// A file of the checkpoint is malformed: it is truncated, crafted to do harm, or not what its name says.
     Malformed {
-        /// The file, and where in it if known.
+        /// The file and, if known, the place in it.
         what: String,
         /// What a well-formed file has there.
         expected: String,
         /// What was found.
         found: String,
     },
-    /// A tensor has another shape than the configuration implies.
+    /// A tensor does not have the shape that the configuration implies.
     Shape {
-        /// The tensor's or operation's name.
+        /// The name of the tensor or operation.
         what: String,
         /// Expected dimensions, outermost first.
         expected: Vec<usize>,
-        /// Dimensions that came.
+        /// The dimensions that were found.
         found: Vec<usize>,
     },
-    /// A tensor has an element type that this place does not take.
+    /// A tensor has an element type that is not supported here.
     Dtype {
         /// The tensor's name.
         what: String,
-        /// The types that are taken.
+        /// The types that are supported.
         expected: String,
-        /// The type that came.
+        /// The type that was found.
         found: String,
     },
-    /// A `model_type` or a variant of one that no family here implements.
+    /// The checkpoint's `model_type`, or a variant of it, is not supported by any model family.
     UnsupportedModel {
         /// What the configuration says.
         found: String,
         /// What is supported.
         expected: String,
     },
-    /// Bytes that should be an image and are not one that can be read.
+    /// The bytes are not an image that can be read.
     Image {
         /// What was expected.
         expected: String,
-        /// What came.
+        /// What was found.
         found: String,
     },
-    /// One side of an image is more than 200 times the other (`smart_resize` refuses these).
+    /// One side of an image is more than 200 times as long as the other, which `smart_resize` refuses.
     AspectRatio {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
     },
-    /// A file that should be a video and is not one that can be read.
+    /// The file is not a video that can be read.
     Video {
         /// What was expected.
         expected: String,
-        /// What came.
+        /// What was found.
         found: String,
     },
-    /// A program that does a part of the work is not there, or cannot be started.
+    /// A program that is needed, such as ffmpeg, is not installed or cannot be started.
     Program {
-        /// Its name.
+        /// The name of the program.
         name: String,
-        /// The system's own words.
+        /// The system's message.
         message: String,
     },
     /// The conversation is longer than the context.
     ContextOverflow {
-        /// Tokens that would have to fit.
+        /// Tokens that the conversation needs.
         needed: usize,
-        /// Tokens that fit.
+        /// Tokens that fit the context.
         limit: usize,
     },
-    /// A caller's argument or message is off.
+    /// The caller passed an invalid argument or message.
     Invalid {
         /// The argument.
         what: String,
@@ -129,12 +129,12 @@ pub enum Error {
     },
     /// The chat template failed to parse or to render.
     Template {
-        /// What the template engine says.
+        /// The message of the template engine.
         message: String,
     },
-    /// No GPU adapter answers.
+    /// No GPU adapter is available.
     NoAdapter {
-        /// What was asked and what the system says.
+        /// What was requested, and the system's message.
         message: String,
     },
     /// The device's limits are too low for this model or input.
@@ -145,26 +145,26 @@ pub enum Error {
         needed: u64,
         /// What the device has.
         available: u64,
-        /// What needs it.
+        /// What needs it: a kernel, a tensor or a buffer.
         what: String,
     },
-    /// The device could not allocate.
+    /// The device has not enough memory for an allocation.
     OutOfMemory {
         /// What was being allocated.
         what: String,
-        /// How many bytes it asked for; 0 where the driver does not say which allocation failed.
+        /// How many bytes were requested; 0 if the driver does not say which allocation failed.
         bytes: u64,
-        /// How many bytes were held already.
+        /// How many bytes were in use already.
         held: u64,
-        /// What to lower, with numbers, as far as the place where it was noticed knows.
+        /// What the caller can lower, with numbers. Empty if the code that noticed the failure does not know.
         advice: String,
     },
-    /// The device was lost; everything on it is gone.
+    /// The device was lost, and with it everything in its memory.
     DeviceLost {
-        /// The driver's words.
+        /// The driver's message.
         message: String,
     },
-    /// The GPU refused something that this crate asked: a bug here or in the driver.
+    /// The GPU rejected an operation of this crate, which is a bug in the crate or in the driver.
     Gpu {
         /// The validation message.
         message: String,
@@ -203,25 +203,29 @@ impl Error {
         match self {
             Error::Missing { .. } => "Check that the folder is a complete Hugging Face checkpoint.",
             Error::Io { .. } => "Check the path or the connection, then try again.",
-            Error::Network { .. } => "Check the connection and the address, then try again; what has arrived is kept.",
-            Error::Auth { .. } => {
-                "If the model asks for it, accept its terms on its page; then set HF_TOKEN or run `hf auth login`."
+            Error::Network { .. } => {
+                "Check the connection and the address, then try again. What has been downloaded is kept."
             }
-            Error::Integrity { .. } => "Try again; if it stays so, something on the way to the server changes files.",
-            Error::Malformed { .. } => "Download the file again; if it stays so, the checkpoint is broken.",
-            Error::Shape { .. } | Error::Dtype { .. } => "The weights do not belong to this config.json.",
+            Error::Auth { .. } => {
+                "Set HF_TOKEN or run `hf auth login`. If the model has terms of use, accept them on its page first."
+            }
+            Error::Integrity { .. } => {
+                "Try again. If this happens again, something between you and the server changes the files."
+            }
+            Error::Malformed { .. } => "Download the file again. If this happens again, the checkpoint is broken.",
+            Error::Shape { .. } | Error::Dtype { .. } => "Check that the weights belong to this config.json.",
             Error::Template { .. } => "Check the checkpoint's chat template.",
             Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family.",
-            Error::Image { .. } => "Give a PNG, JPEG, WebP, GIF or BMP.",
-            Error::Video { .. } => "Give a video that ffmpeg can read, or its frames as a list of pictures.",
+            Error::Image { .. } => "Use a PNG, JPEG, WebP, GIF or BMP file.",
+            Error::Video { .. } => "Use a video that ffmpeg can read, or pass its frames as a list of pictures.",
             Error::Program { .. } => {
-                "Install ffmpeg (apt install ffmpeg, brew install ffmpeg, winget install Gyan.FFmpeg), or give frames as pictures."
+                "Install ffmpeg (apt install ffmpeg, brew install ffmpeg, winget install Gyan.FFmpeg), or pass the frames as pictures."
             }
             Error::AspectRatio { .. } => "Crop the image so that one side is at most 200 times the other.",
             Error::ContextOverflow { .. } => {
-                "Shorten the conversation, lower max_pixels (min_pixels of a video) or raise the context length."
+                "Shorten the conversation, lower max_pixels (for a video, min_pixels) or raise the context length."
             }
-            Error::Invalid { .. } => "Correct the argument.",
+            Error::Invalid { .. } => "Correct the argument or message.",
             Error::NoAdapter { .. } => "Use a browser with WebGPU, or install a Vulkan, Metal or DX12 driver.",
             Error::DeviceTooSmall { .. } => "Lower max_pixels or the context length, or use a smaller model.",
             Error::OutOfMemory { advice, .. } if !advice.is_empty() => advice,
@@ -229,8 +233,8 @@ impl Error {
                 "Close other programs, quantize the weights, lower the context length or max_pixels, or use a smaller model."
             }
             Error::DeviceLost { .. } => "Load the model again.",
-            Error::Gpu { .. } => "Please report this with the adapter's name.",
-            Error::Cancelled => "Nothing to do.",
+            Error::Gpu { .. } => "Please report this as a bug, with the name of your graphics adapter.",
+            Error::Cancelled => "Nothing needs to be done.",
         }
     }
 
@@ -246,7 +250,7 @@ impl Error {
         )
     }
 
-    /// The same with a hint that knows the numbers, if memory was what ran out and nobody nearer has said more.
+    /// Adds a hint with numbers to [`Error::OutOfMemory`], unless it has one. Other errors are returned unchanged.
     pub fn advise(mut self, text: impl FnOnce() -> String) -> Self {
         if let Error::OutOfMemory { advice, .. } = &mut self
             && advice.is_empty()
@@ -316,26 +320,26 @@ impl fmt::Display for Error {
             Error::Video { expected, found } => write!(f, "not a usable video: expected {expected}, found {found}"),
             Error::Program { name, message } => write!(f, "cannot run {name}: {message}"),
             Error::AspectRatio { width, height } => {
-                write!(f, "image of {width}×{height} pixels: expected an aspect ratio of at most 200")
+                write!(f, "image of {width}×{height} pixels: expected sides whose ratio is at most 200")
             }
             Error::ContextOverflow { needed, limit } => {
-                write!(f, "the conversation needs {needed} tokens, the context holds {limit}")
+                write!(f, "the conversation needs {needed} tokens, but the context holds {limit}")
             }
             Error::Invalid { what, expected, found } => write!(f, "{what}: expected {expected}, found {found}"),
             Error::Template { message } => write!(f, "chat template: {message}"),
             Error::NoAdapter { message } => write!(f, "no GPU adapter: {message}"),
             Error::DeviceTooSmall { limit, needed, available, what } => {
-                write!(f, "{what} needs {limit} of {needed}, the device has {available}")
+                write!(f, "{what} needs {limit} of {needed}, but the device has {available}")
             }
             Error::OutOfMemory { what, bytes: 0, held, .. } => {
-                write!(f, "out of GPU memory at {what}: {} are held already", in_words(*held))
+                write!(f, "out of GPU memory at {what}: {} are in use already", in_words(*held))
             }
             Error::OutOfMemory { what, bytes, held, .. } => {
                 let (needed, held) = (in_words(*bytes), in_words(*held));
-                write!(f, "out of GPU memory: {what} needs {needed} ({bytes} bytes), {held} are held already")
+                write!(f, "out of GPU memory: {what} needs {needed} ({bytes} bytes), and {held} are in use already")
             }
             Error::DeviceLost { message } => write!(f, "the GPU device was lost: {message}"),
-            Error::Gpu { message } => write!(f, "the GPU refused: {message}"),
+            Error::Gpu { message } => write!(f, "the GPU rejected an operation: {message}"),
             Error::Cancelled => write!(f, "cancelled"),
         }
     }

@@ -1,11 +1,11 @@
 //! Qwen-VL vision-language models on WebGPU, natively and in the browser.
 //!
-//! Rooms in reading order; a room imports only from those before it (`tests/architecture.rs` holds it to that):
-//! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`], [`text`]
-//! and [`video`] stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`], and so
-//! is `ffmpeg`, beside [`video`].
+//! The modules in reading order are [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] →
+//! [`chat`]. A module imports only from modules before it, which `tests/architecture.rs` checks. [`image`], [`text`] and
+//! [`video`] have the same place as [`model`]. Three modules exist only in native programs: `hub`, at the place of
+//! [`gpu`]; `ffmpeg`, which uses [`video`]; and `grammar`, which uses [`chat`].
 //!
-//! What it does not do yet: mixtures of experts, Qwen-VL's first generation, Qwen3.5, constrained output.
+//! Not supported yet: mixtures of experts, the first generation of Qwen-VL, and Qwen3.5.
 //!
 //! ```no_run
 //! use fanlight::chat::{AskOptions, Engine, Hooks, Message};

@@ -51,7 +51,7 @@ fn trace_of_a_gguf_file_equals_transformers() {
     assert_eq!(compare_traces(&["--model", &alone, "--mmproj", &mmproj], "base", Some("image")), 1);
     // Without its tower it is a text model.
     let run = fanlight(&["inspect", "--model", &alone]);
-    assert!(String::from_utf8_lossy(&run.stdout).contains("none: texts alone"));
+    assert!(String::from_utf8_lossy(&run.stdout).contains("none: a text model"));
     std::fs::remove_dir_all(elsewhere).unwrap();
 }
 
@@ -100,7 +100,7 @@ fn convert_writes_what_transformers_would_read() {
     // Another tower beside it, and a text model that has none.
     let elsewhere = path(&home.join("mmproj-other.gguf"));
     let (fine, text) = convert(&base, &["--force", "--mmproj-out", &elsewhere]);
-    assert!(fine && text.contains("name its vision tower with --mmproj"), "{text}");
+    assert!(fine && text.contains("give its vision tower with --mmproj"), "{text}");
     let awq = path(&folder("../packed/awq"));
     let (fine, text) = convert(&awq, &["--force", "--mmproj-out", &elsewhere]);
     assert!(!fine && text.contains("--mmproj-out: expected a model with a vision tower"), "{text}");

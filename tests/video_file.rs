@@ -512,7 +512,7 @@ fn the_command_line_takes_videos() {
     // A context of 300 tokens makes the frames smaller and fewer, and says so.
     let (answer, told) = ask(&["--video", clip, "--fps", "10", "--context", "300", "What?"]);
     assert!(answer["usage"]["video_tokens"].as_u64().is_some_and(|n| (120..=263).contains(&n)), "{answer}");
-    assert!(told.contains("frames instead of 30") && told.contains("pixels: the 30"), "{told}");
+    assert!(told.contains("frames instead of 30") && told.contains("pixels: 30 frames"), "{told}");
     let (answer, _) = ask(&["--video", clip, "--context", "100", "What?"]);
     assert_eq!(answer["error"]["code"], "context_full", "{answer}");
 

@@ -1,5 +1,6 @@
-// Keeps one whole version of the page, so that it opens without a network. Requests to other origins are none of its business.
-// A build writes VERSION and FILES (`node xtask/precache.mjs www/dist`): every file of the page with the sha256 of what is in it.
+// The page's service worker. It caches all files of one version of the page, so that the page opens offline. It does not touch
+// requests to other origins.
+// The build (`node xtask/precache.mjs www/dist`) writes VERSION and FILES: every file of the page with its sha256.
 
 const VERSION = "";
 const FILES = {};
@@ -15,7 +16,7 @@ self.addEventListener("fetch", (event) => {
   if (file !== undefined) event.respondWith(answer(event.request, file));
 });
 
-/** All or nothing: a file that is not what this version has means that the server is between two of them. */
+/** Caches all files, or fails. If the hash of a file is wrong, the server is changing to another version just now. */
 async function install() {
   if (VERSION === "") throw new Error("this build has no list of files");
   const cache = await caches.open(cacheName);
@@ -39,16 +40,16 @@ async function clear() {
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 
-/** Not while another tab is at work with the version before. */
+/** Activates this version, unless another tab still uses the version before. */
 async function takeOver(port) {
-  // They are the clients of the version before, not of this one.
+  // Open tabs are clients of the version before, not of this one, so include uncontrolled clients.
   const all = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
   const tabs = all.filter(({ url }) => url.startsWith(self.registration.scope));
   if (tabs.length > 1) port?.postMessage("others");
   else await self.skipWaiting();
 }
 
-/** Which of the files a request is for. */
+/** The cached file that a request asks for, if there is one. */
 function fileOf({ method, url, mode }) {
   if (method !== "GET" || !url.startsWith(self.registration.scope)) return undefined;
   const path = new URL(url).pathname.slice(new URL(self.registration.scope).pathname.length);
@@ -58,7 +59,7 @@ function fileOf({ method, url, mode }) {
 
 async function answer(request, file) {
   const kept = await (await caches.open(cacheName)).match(file);
-  // The browser may have cleared it.
+  // The browser may have removed the file from the cache.
   if (!kept) return fetch(request);
   const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.get("range") ?? "");
   if (!range) return kept;

@@ -1,5 +1,5 @@
-// `node precache.mjs FOLDER`: writes into FOLDER/sw.js which files the page consists of, with their digests, so that its
-// service worker can keep all of one version and none of another.
+// `node precache.mjs FOLDER`: writes the list of the page's files, with their digests, into FOLDER/sw.js, so that the service
+// worker can cache exactly the files of one version.
 
 import { createHash } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
@@ -10,7 +10,7 @@ if (!folder) throw new Error("usage: node precache.mjs FOLDER");
 
 const hash = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
-/** What the page never asks for. */
+/** Files that the page never requests. */
 const unused = (path) => path === "sw.js" || /\.(d\.ts|map|md|txt)$|(^|\/)LICENSE/.test(path);
 
 const found = await readdir(folder, { recursive: true, withFileTypes: true });

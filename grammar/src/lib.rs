@@ -1,13 +1,13 @@
-//! Constrained output: after every token of an answer, which tokens may come next for it to end as what a JSON schema, a regular
-//! expression or a Lark grammar allows. The parsing is llguidance's.
+//! Constrained output. For a JSON schema, a regular expression or a Lark grammar, this crate tells after every token of an answer
+//! which tokens may come next. llguidance does the parsing.
 //!
-//! A [`Grammar`] is made once for a tokenizer, a [`Constraint`] of it for each answer. Nothing here knows a model, so the same
-//! crate is a part of the native library and, on the web, a module of its own that is loaded when a prompt first needs it.
+//! A [`Grammar`] is made once for a tokenizer, and a [`Constraint`] for each answer. The crate does not depend on the model code: the
+//! native library links it, and in a browser it is a separate wasm module, which is loaded when a prompt first needs it.
 //!
 //! ```
 //! use fanlight_grammar::{Grammar, Kind, Spec, Vocabulary};
 //!
-//! // A vocabulary of all bytes and an end.
+//! // A vocabulary of all bytes and a token that ends the answer.
 //! let mut vocabulary = Vocabulary::default();
 //! (0..=255).for_each(|byte| vocabulary.push(&[byte], Kind::Text));
 //! vocabulary.push(b"<end>", Kind::Control);
@@ -35,22 +35,21 @@ use llguidance::{Matcher, ParserFactory};
 
 pub use spec::Spec;
 
-/// Longest token that a constrained answer may have, in bytes; longer ones are never allowed. (Qwen's longest has 128. llguidance
-/// keeps a stack of 300.)
+/// The longest token in bytes that a constrained answer may have. (Qwen's longest has 128 bytes. llguidance has a stack of 300.)
 const MAX_TOKEN: usize = 256;
-/// Most ids: llguidance keeps 22 bits for a subtree of the vocabulary's tree.
+/// The most ids. llguidance stores the size of a subtree of the vocabulary's tree in 22 bits.
 const MAX_IDS: usize = 1 << 20;
-/// Most nodes of that tree: bytes of all tokens at the most.
+/// The most nodes of that tree, which has at most one node for each byte of all tokens.
 const MAX_NODES: usize = (1 << 22) - 1;
 
-/// Something is wrong with what was asked for.
+/// A constraint or vocabulary is not valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What it is about.
+    /// The argument or object that is not valid.
     pub what: String,
-    /// What it should be.
+    /// What was expected.
     pub expected: String,
-    /// What it is.
+    /// What was found.
     pub found: String,
 }
 
@@ -68,45 +67,45 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What a token is to a grammar.
+/// How a grammar treats a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Its bytes are text.
+    /// An ordinary token, whose bytes are text.
     Text,
-    /// It is itself: a grammar allows it only where it names it, in Lark as `<tool_call>` or `<[151657]>`.
+    /// A control token, which a grammar allows only where it names the token, in Lark as `<tool_call>` or `<[151657]>`.
     Control,
 }
 
-/// The tokens of a tokenizer by id.
+/// The tokens of a tokenizer, by id.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
     words: Vec<Vec<u8>>,
 }
 
 impl Vocabulary {
-    /// The token of the next id; without bytes: an id that no answer has.
+    /// Adds the token of the next id. A token without bytes is never part of an answer.
     pub fn push(&mut self, bytes: &[u8], kind: Kind) {
         let marker = match kind {
             Kind::Control => &[TokTrie::SPECIAL_TOKEN_MARKER][..],
             Kind::Text => &[],
         };
-        // No text has the marker: in UTF-8 it does not occur.
+        // This byte marks control tokens. It does not occur in UTF-8, so no text contains it.
         let usable = !bytes.is_empty() && bytes.len() < MAX_TOKEN && bytes[0] != TokTrie::SPECIAL_TOKEN_MARKER;
         self.words.push(if usable { [marker, bytes].concat() } else { Vec::new() });
     }
 
-    /// How many ids there are.
+    /// The number of ids.
     pub fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no ids.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 }
 
-/// A vocabulary, ready for constraints.
+/// A vocabulary that is prepared for constraints.
 pub struct Grammar {
     factory: ParserFactory,
     ids: usize,
@@ -114,27 +113,27 @@ pub struct Grammar {
 }
 
 impl Grammar {
-    /// For the tokens of a tokenizer, of which `stop` end an answer.
+    /// Prepares the tokens of a tokenizer. The ids `stop` end an answer.
     ///
     /// # Errors
-    /// A vocabulary that is larger than any there is.
+    /// The vocabulary is too large.
     pub fn new(vocabulary: &Vocabulary, stop: &[u32]) -> Result<Self, Error> {
         let ids = vocabulary.len();
         let nodes: usize = vocabulary.words.iter().map(Vec::len).sum();
         if ids > MAX_IDS || nodes > MAX_NODES {
             let expected = format!("at most {MAX_IDS} tokens of {MAX_NODES} bytes together");
-            return Err(Error::new("vocabulary", expected, format!("{ids} of {nodes}")));
+            return Err(Error::new("vocabulary", expected, format!("{ids} tokens of {nodes} bytes")));
         }
         let mut words = vocabulary.words.clone();
         let mut ends: Vec<u32> = stop.iter().copied().filter(|&id| (id as usize) < ids).collect();
         for &id in &ends {
-            // An end is no text, whatever the tokenizer says.
+            // A token that ends the answer is never text, whatever the tokenizer says.
             let word = &mut words[id as usize];
             if word.first().is_some_and(|byte| *byte != TokTrie::SPECIAL_TOKEN_MARKER) {
                 word.insert(0, TokTrie::SPECIAL_TOKEN_MARKER);
             }
         }
-        // Ids that no model has: llguidance wants an end to exist, and two control tokens to list in its messages.
+        // Add two ids that no model has: llguidance needs a token that ends the text, and two control tokens for its messages.
         words.extend([b"\xff<|no end|>".to_vec(), b"\xff<|no token|>".to_vec()]);
         if ends.is_empty() {
             ends.push(ids as u32);
@@ -143,21 +142,22 @@ impl Grammar {
         let trie = TokTrie::from(&info, &words).with_eos_tokens(&ends);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let factory = ParserFactory::new_simple(&env);
-        let mut factory = factory.map_err(|e| Error::new("vocabulary", "tokens of a model", brief(&e.to_string())))?;
+        let mut factory =
+            factory.map_err(|e| Error::new("vocabulary", "the tokens of a model", brief(&e.to_string())))?;
         factory.quiet();
         *factory.limits_mut() = limits();
         Ok(Grammar { factory, ids, stop: ends })
     }
 
-    /// How many ids a mask is about.
+    /// The number of ids that a mask covers.
     pub fn ids(&self) -> usize {
         self.ids
     }
 
-    /// A constraint of one answer.
+    /// Makes a constraint for one answer.
     ///
     /// # Errors
-    /// What is wrong with it, or too large about it, in llguidance's words.
+    /// The specification is not valid or too large. The message is that of llguidance.
     pub fn constraint(&self, spec: &Spec) -> Result<Constraint, Error> {
         let grammar = spec.compile()?;
         let matcher = on_large_stack(|| Matcher::new(self.factory.create_parser(grammar)));
@@ -171,7 +171,7 @@ impl Grammar {
     }
 }
 
-/// A hundredth of what llguidance would take at the most, and far above what a schema that somebody wrote takes.
+/// Limits that are a hundredth of llguidance's own, and far above what a schema written by a person needs.
 fn limits() -> ParserLimits {
     ParserLimits {
         max_lexer_states: 30_000,
@@ -181,7 +181,8 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// Grammars are compiled by recursion. In a browser the module's own stack is made large instead.
+/// Runs `work` on a thread with a large stack, since grammars are compiled by recursion. In a browser, the wasm module itself has
+/// a large stack instead.
 fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     #[cfg(not(target_arch = "wasm32"))]
     {
@@ -191,7 +192,7 @@ fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let (work, result) = (&mut work, &mut result);
             let run = move || *result = work.take().map(|work| work());
-            // Without a thread the stack that is there has to do.
+            // If no thread can be started, use the current stack.
             if let Ok(thread) = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run)
                 && let Err(panic) = thread.join()
             {
@@ -208,7 +209,7 @@ fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     work()
 }
 
-/// The first line of a message, without what llguidance adds for its own developers.
+/// The first part of a message, without the details that llguidance adds for its own developers.
 fn brief(message: &str) -> String {
     const LONGEST: usize = 400;
     let text = message.split("\n<").next().unwrap_or_default().trim().replace('\n', " ");
@@ -218,7 +219,7 @@ fn brief(message: &str) -> String {
     }
 }
 
-/// Where an answer is in what it may be.
+/// The state of an answer within its constraint.
 pub struct Constraint {
     matcher: Matcher,
     ids: usize,
@@ -227,11 +228,11 @@ pub struct Constraint {
 }
 
 impl Constraint {
-    /// Which ids may come next: bit `id % 32` of word `id / 32`. The ids that end an answer are among them exactly where it may
-    /// end. No bit is set only where it is [complete](Constraint::complete).
+    /// Which ids may come next: bit `id % 32` of word `id / 32`. The ids that end an answer are set exactly if it may end here. If
+    /// no bit is set, the answer is [complete](Constraint::complete).
     ///
     /// # Errors
-    /// Where the vocabulary has no token to go on with, or going on takes more work than any constraint may.
+    /// The vocabulary has no token that can follow, or finding out would take too much work.
     pub fn mask(&mut self) -> Result<&[u32], Error> {
         let words = self.ids.div_ceil(32);
         if self.matcher.is_stopped() && self.matcher.stop_reason().is_ok() {
@@ -243,14 +244,14 @@ impl Constraint {
         self.bits.clear();
         self.bits.extend(mask.as_slice().iter().take(words));
         self.bits.resize(words, 0);
-        // Ids that no model has.
+        // Remove the two ids that no model has.
         if let Some(last) = self.bits.last_mut().filter(|_| !self.ids.is_multiple_of(32)) {
             *last &= (1 << (self.ids % 32)) - 1;
         }
         Ok(&self.bits)
     }
 
-    /// Whether `id` may come next: what [`Constraint::mask`] says of it, for much less.
+    /// Whether `id` may come next. This is much faster than a whole [`Constraint::mask`].
     ///
     /// # Errors
     /// As [`Constraint::mask`].
@@ -264,10 +265,10 @@ impl Constraint {
         self.matcher.validate_tokens(&[id]).map(|count| count > 0).map_err(|e| failed(&e.to_string()))
     }
 
-    /// Goes on by a token.
+    /// Appends a token to the answer.
     ///
     /// # Errors
-    /// A token that is not allowed; as [`Constraint::mask`].
+    /// The token is not allowed. Otherwise as [`Constraint::mask`].
     pub fn commit(&mut self, id: u32) -> Result<(), Error> {
         self.matcher.consume_token(id).map_err(|e| failed(&e.to_string()))
     }
@@ -283,7 +284,7 @@ impl Constraint {
         self.matcher.is_accepting().map_err(|e| failed(&e.to_string()))
     }
 
-    /// Whether nothing can follow.
+    /// Whether the answer is complete, so that nothing can follow.
     pub fn complete(&self) -> bool {
         self.matcher.is_stopped() && self.matcher.stop_reason().is_ok()
     }

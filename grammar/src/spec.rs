@@ -1,4 +1,4 @@
-//! What a constraint is made from.
+//! The specification of a constraint.
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
@@ -6,33 +6,33 @@ use serde_json::{Value, json};
 use crate::regexp::translate;
 use crate::{Error, brief};
 
-/// Longest schema as JSON, in bytes.
+/// The most bytes of a schema as JSON.
 const MAX_SCHEMA: usize = 1 << 20;
-/// Longest grammar, in bytes.
+/// The most bytes of a grammar.
 const MAX_LARK: usize = 64 << 10;
-/// Deepest nesting of brackets in a grammar, and of values in a schema.
+/// The deepest nesting of brackets in a grammar, and of values in a schema.
 const MAX_DEPTH: usize = 100;
-/// White space between the tokens of JSON: one space, or a line's end and an indentation. Any amount would let a model that has
-/// nothing to say write it until it is cut off.
+/// White space between the tokens of JSON: one space, or a line break and an indentation. If any amount were allowed, some models
+/// would write white space until they are cut off.
 const JSON_SPACE: &str = r" |\n[ \t]{0,40}";
 
-/// What an answer may be.
+/// The specification of what an answer may be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
-    /// JSON that a schema describes.
+    /// JSON that matches a schema.
     JsonSchema(Value),
-    /// A text that a regular expression of JavaScript matches as a whole.
+    /// A text that a JavaScript regular expression matches as a whole.
     Regex {
-        /// What stands between the slashes.
+        /// The pattern, without slashes.
         source: String,
-        /// Letters of `dgimsuvy`.
+        /// The flags, letters of `dgimsuvy`.
         flags: String,
     },
-    /// A grammar in llguidance's Lark.
+    /// A grammar in llguidance's Lark syntax.
     Lark {
-        /// Its rules; `start` is the first.
+        /// The rules, of which `start` is the first to apply.
         grammar: String,
-        /// What `@name` in the rules means.
+        /// The specifications that `@name` in the rules refers to.
         parts: Vec<(String, Spec)>,
     },
 }
@@ -51,7 +51,7 @@ impl Spec {
     /// Reads `{"jsonSchema": …}`, `{"regex": "…", "flags": "…"}` or `{"lark": "…", "parts": {"name": …}}`.
     ///
     /// # Errors
-    /// What is none of these.
+    /// The JSON has none of these forms.
     pub fn from_json(value: &Value) -> Result<Self, Error> {
         Self::read(value, 0)
     }
@@ -70,22 +70,22 @@ impl Spec {
         };
         let parts = value.get("parts").and_then(Value::as_object);
         if depth > 1 && parts.is_some() {
-            return Err(wrong("parts of parts of parts".into()));
+            return Err(wrong("parts that are nested too deeply".into()));
         }
         let parts = parts.into_iter().flatten().map(|(name, part)| Ok((name.clone(), Self::read(part, depth + 1)?)));
         Ok(Spec::Lark { grammar: grammar.into(), parts: parts.collect::<Result<_, Error>>()? })
     }
 
-    /// An error about this spec as a whole.
+    /// An error about this specification as a whole.
     pub(crate) fn refused(&self, message: &str) -> Error {
         if message.contains("oneOf constraints are not supported") {
-            let expected = "oneOf alternatives of which no value can match two, or anyOf";
-            return Error::new("JSON schema", expected, "oneOf alternatives that may overlap");
+            let expected = "oneOf with alternatives that exclude each other, or anyOf";
+            return Error::new("JSON schema", expected, "oneOf with alternatives that may overlap");
         }
         match self {
             Spec::JsonSchema(_) => Error::new("JSON schema", "one that can be followed token by token", message),
             Spec::Regex { .. } => Error::new("regular expression", "one that can be followed token by token", message),
-            Spec::Lark { .. } => Error::new("grammar", "rules in llguidance's Lark", message),
+            Spec::Lark { .. } => Error::new("grammar", "rules in llguidance's Lark syntax", message),
         }
     }
 
@@ -95,7 +95,7 @@ impl Spec {
         Ok(TopLevelGrammar { grammars, max_tokens: None })
     }
 
-    /// Adds its own grammar, and then those of its parts.
+    /// Adds the grammar of this specification, and then those of its parts.
     fn collect(&self, name: &str, all: &mut Vec<GrammarWithLexer>) -> Result<(), Error> {
         let mut grammar = match self {
             Spec::JsonSchema(schema) => GrammarWithLexer::from_json_schema(schema_with_space(schema)?),
@@ -126,7 +126,7 @@ fn schema_with_space(schema: &Value) -> Result<Value, Error> {
         return Err(wrong(format!("at most {MAX_SCHEMA} bytes"), length.to_string()));
     }
     if deeper(schema, MAX_DEPTH) {
-        return Err(wrong(format!("values at most {MAX_DEPTH} deep"), "deeper ones".into()));
+        return Err(wrong(format!("values nested at most {MAX_DEPTH} deep"), "deeper nesting".into()));
     }
     let mut schema = match schema {
         Value::Object(_) => schema.clone(),
@@ -147,7 +147,7 @@ fn deeper(value: &Value, left: usize) -> bool {
     }
 }
 
-/// Bounds what its parser, which goes down by recursion, has to do.
+/// Limits the size and the nesting of a grammar, since llguidance parses it by recursion.
 fn check_lark(grammar: &str) -> Result<(), Error> {
     let wrong = |expected: String, found: String| Error::new("grammar", expected, found);
     if grammar.len() > MAX_LARK {
@@ -159,7 +159,7 @@ fn check_lark(grammar: &str) -> Result<(), Error> {
         match c {
             '/' if rest.peek() == Some(&'/') => while rest.next().is_some_and(|c| c != '\n') {},
             '"' | '/' => {
-                // To its end or that of the line, whichever is first: what is not closed is the parser's to refuse.
+                // Skip to its end or to the end of the line. The parser refuses a string that is not closed.
                 while let Some(inner) = rest.next() {
                     match inner {
                         '\\' => drop(rest.next()),
@@ -174,7 +174,7 @@ fn check_lark(grammar: &str) -> Result<(), Error> {
         }
         tildes = if c == '~' { tildes + 1 } else { 0 };
         if depth.max(tildes) > MAX_DEPTH {
-            return Err(wrong(format!("brackets at most {MAX_DEPTH} deep"), "deeper ones".into()));
+            return Err(wrong(format!("brackets nested at most {MAX_DEPTH} deep"), "deeper nesting".into()));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The wasm-bindgen surface, nothing else: what `www/src/worker/worker.ts` and the engine's own module call. See `www/src/worker/wasm.ts`.
+//! The wasm-bindgen interface of the grammar module, which the worker and the engine call. Its types are in `www/src/worker/wasm.ts`.
 
 use js_sys::{Error as JsError, Reflect, Uint32Array};
 use wasm_bindgen::prelude::*;
@@ -11,19 +11,20 @@ extern "C" {
     fn console_error(text: &str);
 }
 
-/// Panics are bugs; their text must not be lost in a bare `unreachable`.
+/// Makes panics, which are bugs, print their message. Without this the page would only see `unreachable`.
 #[wasm_bindgen(start)]
 pub fn start() {
     std::panic::set_hook(Box::new(|info| console_error(&info.to_string())));
 }
 
-/// [`Grammar`] of the tokens of a model.
+/// A [`Grammar`] for the tokens of a model.
 #[wasm_bindgen(js_name = Grammar)]
 pub struct JsGrammar(Grammar);
 
 #[wasm_bindgen(js_class = Grammar)]
 impl JsGrammar {
-    /// The bytes of all tokens, where those of each id end, which ids stand for themselves (not 0), and which end an answer.
+    /// Takes the bytes of all tokens, the position where the bytes of each id end, which ids are control tokens (not 0), and
+    /// which ids end an answer.
     ///
     /// # Errors
     /// An `Error` with `code`, `hint` and `retryable`.
@@ -39,19 +40,20 @@ impl JsGrammar {
         Grammar::new(&vocabulary, stop).map(JsGrammar).map_err(|e| thrown(&e))
     }
 
-    /// A constraint of one answer, from JSON as [`Spec::from_json`] has it.
+    /// Makes a constraint for one answer, from JSON in the form of [`Spec::from_json`].
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn constraint(&self, spec: &str) -> Result<JsConstraint, JsValue> {
         let json = serde_json::from_str(spec);
-        let json = json.map_err(|e| Error::new("responseConstraint", "JSON of values at most 128 deep", e.to_string()));
+        let json = json
+            .map_err(|e| Error::new("responseConstraint", "JSON with values nested at most 128 deep", e.to_string()));
         let made = json.and_then(|json| Spec::from_json(&json)).and_then(|spec| self.0.constraint(&spec));
         made.map(JsConstraint).map_err(|e| thrown(&e))
     }
 }
 
-/// [`Constraint`] of one answer.
+/// A [`Constraint`] for one answer.
 #[wasm_bindgen(js_name = Constraint)]
 pub struct JsConstraint(Constraint);
 
@@ -60,7 +62,7 @@ impl JsConstraint {
     /// Which ids may come next: bit `id % 32` of word `id / 32`.
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn mask(&mut self) -> Result<Uint32Array, JsValue> {
         self.0.mask().map(Uint32Array::from).map_err(|e| thrown(&e))
     }
@@ -68,20 +70,20 @@ impl JsConstraint {
     /// Whether `id` may come next.
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn allows(&mut self, id: u32) -> Result<bool, JsValue> {
         self.0.allows(id).map_err(|e| thrown(&e))
     }
 
-    /// Goes on by a token.
+    /// Appends a token to the answer.
     ///
     /// # Errors
-    /// As for a grammar.
+    /// An `Error` with `code`, `hint` and `retryable`.
     pub fn commit(&mut self, id: u32) -> Result<(), JsValue> {
         self.0.commit(id).map_err(|e| thrown(&e))
     }
 
-    /// Whether nothing can follow.
+    /// Whether the answer is complete, so that nothing can follow.
     pub fn complete(&self) -> bool {
         self.0.complete()
     }
@@ -92,9 +94,9 @@ fn thrown(error: &Error) -> JsValue {
     let object: js_sys::Object = JsError::new(&error.to_string()).into();
     let fields = [
         ("code", JsValue::from_str("bad_request")),
-        ("hint", JsValue::from_str("Correct the argument.")),
+        ("hint", JsValue::from_str("Correct the argument or message.")),
         ("retryable", JsValue::FALSE),
-        // What the engine tells on as its own.
+        // The engine passes these errors on as its own.
         ("what", JsValue::from_str(&error.what)),
         ("expected", JsValue::from_str(&error.expected)),
         ("found", JsValue::from_str(&error.found)),

@@ -1,4 +1,4 @@
-// erf after Numerical Recipes (erfcc): relative error of erfc below 1.2e-7 everywhere.
+// erf as in Numerical Recipes (erfcc); the relative error of erfc is below 1.2e-7 everywhere.
 fn erf1(x: f32) -> f32 {
     let z = abs(x);
     let t = 1.0 / (1.0 + 0.5 * z);
@@ -13,7 +13,7 @@ fn gelu1(x: f32) -> f32 {
     return 0.5 * x * (1.0 + erf1(x * 0.70710678118654752));
 }
 
-// GELU by way of tanh, as torch.nn.GELU("tanh"): (1 + tanh(u)) / 2 is sigmoid(2u), which loses no digits where it is small.
+// GELU by tanh, as torch.nn.GELU("tanh"). (1 + tanh(u)) / 2 is sigmoid(2u), which loses no precision for small values.
 fn gelu_tanh1(x: f32) -> f32 {
     let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
     return x / (1.0 + exp(min(-2.0 * u, 80.0)));
@@ -24,7 +24,7 @@ fn quick_gelu1(x: f32) -> f32 {
     return x / (1.0 + exp(min(-1.702 * x, 80.0)));
 }
 
-// By the number of ops::Activation.
+// The activation with this number in ops::Activation.
 fn activation1(x: f32, act: u32) -> f32 {
     switch act {
         case 1u: { return gelu1(x); }
@@ -34,7 +34,7 @@ fn activation1(x: f32, act: u32) -> f32 {
     }
 }
 
-// SiLU; the clamp keeps exp finite, where the result is 0 anyway.
+// SiLU. The clamp keeps exp finite; the result is 0 there anyway.
 fn silu4(x: vec4<f32>) -> vec4<f32> {
     return x / (1.0 + exp(min(-x, vec4<f32>(80.0))));
 }

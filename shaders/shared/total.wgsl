@@ -1,4 +1,5 @@
-// The sum of all threads' values, the same for each of them. In uniform control flow; the kernel has WG threads, a power of two.
+// The sum of the values of all threads, returned to each of them. Call it in uniform control flow, in a kernel of WG threads, a
+// power of two.
 var<workgroup> lanes: array<f32, WG>;
 
 fn total(lane: u32, value: f32) -> f32 {

@@ -1,4 +1,4 @@
-//! A program that writes to a pipe, read so that the caller may cancel at any moment.
+//! Runs a program and reads what it writes to its pipes, so that the caller can cancel at any time.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// How often the caller is asked whether it still wants the answer.
+/// How often the caller is asked whether it has cancelled.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// What is kept of a program's complaints: enough for the first ones, which are the causes.
+/// How many bytes of a program's error messages are kept. The first messages are enough, since they name the causes.
 const MOST_WORDS: usize = 4096;
 
-/// A running program. Dropped, it is killed.
+/// A running program. It is killed when this is dropped.
 pub struct Running {
     name: String,
     child: Child,
@@ -24,11 +24,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it. What it writes comes in pieces of `chunk` bytes, of which no more than three wait.
+    /// Starts a program. Its output is read in pieces of `chunk` bytes, of which at most three are buffered.
     ///
     /// # Errors
-    /// [`Error::Program`]: it is not there, or may not be started.
-    #[expect(clippy::disallowed_methods, reason = "native programs alone: two pipes have to be read at once")]
+    /// [`Error::Program`]: the program does not exist, or may not be started.
+    #[expect(clippy::disallowed_methods, reason = "only in native programs: two pipes have to be read at once")]
     pub fn start(program: &Path, args: &[OsString], chunk: usize) -> Result<Self> {
         let name = program.display().to_string();
         let mut command = Command::new(program);
@@ -42,7 +42,7 @@ impl Running {
             return Err(fail("it has no pipes".into()));
         };
         let (send, chunks) = sync_channel(2);
-        // Both end when their pipe does, or when nobody listens any more.
+        // Both threads end when their pipe is closed, or when the receiver is dropped.
         std::thread::spawn(move || {
             loop {
                 let read = next(&mut out, chunk);
@@ -64,10 +64,10 @@ impl Running {
         Ok(Running { name, child, chunks, words: Some(words) })
     }
 
-    /// The next piece; only the last one is shorter, and behind it there is none.
+    /// The next piece of output, or `None` at the end. Only the last piece may be shorter than the others.
     ///
     /// # Errors
-    /// [`Error::Cancelled`], or [`Error::Io`] of the pipe.
+    /// [`Error::Cancelled`], or [`Error::Io`] if the pipe cannot be read.
     pub fn next(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Option<Vec<u8>>> {
         loop {
             if cancelled() {
@@ -82,7 +82,7 @@ impl Running {
         }
     }
 
-    /// Whether it succeeded, and its complaints. To be called when there is no next piece.
+    /// Whether the program succeeded, and its error messages. Call it after the last piece.
     pub fn end(mut self) -> (bool, String) {
         let success = self.child.wait().is_ok_and(|status| status.success());
         let words = self.words.take().and_then(|words| words.join().ok());
@@ -92,13 +92,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both do nothing to one that has ended.
+        // If the program has ended already, both calls do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// `size` bytes, or fewer at the end.
+/// Reads `size` bytes, or fewer at the end.
 fn next(from: &mut dyn Read, size: usize) -> std::io::Result<Vec<u8>> {
     let mut chunk = Vec::new();
     from.take(size as u64).read_to_end(&mut chunk)?;

@@ -1,14 +1,15 @@
-//! Video files, read by the `ffmpeg` and `ffprobe` that the user has.
+//! Reads video files with the `ffmpeg` and `ffprobe` that the user has installed.
 //!
-//! No crate in pure Rust decodes H.264, HEVC, VP9 and AV1, and linking FFmpeg's libraries would take C compilers and one
-//! certain version of them. Its two programs are everywhere, are as good, and are not needed by whoever has no video.
+//! No crate in pure Rust decodes H.264, HEVC, VP9 and AV1. Linking FFmpeg's libraries would need a C compiler and certain
+//! versions of the libraries. The two programs are widely available, and only people who use videos need them.
 //!
-//! `ffprobe` lists when each frame is shown; a [`VideoPlan`] says which are wanted; `ffmpeg` decodes and sends those alone,
-//! at full size, one by one into a [`VideoBuilder`]. Where the container has an index and much lies between two wanted
-//! frames, reading jumps to the key frame before the next one. Frames are named by their own times, so a jump can at worst miss one, never
-//! take another; then everything is decoded from the beginning instead.
+//! `ffprobe` lists when each frame is shown. A [`VideoPlan`] says which frames are wanted. `ffmpeg` decodes only these and
+//! sends them at full size, one by one, to a [`VideoBuilder`]. If the container has an index and there are many frames between
+//! two wanted ones, reading jumps to the key frame before the next one. Frames are selected by their times, so a jump may miss
+//! a frame but cannot take a wrong one. If it misses one, the whole file is decoded from the beginning.
 //!
-//! Files are never named to a shell, not taken for options, and cannot name other files (no playlists, no protocols).
+//! File names are never passed to a shell and never read as options. A file cannot make ffmpeg open other files: playlists
+//! and network protocols are not allowed.
 
 mod child;
 mod probe;
@@ -23,37 +24,37 @@ use crate::video::{Times, Track, Video, VideoBuilder, VideoPlan};
 use child::Running;
 use probe::{Shown, Stream};
 
-/// Containers that hold what they show: no playlists, no lists of files, no devices.
+/// The allowed containers. They hold the video themselves: no playlists, no lists of files, no devices.
 const CONTAINERS: &str = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,nut,mxf,rm,wtv,dv,mjpeg,h264,hevc,obu,\
      m4v,mpegvideo,yuv4mpegpipe";
-/// Frames that are decoded and dropped in the time of starting over at another place.
+/// How many frames can be decoded and dropped in the time that a jump to another place takes.
 const JUMP: usize = 60;
-/// Frames that one run names at most: a command line has its limits, 32,767 characters on Windows.
+/// The most frames that one run selects, since the length of a command line is limited (32,767 characters on Windows).
 const MOST_NAMED: usize = 512;
-/// Longest list of frames that is read: some 10 million.
+/// The most bytes of a list of frames, which is enough for some 10 million frames.
 const MOST_LIST: usize = 256 << 20;
 
-/// The programs.
+/// The programs to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
-    /// Decodes.
+    /// The program that decodes frames.
     pub ffmpeg: PathBuf,
-    /// Lists.
+    /// The program that lists frames.
     pub ffprobe: PathBuf,
 }
 
 impl Default for Tools {
-    /// Those of `PATH`.
+    /// `ffmpeg` and `ffprobe`, as found in `PATH`.
     fn default() -> Self {
         Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into() }
     }
 }
 
-/// Reads of a file the frames that `plan` chooses when it knows the track.
+/// Reads frames from a file. `plan` is given the track and chooses the frames.
 ///
 /// # Errors
-/// [`Error::Program`]: no ffmpeg. [`Error::Io`]: no such file. [`Error::Video`]: nothing that ffmpeg can read, or no video in
-/// it. [`Error::Cancelled`] soon after `cancelled` says so. Whatever `plan` says.
+/// [`Error::Program`]: ffmpeg is not installed. [`Error::Io`]: the file cannot be opened. [`Error::Video`]: ffmpeg cannot read
+/// the file, or it has no video. [`Error::Cancelled`]: soon after `cancelled` returns true. Also the errors of `plan`.
 pub fn read(
     path: &Path,
     tools: &Tools,
@@ -63,7 +64,7 @@ pub fn read(
     VideoFile::open(path, tools, cancelled)?.read(plan, cancelled)
 }
 
-/// A file, and what its frames are.
+/// A video file with the list of its frames.
 #[derive(Debug)]
 pub struct VideoFile {
     path: PathBuf,
@@ -73,17 +74,17 @@ pub struct VideoFile {
     track: Track,
 }
 
-/// How frames are known.
+/// How frames are identified.
 #[derive(Debug)]
 enum List {
-    /// By the times of their packets.
+    /// By the times of their packets, which the container lists.
     Packets(Vec<Shown>),
-    /// By their number in the order of decoding everything.
+    /// By their number, when the whole file is decoded.
     Decoded,
 }
 
 impl VideoFile {
-    /// Lists the frames of a file.
+    /// Opens a file and lists its frames.
     ///
     /// # Errors
     /// As [`read`].
@@ -91,7 +92,7 @@ impl VideoFile {
         let io = |message: String| Error::Io { path: path.display().to_string(), message };
         let about = std::fs::metadata(path).map_err(|e| io(e.to_string()))?;
         if !about.is_file() {
-            return Err(io("it is no file".into()));
+            return Err(io("it is not a file".into()));
         }
         let what = "format=format_name:stream=codec_name,width,height,time_base,avg_frame_rate,r_frame_rate\
                     :stream_side_data=rotation";
@@ -122,13 +123,13 @@ impl VideoFile {
         Ok(file)
     }
 
-    /// Size and times: of each frame the seconds since the first one.
+    /// The size of the frames and their times, in seconds since the first frame.
     pub fn track(&self) -> &Track {
         &self.track
     }
 
-    /// Decodes the frames that `plan` chooses. It is asked again if the container lists frames that its decoder does not show:
-    /// some files are broken, or begin in the middle.
+    /// Decodes the frames that `plan` chooses. `plan` is called a second time if the container lists frames that cannot be
+    /// decoded, which happens with files that are broken or begin in the middle of a video.
     ///
     /// # Errors
     /// As [`read`].
@@ -148,18 +149,18 @@ impl VideoFile {
         }
     }
 
-    /// Lists the frames anew by decoding all of them.
+    /// Lists the frames again, by decoding all of them.
     fn decode(&mut self, cancelled: &dyn Fn() -> bool) -> Result<()> {
         let args = ["-show_entries", "frame=best_effort_timestamp", "-of", "csv=p=0"];
         let csv = list(&self.path, &self.tools, &args, cancelled)?;
         let frames = probe::decoded(&String::from_utf8_lossy(&csv));
         if frames.is_empty() {
-            return Err(self.broken("at least one frame", "none that can be decoded"));
+            return Err(self.broken("at least one frame", "none that could be decoded"));
         }
         let pts: Option<Vec<i64>> = frames.iter().copied().collect();
         self.track.times = match pts.filter(|pts| pts.is_sorted()) {
             Some(pts) => probe::times(&pts, self.stream.tick, &self.stream.rates),
-            // A bare stream has no times: ffmpeg itself goes by the rate that its header says, or by 25.
+            // A raw stream has no times. ffmpeg assumes the frame rate in its header, or 25.
             None => {
                 let (frames_of, seconds) = self.stream.rates.first().copied().unwrap_or((25, 1));
                 Times::Even { frames: frames.len(), fps: frames_of as f64 / seconds as f64 }
@@ -172,11 +173,11 @@ impl VideoFile {
     /// Decodes the frames of a plan for this file's track.
     ///
     /// # Errors
-    /// As [`read`]; [`Error::Video`] also where fewer frames can be decoded than the container lists.
+    /// As [`read`]. Also [`Error::Video`] if fewer frames can be decoded than the container lists.
     pub fn frames(&self, plan: &VideoPlan, cancelled: &dyn Fn() -> bool) -> Result<Video> {
         let frames = self.track.times.len();
         if plan.indices.is_empty() || plan.indices.iter().any(|index| *index >= frames) || !plan.indices.is_sorted() {
-            let expected = format!("frames of this video, which has {frames}, in order");
+            let expected = format!("ascending frame numbers below {frames}, the number of frames in this video");
             return Err(Error::invalid("plan", expected, format!("{:?}", plan.indices)));
         }
         let mut wanted = plan.indices.clone();
@@ -188,7 +189,7 @@ impl VideoFile {
         builder.finish()
     }
 
-    /// Wanted frames, ascending, that one pass decodes, and the frame where it begins.
+    /// Groups the wanted frames, which are ascending, into runs of ffmpeg.
     fn runs(&self, wanted: &[usize]) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for &index in wanted {
@@ -220,7 +221,7 @@ impl VideoFile {
                 break;
             }
             let frame = Picture::new(width, height, rgb)?;
-            // Once for each time that the plan has it.
+            // Add the frame once for each time that it occurs in the plan.
             let plan = builder.plan();
             let again = plan.indices[builder.taken()..].iter().take_while(|index| **index == run.wanted[came]);
             let times: Vec<f64> = again.zip(&plan.times[builder.taken()..]).map(|(_, time)| *time).collect();
@@ -229,7 +230,7 @@ impl VideoFile {
         }
         if came < run.wanted.len() {
             let (_, words) = program.end();
-            let found = format!("{came} of the {} that were asked for{}", run.wanted.len(), said(&words));
+            let found = format!("{came} of the {} requested frames{}", run.wanted.len(), said(&words));
             return Err(self.broken("all frames that its container lists", &found));
         }
         Ok(())
@@ -242,7 +243,7 @@ impl VideoFile {
             List::Packets(frames) => {
                 let (above, below) = self.stream.tick;
                 let at = frames[run.start].pts as f64 * above as f64 / below as f64;
-                // Times as they are in the file, and everything from the key frame on.
+                // Keep the times of the file, and decode everything from the key frame on.
                 add(&["-copyts"]);
                 if run.start > 0 && at > 0.0 {
                     let at = format!("{:.6}", (at * 1e6).floor() / 1e6);
@@ -253,8 +254,8 @@ impl VideoFile {
             List::Decoded => among("n", &run.wanted),
         };
         let (width, height) = (self.track.width, self.track.height);
-        // The scale changes nothing but a stream that changes its size. Then one tick for each frame, at one tick a frame:
-        // no version of ffmpeg drops or repeats any of these.
+        // `scale` only matters if the stream changes its size. After `settb` and `setpts`, the frames follow each other at
+        // one tick each, so that no version of ffmpeg drops or repeats any of them.
         let filters = format!(
             "select='{select}',scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24,settb=1/25,setpts=N"
         );
@@ -284,17 +285,17 @@ impl VideoFile {
     }
 }
 
-/// One pass of ffmpeg.
+/// One run of ffmpeg.
 #[derive(Debug, PartialEq)]
 struct Run {
-    /// The frame from which on it decodes.
+    /// The frame at which decoding begins.
     start: usize,
-    /// Those that it sends.
+    /// The frames that it sends.
     wanted: Vec<usize>,
 }
 
-/// Whether a variable is one of some ascending values, as an expression of ffmpeg: halved at each step, since ffmpeg asks about
-/// every frame, and allows a sum no more than a hundred terms.
+/// An expression of ffmpeg that is true if a variable has one of the given ascending values. It is a binary search, since ffmpeg
+/// evaluates it for every frame and allows at most a hundred terms in a sum.
 fn among(variable: &str, values: &[impl Display]) -> String {
     match values {
         [] => "0".into(),
@@ -306,7 +307,7 @@ fn among(variable: &str, values: &[impl Display]) -> String {
     }
 }
 
-/// The arguments that name a file, which may name no other.
+/// The arguments that open an input file and keep it from opening other files.
 fn input(path: &Path) -> Vec<OsString> {
     let mut file = OsString::from("file:");
     file.push(path);
@@ -315,7 +316,7 @@ fn input(path: &Path) -> Vec<OsString> {
     args
 }
 
-/// What ffprobe says of the first video stream that is no cover picture.
+/// The output of ffprobe for the first video stream that is not a cover picture.
 fn list(path: &Path, tools: &Tools, what: &[&str], cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>> {
     let mut args: Vec<OsString> = ["-v", "error", "-select_streams", "V:0"].map(OsString::from).to_vec();
     args.extend(what.iter().map(OsString::from));
@@ -329,19 +330,19 @@ fn list(path: &Path, tools: &Tools, what: &[&str], cancelled: &dyn Fn() -> bool)
     while let Some(chunk) = program.next(cancelled)? {
         answer.extend(chunk);
         if answer.len() > MOST_LIST {
-            return Err(broken("fewer frames", ", whose list of them has more than 256 MiB".into()));
+            return Err(broken("fewer frames", ", whose list of frames has more than 256 MiB".into()));
         }
     }
     match program.end() {
         (true, _) => Ok(answer),
-        // Its last words are the reason, those before them what it met on the way.
+        // The last message is the reason. The messages before it are details.
         (false, words) => {
             Err(broken("a file that ffmpeg can read", said(words.trim_end().lines().last().unwrap_or(""))))
         }
     }
 }
 
-/// The first complaint, to be appended.
+/// The first error message, in a form to append to a sentence.
 fn said(words: &str) -> String {
     let first = words.lines().map(str::trim).find(|line| !line.is_empty());
     first.map_or(String::new(), |line| format!(" ({})", line.chars().take(200).collect::<String>()))

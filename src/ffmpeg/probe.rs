@@ -1,4 +1,4 @@
-//! What ffprobe says, understood. Pure.
+//! Parses the output of ffprobe. Everything here is pure.
 
 use serde_json::Value;
 
@@ -6,13 +6,13 @@ use crate::error::{Error, Result};
 use crate::image::MAX_PIXELS;
 use crate::video::Times;
 
-/// Codecs of which every packet that is shown is one frame, whatever contains them.
+/// Codecs in which every shown packet is exactly one frame, in any container.
 const ONE_FRAME_A_PACKET: [&str; 12] =
     ["h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "prores", "ffv1", "gif", "apng", "png", "dnxhd"];
-/// Containers that find the packet they are asked for.
+/// Containers in which seeking finds the requested packet.
 const INDEXED: [&str; 3] = ["mov", "mp4", "matroska"];
 
-/// A fraction.
+/// A fraction: numerator and denominator.
 pub type Ratio = (i64, i64);
 
 /// The video stream of a file.
@@ -22,17 +22,17 @@ pub struct Stream {
     pub width: u32,
     /// Height in pixels, upright.
     pub height: u32,
-    /// Seconds of a tick.
+    /// Length of a tick in seconds.
     pub tick: Ratio,
-    /// Frames per second as the file has them, the better one first.
+    /// Frame rates that the file states, the more reliable one first.
     pub rates: Vec<Ratio>,
-    /// Whether packets tell the frames.
+    /// Whether the frames can be listed by their packets, without decoding.
     pub listed: bool,
-    /// Whether reading may start in the middle.
+    /// Whether reading can start in the middle of the file.
     pub indexed: bool,
 }
 
-/// When a frame is shown, in ticks, and whether decoding may start there.
+/// When a frame is shown, in ticks, and whether decoding can start there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shown {
     pub pts: i64,
@@ -43,7 +43,7 @@ fn broken(expected: &str, found: impl Into<String>) -> Error {
     Error::Video { expected: expected.into(), found: found.into() }
 }
 
-/// The stream, of `-show_entries` as JSON.
+/// Reads the stream from the JSON output of `-show_entries`.
 ///
 /// # Errors
 /// [`Error::Video`]: no video stream, or none of a usable size.
@@ -62,7 +62,7 @@ pub fn stream(json: &[u8]) -> Result<Stream> {
     let tick = ratio(texts("time_base")).ok_or_else(|| broken("a time base", texts("time_base")))?;
     let rates = ["avg_frame_rate", "r_frame_rate"].into_iter().filter_map(|name| ratio(texts(name))).collect();
     let container = value["format"]["format_name"].as_str().unwrap_or_default();
-    // ffmpeg turns by the display matrix, and by less than a right angle inside of the frame.
+    // ffmpeg turns frames according to the display matrix. A turn by less than a right angle keeps the frame's size.
     let sides = stream["side_data_list"].as_array().map_or(&[][..], Vec::as_slice);
     let turned = sides.iter().find_map(|side| side["rotation"].as_f64()).unwrap_or(0.0);
     let (width, height) = if (turned.abs() % 180.0 - 90.0).abs() < 1.0 { (height, width) } else { (width, height) };
@@ -76,21 +76,21 @@ pub fn stream(json: &[u8]) -> Result<Stream> {
     })
 }
 
-/// `30000/1001`, if both are positive.
+/// Parses `30000/1001`, if both numbers are positive.
 fn ratio(text: &str) -> Option<Ratio> {
     let (above, below) = text.split_once('/')?;
     let ratio = (above.parse().ok()?, below.parse().ok()?);
     (ratio.0 > 0 && ratio.1 > 0).then_some(ratio)
 }
 
-/// The frames in the order in which they are shown, of lines of `pts,flags`. `None` where they do not tell: a packet without
-/// a time, or two of the same.
+/// Reads the frames from lines of `pts,flags`, in the order in which they are shown. `None` if the packets do not determine the
+/// frames: one has no time, or two have the same time.
 pub fn packets(csv: &str) -> Option<Vec<Shown>> {
     let mut frames = Vec::new();
     for line in csv.lines() {
         let mut fields = line.split(',');
         let (Some(pts), Some(flags)) = (fields.next(), fields.next()) else { continue };
-        // Of what stands before the start of an edit list, nothing is shown.
+        // Packets before the start of an edit list are not shown.
         if !flags.contains('D') {
             frames.push(Shown { pts: pts.parse().ok()?, key: flags.contains('K') });
         }
@@ -99,17 +99,17 @@ pub fn packets(csv: &str) -> Option<Vec<Shown>> {
     frames.windows(2).all(|pair| pair[0].pts < pair[1].pts).then_some(frames)
 }
 
-/// The times of decoded frames, a line for each; `None` for one that has none.
+/// Reads the times of decoded frames, one per line. `None` for a frame without a time.
 pub fn decoded(csv: &str) -> Vec<Option<i64>> {
     let fields = csv.lines().map(|line| line.split(',').next().unwrap_or_default().trim());
     fields.filter(|field| !field.is_empty()).map(|field| field.parse().ok()).collect()
 }
 
-/// When frames are shown, in seconds since the first one: even, at one of the rates, if no frame is further from it than
-/// one tick, by which containers round.
+/// When frames are shown, in seconds since the first one. The times are even if, for one of the rates, every frame is at most
+/// one tick away from its even time, since containers round times to ticks.
 pub fn times(pts: &[i64], (above, below): Ratio, rates: &[Ratio]) -> Times {
     let first = pts.first().copied().unwrap_or(0);
-    // In i128 nothing overflows and nothing is rounded before the end.
+    // With i128, nothing overflows and nothing is rounded before the end.
     let ticks = |i: usize| i128::from(pts[i]) - i128::from(first);
     let (above, below) = (i128::from(above), i128::from(below));
     for &(frames, seconds) in rates {

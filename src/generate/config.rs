@@ -1,34 +1,34 @@
-//! `generation_config.json`: a checkpoint's own defaults for sampling and stopping.
+//! Reads `generation_config.json`, a checkpoint's own defaults for sampling and stopping.
 
 use serde_json::Value;
 
 use super::sampler::SamplingParams;
 use crate::error::{Error, Result};
 
-/// The file's name.
+/// The name of the file.
 pub const FILE: &str = "generation_config.json";
 
-/// What the file says. Absent and `null` fields have the values that transformers 5.23 fills in
-/// (`GenerationConfig._get_default_generation_params`); note its `top_k` of 50.
+/// The contents of the file. Absent and `null` fields have the defaults of transformers 5.23
+/// (`GenerationConfig._get_default_generation_params`). Note that its `top_k` is 50.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationConfig {
-    /// Whether to draw instead of taking the best.
+    /// Whether to draw at random instead of taking the likeliest token.
     pub do_sample: bool,
-    /// What the logits are divided by.
+    /// The number that the logits are divided by.
     pub temperature: f64,
-    /// How many of the best tokens are left; 0 for all.
+    /// How many of the likeliest tokens are kept; 0 keeps all.
     pub top_k: usize,
-    /// How much probability is left.
+    /// How much probability the kept tokens have together.
     pub top_p: f64,
-    /// The least probability, relative to the best token's.
+    /// The least probability of a kept token, as a share of the likeliest token's.
     pub min_p: Option<f64>,
     /// The penalty for ids that already occurred.
     pub repetition_penalty: f64,
-    /// Ids that end a reply; empty if the file names none.
+    /// Ids that end a reply. Empty if the file names none.
     pub eos_token_ids: Vec<u32>,
-    /// The id that fills batches.
+    /// The id that pads the sequences of a batch.
     pub pad_token_id: Option<u32>,
-    /// Most tokens of a reply, if the file says.
+    /// The most tokens of a reply, if the file says.
     pub max_new_tokens: Option<usize>,
 }
 
@@ -49,10 +49,10 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads the file's bytes.
+    /// Parses the bytes of the file.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the field that is not what it should be.
+    /// [`Error::Malformed`], which names the invalid field.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let json: Value =
             serde_json::from_slice(bytes).map_err(|e| Error::malformed(FILE, "a JSON object", e.to_string()))?;
@@ -78,7 +78,7 @@ impl GenerationConfig {
         })
     }
 
-    /// These defaults as sampling parameters, with the seed of this run.
+    /// These defaults as sampling parameters, with the given seed.
     pub fn sampling(&self, seed: u64) -> SamplingParams {
         SamplingParams {
             do_sample: self.do_sample,
@@ -93,7 +93,7 @@ impl GenerationConfig {
     }
 }
 
-/// A member of `json` unless it is absent or `null`.
+/// A field of `json`, unless it is absent or `null`.
 fn read<T>(json: &Value, name: &str, expected: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
     match json.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -115,7 +115,7 @@ fn ids(value: &Value) -> Option<Vec<u32>> {
     }
 }
 
-/// A value in few words: numbers as they are, of the rest only the kind.
+/// Describes a value for an error: the number itself, or only the kind of any other value.
 fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

@@ -1,4 +1,4 @@
-//! What an answer may be, as far as generation knows: which ids may come next.
+//! The trait of constraints on an answer. Generation only needs to know which ids may come next.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,40 +6,40 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 
-/// Says after every id of an answer which may follow.
+/// Tells after every id of an answer which ids may follow.
 pub trait Constraint {
-    /// Writes which ids may come next: bit `id % 32` of word `id / 32`, and none beyond. Those that end the answer are among them
-    /// exactly where it may end. No bit: it has to end here.
+    /// Writes which ids may come next: bit `id % 32` of word `id / 32`, and no bits beyond the vocabulary. The ids that end the
+    /// answer are set exactly if the answer may end here. If no bit is set, the answer must end here.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where no id of the vocabulary can follow, or finding out takes too much work.
+    /// [`Error::Invalid`] if no id of the vocabulary can follow, or if finding out would take too much work.
     fn mask(&mut self, bits: &mut Vec<u32>) -> Result<()>;
 
-    /// Whether `id` may come next, as [`Constraint::mask`] has it.
+    /// Whether `id` may come next, with the same result as [`Constraint::mask`].
     ///
     /// # Errors
     /// As [`Constraint::mask`].
     fn allows(&mut self, id: u32) -> Result<bool>;
 
-    /// Goes on by an id that may come next and does not end the answer.
+    /// Appends an id that may come next and does not end the answer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an id that may not; as [`Constraint::mask`].
+    /// [`Error::Invalid`] for an id that may not come next. Otherwise as [`Constraint::mask`].
     fn commit(&mut self, id: u32) -> Result<()>;
 
-    /// Whether nothing can follow.
+    /// Whether the answer is complete, so that nothing can follow.
     ///
     /// # Errors
     /// As [`Constraint::mask`].
     fn complete(&mut self) -> Result<bool>;
 }
 
-/// A constraint that options can carry. It is good for one answer.
+/// A constraint as part of options. It can be used for one answer only.
 #[derive(Clone)]
 pub struct Constrained(Rc<RefCell<dyn Constraint>>);
 
 impl Constrained {
-    /// Wraps it.
+    /// Wraps a constraint.
     pub fn new(constraint: impl Constraint + 'static) -> Self {
         Constrained(Rc::new(RefCell::new(constraint)))
     }
@@ -47,7 +47,9 @@ impl Constrained {
     fn with<T>(&self, run: impl FnOnce(&mut dyn Constraint) -> Result<T>) -> Result<T> {
         match self.0.try_borrow_mut() {
             Ok(mut constraint) => run(&mut *constraint),
-            Err(_) => Err(Error::invalid("constraint", "one answer at a time", "a second one")),
+            Err(_) => {
+                Err(Error::invalid("constraint", "a new constraint for each answer", "one that is in use already"))
+            }
         }
     }
 }
@@ -76,12 +78,12 @@ impl fmt::Debug for Constrained {
     }
 }
 
-/// Whether a mask has an id.
+/// Whether an id is set in a mask.
 pub(super) fn has(bits: &[u32], id: u32) -> bool {
     bits.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
 }
 
-/// Makes everything −∞ that a mask does not have; whether it has anything.
+/// Sets the logits of all ids that are not in the mask to −∞. Returns whether the mask has any id.
 pub(super) fn apply(bits: &[u32], logits: &mut [f32]) -> bool {
     let mut any = false;
     for (logits, word) in logits.chunks_mut(32).zip(bits.iter().copied().chain(std::iter::repeat(0))) {
@@ -95,7 +97,7 @@ pub(super) fn apply(bits: &[u32], logits: &mut [f32]) -> bool {
     any
 }
 
-/// The lowest id with the largest logit of those that a mask has.
+/// Of the ids in a mask, the one with the largest logit; of equal ones the lowest.
 pub(super) fn best(bits: &[u32], logits: &[f32]) -> Option<u32> {
     let mut best: Option<(u32, f32)> = None;
     for (id, &logit) in (0..).zip(logits).filter(|(id, _)| has(bits, *id)) {

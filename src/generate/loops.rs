@@ -1,24 +1,24 @@
-//! Whether an answer only repeats itself.
+//! Detects an answer that only repeats itself.
 //!
-//! Exact cycles alone count: a run of tokens of which each equals the one a period before. Small models fall into them and never come
-//! out; a repetition penalty that prevents it also damages tables and boxes, which repeat themselves rightly. So nothing is changed,
-//! and what ends an answer is a run so long that no table, list or "no no no" has it.
+//! Only exact cycles count: a run of tokens in which each token equals the one a period before. Small models can fall into such a
+//! cycle and never leave it. A repetition penalty would prevent this, but also damage tables and boxes, which repeat tokens for good
+//! reason. So the probabilities are not changed, and an answer is ended only by a run that is longer than any real table or list.
 
-/// The longest period that is looked for, in tokens: a paragraph.
+/// The longest period that is detected, in tokens. This is about a paragraph.
 const LONGEST: usize = 256;
-/// A run is this long before it counts, in tokens: the rows of an empty table that fills a page stay below.
+/// The shortest run that ends an answer, in tokens. The rows of an empty table that fills a page are shorter.
 const RUN: usize = 512;
-/// And it has the period so many times.
+/// How often the period must occur in the run, too.
 const TIMES: usize = 4;
 
-/// Watches the tokens of one answer.
+/// Watches the tokens of one answer for cycles.
 #[derive(Debug, Clone)]
 pub struct LoopGuard {
     run: usize,
     times: usize,
-    /// The latest tokens, as many as the longest period.
+    /// The last tokens, as many as the longest period.
     tokens: std::collections::VecDeque<u32>,
-    /// For each period from 1 on, how many of the last tokens each equal the one a period before.
+    /// For each period from 1 on, how many of the last tokens in a row equal the token a period before.
     equal: Vec<usize>,
 }
 
@@ -29,18 +29,19 @@ impl Default for LoopGuard {
 }
 
 impl LoopGuard {
-    /// Ends what has ended with at least `run` tokens of a period of at most `longest`, at least `times` times.
+    /// A guard that detects a run of at least `run` tokens with a period of at most `longest`, which occurs at least `times`
+    /// times.
     fn new(longest: usize, run: usize, times: usize) -> Self {
         LoopGuard { run, times, tokens: Default::default(), equal: vec![0; longest] }
     }
 
-    /// Takes the next token. `true`: the last tokens are a cycle.
+    /// Takes the next token. Returns whether the answer has run into a cycle.
     pub fn push(&mut self, id: u32) -> bool {
         let mut cycle = false;
         for (i, (equal, before)) in self.equal.iter_mut().zip(self.tokens.iter().rev()).enumerate() {
             let period = i + 1;
             *equal = if *before == id { *equal + 1 } else { 0 };
-            // What the run begins with has nothing a period before, and is part of it.
+            // The first period of the run has no equal token before it, but is part of the run.
             cycle |= *equal > 0 && *equal + period >= self.run.max(self.times * period);
         }
         if self.tokens.len() == self.equal.len() {
@@ -55,7 +56,7 @@ impl LoopGuard {
 mod tests {
     use super::*;
 
-    /// The rule as it is said, on all tokens.
+    /// The same rule in its simplest form, applied to all tokens.
     fn cycle(ids: &[u32], longest: usize, run: usize, times: usize) -> bool {
         (1..=longest).any(|period| {
             let length = run.max(times * period);

@@ -1,4 +1,4 @@
-//! The generate room: sampler, session and what they take of a device. It knows token ids, not text.
+//! Generates tokens: the sampler, the session with its KV cache, and the estimate of their memory. It knows token ids, not text.
 
 pub mod config;
 pub mod constraint;
@@ -16,13 +16,13 @@ use crate::generate::session::{Choose, Next, Prompt, Session};
 /// Why a reply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model said so, or a stop string came.
+    /// The model ended it, or a stop string was found.
     Stop,
-    /// The token budget or the context is used up.
+    /// The maximum number of tokens or the context is used up.
     Length,
     /// The caller cancelled.
     Cancelled,
-    /// It only repeated itself: [`LoopGuard`].
+    /// It only repeated itself, see [`LoopGuard`].
     Repetition,
 }
 
@@ -38,60 +38,61 @@ impl Finish {
     }
 }
 
-/// What to generate.
+/// Options for generating a reply.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// Most tokens of the reply.
+    /// The most tokens of the reply.
     pub max_new_tokens: usize,
-    /// Ids that end the reply; they are not part of it.
+    /// Ids that end the reply. They are not part of it.
     pub stop_ids: Vec<u32>,
-    /// The tokenizer's ids end here; rows of the lm_head from here on are padding and never chosen.
+    /// The number of ids of the tokenizer. Rows of the lm_head from here on are padding and never chosen.
     pub vocab: usize,
-    /// Give the log-probability of every token, and of so many of the likeliest at its place.
+    /// If set, report the log-probability of every token, and of this many of the likeliest tokens at its place.
     pub logprobs: Option<usize>,
-    /// End a reply that only repeats itself.
+    /// End the reply if it only repeats itself.
     pub loop_guard: bool,
-    /// What the reply may be. A reply that ends by [`Finish::Stop`] is all of it.
+    /// A constraint on the reply. A reply that ends with [`Finish::Stop`] satisfies it completely.
     pub constraint: Option<Constrained>,
 }
 
 /// A token of a reply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
-    /// Its id.
+    /// The token's id.
     pub id: u32,
-    /// Where it was asked for.
+    /// Its log-probability, if requested.
     pub logprob: Option<Logprob>,
 }
 
-/// A reply as far as it is written. It outlives the device that it was begun on.
+/// An unfinished reply. It outlives the device on which it was begun.
 #[derive(Debug, Clone, Default)]
 pub struct Reply {
-    /// What [`generate`] has given to `on_token`.
+    /// The tokens that [`generate`] has passed to `on_token`.
     pub tokens: Vec<Token>,
-    /// Whose random numbers go on where they were.
+    /// The sampler, which keeps the state of its random numbers.
     sampler: Option<Sampler>,
 }
 
-/// What the receiver of a token wants next.
+/// What the receiver of a token asks for next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// Another token.
     Continue,
-    /// The reply is complete (a stop string).
+    /// End the reply, because a stop string was found.
     Stop,
     /// The caller cancelled.
     Cancel,
 }
 
-/// Runs the prompt and generates token by token. Each goes to `on_token` before the next is computed; a stop id does not.
-/// `keep_going` is asked between the passes of a long prompt. A `reply` that was begun, on a device that is no more, goes on: what
-/// it has is computed with the prompt, and not given to `on_token` again. Its constraint is the one of before, and knows of it.
+/// Runs the prompt and generates token by token. Each token is passed to `on_token` before the next one is computed, except for
+/// an id that ends the reply. `keep_going` is asked between the passes of a long prompt. A `reply` that was begun on a lost device
+/// is continued: its tokens are computed together with the prompt and not passed to `on_token` again. Its constraint must be the
+/// same object as before, since it has seen these tokens.
 ///
 /// # Errors
-/// As [`Session::prefill`]; a cancelled prompt gives [`Finish::Cancelled`], not an error.
+/// As [`Session::prefill`]. A cancelled prompt gives [`Finish::Cancelled`], not an error.
 pub async fn generate(
     session: &mut Session,
     mut prompt: Prompt,
@@ -110,7 +111,7 @@ pub async fn generate(
     };
     prompt.ids.extend(written.iter().map(|token| token.id));
     let p = &options.sampling;
-    // Penalties that count occurrences need all logits; so do a bias, probabilities and drawing.
+    // Penalties that count occurrences, a bias, log-probabilities and drawing need all logits.
     let greedy = !p.do_sample || p.temperature == 0.0;
     let plain = p.presence_penalty == 0.0 && p.frequency_penalty == 0.0 && p.logit_bias.is_empty();
     let on_device = greedy && plain && options.logprobs.is_none();
@@ -143,13 +144,13 @@ pub async fn generate(
         Err(crate::error::Error::Cancelled) => return Ok(Finish::Cancelled),
         other => other?,
     };
-    // The cache has what there was to see.
+    // The KV cache holds the pictures and videos now, so their embeddings can be freed.
     drop(prompt);
     loop {
         let (id, logprob) = match (next, &mut constraint) {
             (Next::Id(id), None) => (id, None),
             (Next::Id(id), Some(constraint)) => {
-                // Mostly the best of all is allowed; to ask that takes a hundredth of what a mask takes.
+                // Usually the best id is allowed, and checking one id takes a hundredth of the time of a whole mask.
                 let allowed = if constraint.allows(id)? {
                     Some(id)
                 } else {
@@ -175,7 +176,7 @@ pub async fn generate(
                         sampler.sample(&allowed, &history)?
                     }
                 };
-                // What the model gave, whatever it was allowed.
+                // Log-probabilities are those of the model, before the constraint.
                 let logprob = options.logprobs.map(|top| logprobs(&logits, options.vocab, id, top)).transpose()?;
                 (id, logprob)
             }
@@ -210,7 +211,7 @@ pub async fn generate(
     }
 }
 
-/// Distinct ids in the order in which they came.
+/// The distinct ids, in the order of their first occurrence.
 struct Seen {
     ids: Vec<u32>,
     set: std::collections::HashSet<u32>,

@@ -1,39 +1,40 @@
-//! From logits to the next id, as `generate` of transformers 5.23 does it.
+//! Chooses the next id from logits, as `generate` of transformers 5.23 does.
 //!
 //! The processors and their order are those of `_get_logits_processor` in `generation/utils.py`, their arithmetic that
 //! of `generation/logits_process.py`: repetition penalty → temperature → top-k → top-p → min-p → softmax. Scores are
-//! f32 throughout. Where torch's f32 softmax is only approximate, ours is computed in f64 and rounded once, so that
-//! native and wasm builds agree; a token can differ only if it lies within rounding of a threshold.
+//! f32 throughout. torch's softmax in f32 is only approximate; here it is computed in f64 and rounded once, so that native and
+//! wasm builds agree. A token can differ only if its probability is within rounding of a threshold.
 //!
-//! Additions of ours, all off by default: ids beyond the tokenizer are masked first. Then a bias is added, before all penalties as
-//! vLLM and transformers' `SequenceBiasLogitsProcessor` have it. Frequency and presence penalties come after the repetition penalty, as
-//! in vLLM's `apply_penalties`. What is drawn for a seed is our own choice.
+//! Some steps are additions, all off by default. Ids beyond the tokenizer are masked first. Then a bias is added, before all
+//! penalties, as in vLLM and in transformers' `SequenceBiasLogitsProcessor`. Frequency and presence penalties are applied after the
+//! repetition penalty, as in vLLM's `apply_penalties`. The random numbers for a seed are not those of transformers.
 
 use crate::error::{Error, Result};
 
-/// How to choose. The default is greedy.
+/// How to choose the next id. The default is greedy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// Draw; otherwise take the best after the penalties, and everything below is without effect.
+    /// Draw at random. If false, the best id after the penalties is taken, and temperature and the limits below have no effect.
     pub do_sample: bool,
-    /// What the scores are divided by. 0 means greedy (transformers refuses it).
+    /// The scores are divided by this. 0 means greedy (transformers refuses 0).
     pub temperature: f64,
-    /// Keep the scores that are no smaller than the k-th largest (more than k of them if there are ties); 0 keeps all.
+    /// Keep the scores that are at least as large as the k-th largest (more than k if there are ties). 0 keeps all.
     pub top_k: usize,
-    /// Sort by score, ascending; drop while the sum of probabilities is at most 1 − `top_p`; 1 keeps all. The best token
-    /// always stays. Of equal scores the lowest ids are dropped first (torch's sort leaves their order open).
+    /// Sort by score, ascending, and drop tokens while the sum of their probabilities is at most 1 − `top_p`. 1 keeps all. The
+    /// best token is always kept. Of equal scores, the lowest ids are dropped first (torch's sort does not define their order).
     pub top_p: f64,
-    /// Drop what is less probable than this share of the best token's probability.
+    /// Drop tokens whose probability is below this share of the best token's probability.
     pub min_p: Option<f64>,
-    /// Score of every id in the history, once: divided by this if positive, multiplied by it if negative. 1 is off.
+    /// Applied once to the score of every id in the history: positive scores are divided by it, negative ones multiplied. 1 is
+    /// off.
     pub repetition_penalty: f64,
-    /// Subtracted from the score of every generated id.
+    /// Subtracted once from the score of every generated id.
     pub presence_penalty: f64,
     /// Subtracted from the score of every generated id, as often as it was generated.
     pub frequency_penalty: f64,
     /// Added to the scores of these ids, greedy or not.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Where the random numbers start.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -54,13 +55,13 @@ impl Default for SamplingParams {
     }
 }
 
-/// Chooses ids for one reply.
+/// Chooses the ids of one reply.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     params: SamplingParams,
-    /// Ids from here on are never chosen.
+    /// Ids from this one on are never chosen.
     vocab: usize,
-    /// Where the generated ids begin in the history.
+    /// The place in the history where the generated ids begin.
     prompt: usize,
     random: Random,
 }
@@ -70,13 +71,13 @@ impl Sampler {
     ///
     /// # Errors
     /// [`Error::Invalid`] for values that transformers refuses: a temperature or penalty that is negative or not
-    /// finite, `top_p` or `min_p` outside 0 to 1; and for a presence or frequency penalty beyond ±2 or a bias beyond ±100.
+    /// finite, or `top_p` or `min_p` outside 0 to 1. Also for a presence or frequency penalty beyond ±2 or a bias beyond ±100.
     pub fn new(params: SamplingParams) -> Result<Self> {
         let p = &params;
         let check = |name: &str, value: f64, ok: bool, expected: &str| {
             if ok { Ok(()) } else { Err(Error::invalid(name, expected, value.to_string())) }
         };
-        // Checked as f32, in which the scores are.
+        // Check it as f32, since the scores are f32.
         let finite = |value: f64| (value as f32).is_finite();
         let (t, r) = (p.temperature, p.repetition_penalty);
         check("temperature", t, finite(t) && t >= 0.0, "a finite number that is not negative")?;
@@ -85,7 +86,7 @@ impl Sampler {
         if let Some(min_p) = p.min_p {
             check("min_p", min_p, (0.0..=1.0).contains(&min_p), "a number from 0 to 1")?;
         }
-        // OpenAI's and vLLM's ranges.
+        // These are the ranges of OpenAI and vLLM.
         for (name, value) in [("presence_penalty", p.presence_penalty), ("frequency_penalty", p.frequency_penalty)] {
             check(name, value, (-2.0..=2.0).contains(&value), "a number from -2 to 2")?;
         }
@@ -97,14 +98,14 @@ impl Sampler {
         Ok(Sampler { params, vocab: usize::MAX, prompt: 0, random })
     }
 
-    /// The same for a tokenizer of `len` ids: the logits' rows from `len` on belong to no token and are masked first.
+    /// Sets the size of the tokenizer's vocabulary. Logits from `len` on belong to no token and are masked first.
     pub fn with_vocab(mut self, len: usize) -> Self {
         self.vocab = len;
         self
     }
 
-    /// The same for a prompt of `len` ids: the presence and frequency penalties count only what comes after it in the
-    /// history. (The repetition penalty counts all of it, as in transformers.)
+    /// Sets the length of the prompt. The presence and frequency penalties count only ids after it in the history. (The
+    /// repetition penalty counts the prompt too, as in transformers.)
     pub fn with_prompt(mut self, len: usize) -> Self {
         self.prompt = len;
         self
@@ -115,14 +116,14 @@ impl Sampler {
         &self.params
     }
 
-    /// The ids that may come next and their probabilities, by ascending id, without those of probability 0. When greedy,
-    /// the best id alone (of equal ones the lowest, as `torch.argmax` has it).
+    /// The ids that may come next and their probabilities, by ascending id, without ids of probability 0. If greedy, this is
+    /// only the best id (of equal ones the lowest, as for `torch.argmax`).
     ///
-    /// `logits` is one row `[vocab]` and `history` the prompt's ids and all that were generated since.
+    /// `logits` is one row `[vocab]`. `history` has the ids of the prompt and all ids that were generated since.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if a logit is NaN or +∞, or if all are −∞: some kernel overflowed. [`Error::Invalid`] if there
-    /// are no logits.
+    /// [`Error::Gpu`] if a logit is NaN or +∞, or if all are −∞, which means that a kernel overflowed. [`Error::Invalid`] if
+    /// there are no logits.
     pub fn probabilities(&self, logits: &[f32], history: &[u32]) -> Result<Vec<(u32, f32)>> {
         let scores = self.penalized(logits, history)?;
         let best = argmax(&scores);
@@ -134,11 +135,11 @@ impl Sampler {
         if !p.do_sample || temperature == 0.0 {
             return Ok(vec![(best, 1.0)]);
         }
-        // Ascending ids; nothing below changes that order.
+        // Ids are in ascending order, and no step below changes this.
         let mut kept: Vec<(u32, f32)> =
             (0..).zip(&scores).filter(|(_, s)| **s > f32::NEG_INFINITY).map(|(id, s)| (id, s / temperature)).collect();
         if scores[best as usize] / temperature == f32::INFINITY {
-            return Ok(vec![(best, 1.0)]); // so cold that f32 overflows: the limit is greedy
+            return Ok(vec![(best, 1.0)]); // so low a temperature that f32 overflows: the same as greedy
         }
         if p.top_k > 0 && p.top_k < kept.len() {
             let mut values: Vec<f32> = kept.iter().map(|&(_, s)| s).collect();
@@ -161,8 +162,8 @@ impl Sampler {
 
     /// The next id. Draws one random number if sampling, none if greedy.
     ///
-    /// The draw u·Σp, u uniform in [0, 1), falls into the first id at which the sum of probabilities in ascending id
-    /// order exceeds it.
+    /// With u uniform in [0, 1), the choice is the first id, in ascending order, at which the sum of probabilities exceeds
+    /// u·Σp.
     ///
     /// # Errors
     /// As for [`Sampler::probabilities`].
@@ -178,11 +179,11 @@ impl Sampler {
             sum += f64::from(p);
             sum > draw
         });
-        // The best id has a positive probability, so there is a last choice for a draw that rounding lost.
+        // If rounding kept the sum from exceeding the draw, take the last id. There is one, since the best id is among them.
         Ok(hit.unwrap_or(&choices[choices.len() - 1]).0)
     }
 
-    /// The scores of the real ids after the penalties.
+    /// The scores of the tokenizer's ids, after the penalties.
     fn penalized(&self, logits: &[f32], history: &[u32]) -> Result<Vec<f32>> {
         let mut scores = logits[..logits.len().min(self.vocab).min(u32::MAX as usize)].to_vec();
         if scores.is_empty() {
@@ -220,7 +221,7 @@ impl Sampler {
                 *score -= presence;
             }
         }
-        // Penalties can overflow upwards (a tiny divisor, a huge reward); keep them comparable.
+        // A tiny divisor or a huge negative penalty can overflow to infinity. Keep the scores finite, so that they compare.
         scores.iter_mut().for_each(|s| *s = s.min(f32::MAX));
         Ok(scores)
     }
@@ -229,19 +230,19 @@ impl Sampler {
 /// The log-probability of an id, and the likeliest ids at its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprob {
-    /// Which id.
+    /// The id.
     pub id: u32,
-    /// Natural logarithm.
+    /// The natural logarithm of its probability.
     pub logprob: f64,
-    /// The likeliest first; of equal ones the lower id.
+    /// The likeliest ids at this place, the likeliest first; of equal ones the lower id first.
     pub top: Vec<(u32, f64)>,
 }
 
-/// log-softmax of a row of logits as the model gave it, in f64: of `id` and of the `top` largest below `vocab`. The rows beyond the
-/// tokenizer count in the sum, as in transformers.
+/// The log-softmax, in f64, of an unchanged row of logits: for `id` and for the `top` largest ids below `vocab`. Logits beyond
+/// the tokenizer count in the sum, as in transformers.
 ///
 /// # Errors
-/// [`Error::Gpu`] for logits that are no numbers; [`Error::Invalid`] for an id beyond them.
+/// [`Error::Gpu`] if a logit is NaN, [`Error::Invalid`] for an id beyond the row.
 pub fn logprobs(logits: &[f32], vocab: usize, id: u32, top: usize) -> Result<Logprob> {
     let Some(&own) = logits.get(id as usize) else {
         return Err(Error::invalid("id", format!("below {}", logits.len()), id.to_string()));
@@ -274,7 +275,7 @@ fn argmax(scores: &[f32]) -> u32 {
     at
 }
 
-/// exp(score − largest) as f64, in the order of `kept`, and their sum. What f32 would call 0 is 0.
+/// exp(score − largest) as f64, in the order of `kept`, and their sum. Values that would be 0 in f32 are 0.
 fn exponentials(kept: &[(u32, f32)]) -> (Vec<f64>, f64) {
     let most = kept.iter().fold(f32::NEG_INFINITY, |m, &(_, s)| m.max(s));
     let exp = |&(_, s): &(u32, f32)| {
@@ -291,8 +292,8 @@ fn softmax(kept: &[(u32, f32)]) -> Vec<f32> {
     values.into_iter().map(|v| (v / sum) as f32).collect()
 }
 
-/// `TopPLogitsWarper`. Sorts only what can matter: scores so improbable that all of them together stay below the
-/// threshold are dropped at once, and their sum is where the others start.
+/// `TopPLogitsWarper`, without sorting everything: scores that are so improbable that even their sum is below the threshold are
+/// dropped at once, and the sum of the others starts with theirs.
 fn top_p(kept: &mut Vec<(u32, f32)>, top_p: f64) {
     let threshold = (1.0 - top_p) as f32;
     let probabilities = softmax(kept);
@@ -302,8 +303,8 @@ fn top_p(kept: &mut Vec<(u32, f32)>, top_p: f64) {
     for (place, &p) in probabilities.iter().enumerate() {
         if f64::from(p) < small { sum += f64::from(p) } else { large.push(place) }
     }
-    // Places ascend with ids, so a stable sort leaves equal scores in the order of their ids, as torch does if asked for
-    // a stable sort; transformers does not ask, and then it depends on the processor.
+    // The list is ascending by id, so a stable sort leaves equal scores in the order of their ids. torch's stable sort does
+    // the same, but transformers does not request it, so there the order depends on the processor.
     large.sort_by(|&a, &b| kept[a].1.partial_cmp(&kept[b].1).unwrap_or(std::cmp::Ordering::Equal));
     let mut keep = vec![false; kept.len()];
     for &place in &large {

@@ -1,4 +1,4 @@
-//! Adapter → device → [`Caps`]. The only place that reads features and limits.
+//! Opens an adapter and a device, and describes it as [`Caps`]. No other file reads features and limits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,16 +12,16 @@ use crate::gpu::shader::{Access, PipelineKey};
 use crate::gpu::tensor::Pool;
 use crate::weights::plan::Limits;
 
-/// What to ask of the system when opening a device.
+/// Options for opening a device. Most of them exist for tests.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
     /// Pretend that the device lacks shader-f16, so that f16 weights are read from packed words.
     pub no_f16: bool,
-    /// Pretend that the largest storage binding is this many bytes (to exercise sharding).
+    /// Pretend that the largest storage binding is this many bytes (to test sharding).
     pub max_binding: Option<u64>,
-    /// Take a software adapter even where there is a hardware one.
+    /// Use a software adapter even if there is a GPU.
     pub software: bool,
-    /// Refuse to hold more than this many bytes, as a device of that size would (to exercise its error).
+    /// Refuse to hold more than this many bytes, as a device with that much memory would (to test the error).
     pub max_memory: Option<u64>,
 }
 
@@ -47,13 +47,13 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// What a plan of buffers has to keep to.
+    /// The limits that a plan of buffers has to respect.
     pub fn limits(&self) -> Limits {
         Limits { max_binding: self.max_binding, max_buffer: self.max_buffer }
     }
 }
 
-/// An open device with its caches. Cloning shares it.
+/// An open device with its caches of pipelines, bind groups and buffers. Clones share the device.
 #[derive(Clone)]
 pub struct Gpu {
     pub(super) inner: Rc<Inner>,
@@ -74,12 +74,12 @@ pub(super) struct Inner {
     pub(super) faults: Arc<Mutex<Faults>>,
 }
 
-/// What the driver has reported.
+/// The errors that the driver has reported.
 #[derive(Default)]
 pub(super) struct Faults {
-    /// The first that nobody has been told of; a lost device stays.
+    /// The first error that [`Gpu::check`] has not returned yet. A lost device stays here, so that every check returns it.
     first: Option<Error>,
-    /// Who waits for the device to be lost.
+    /// Tasks that wait in [`Gpu::lost`].
     waiting: Vec<Waker>,
 }
 
@@ -98,7 +98,7 @@ impl Gpu {
     /// Opens the best adapter with all limits that it offers.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] when none answers, [`Error::DeviceTooSmall`] when one lacks what every kernel needs
+    /// [`Error::NoAdapter`] if there is none, [`Error::DeviceTooSmall`] if its limits are below what every kernel needs
     /// (8 storage buffers, 256 invocations and 16 KiB per workgroup: WebGPU's own minimum).
     pub async fn open(options: &GpuOptions) -> Result<Gpu> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
@@ -143,7 +143,9 @@ impl Gpu {
                 ..Default::default()
             })
             .await
-            .map_err(|e| Error::NoAdapter { message: format!("{} gave no device: {e}", info.name) })?;
+            .map_err(|e| Error::NoAdapter {
+                message: format!("the adapter {} could not open a device: {e}", info.name),
+            })?;
 
         let faults = Arc::new(Mutex::new(Faults::default()));
         let slot = faults.clone();
@@ -210,7 +212,7 @@ impl Gpu {
         }
     }
 
-    /// Waits until the device is lost and says why. Does not keep it open.
+    /// Waits until the device is lost and returns the reason. The future does not keep the device open.
     pub fn lost(&self) -> impl Future<Output = String> + 'static {
         let faults = self.inner.faults.clone();
         std::future::poll_fn(move |context| {
@@ -225,24 +227,24 @@ impl Gpu {
         })
     }
 
-    /// Gives the device up with everything on it: from now on it counts as lost.
+    /// Destroys the device and everything on it. From now on it counts as lost, for the reason `why`.
     pub fn close(&self, why: &str) {
         note(&self.inner.faults, Error::DeviceLost { message: why.into() });
         self.inner.device.destroy();
     }
 
-    /// Whether both are one device.
+    /// Whether both are the same device.
     pub fn is(&self, other: &Gpu) -> bool {
         Rc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Whether the driver has just said that an allocation failed; then that is forgotten.
+    /// Whether the driver has reported a failed allocation. The report is removed, so [`Gpu::check`] does not return it.
     pub(super) fn take_out_of_memory(&self) -> bool {
         locked(&self.inner.faults).first.take_if(|fault| matches!(fault, Error::OutOfMemory { .. })).is_some()
     }
 
-    /// Waits until the device has seen everything submitted so far, then reports as [`Gpu::check`] does: the only way to
-    /// learn of an allocation that failed.
+    /// Waits until the device has processed everything submitted so far, then reports errors as [`Gpu::check`] does. In a
+    /// browser there is no other way to learn of a failed allocation.
     ///
     /// # Errors
     /// As [`Gpu::check`].
@@ -252,19 +254,19 @@ impl Gpu {
         self.read_u32(&probe, 0, 1).await.map(|_| ())
     }
 
-    /// Hands pending writes to the device, and natively waits until their staging memory is free again.
+    /// Submits pending writes to the device. Natively, it also waits until their staging memory is free again.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], or as [`Gpu::check`].
     pub fn flush(&self) -> Result<()> {
         self.inner.queue.submit([]);
-        // In a browser this returns at once; there the implementation bounds the staging memory.
+        // In a browser this returns at once, and the browser itself limits the staging memory.
         let waited = self.inner.device.poll(wgpu::PollType::wait_indefinitely());
         waited.map_err(|e| Error::DeviceLost { message: format!("waiting for the device: {e}") })?;
         self.check()
     }
 
-    /// Drops all cached bind groups, and with them their hold on buffers that are gone otherwise.
+    /// Drops all cached bind groups. They would keep buffers alive that nothing else uses any more.
     pub fn forget_bind_groups(&self) {
         self.inner.bind_groups.borrow_mut().clear();
     }
@@ -283,7 +285,7 @@ fn locked(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
 fn note(faults: &Mutex<Faults>, error: Error) {
     let mut faults = locked(faults);
     let lost = |error: &Error| matches!(error, Error::DeviceLost { .. });
-    // What went before a loss came of it; the first word on it stays.
+    // Errors before a loss are usually its consequences, so the loss replaces them. The first report of a loss is kept.
     if faults.first.is_none() || (lost(&error) && !faults.first.as_ref().is_some_and(lost)) {
         faults.first = Some(error);
     }
@@ -292,7 +294,7 @@ fn note(faults: &Mutex<Faults>, error: Error) {
     }
 }
 
-/// A browser says so long after the call, and not of which.
+/// A browser reports this long after the allocation and does not say which one failed.
 fn out_of_memory() -> Error {
     Error::OutOfMemory { what: "a GPU allocation".into(), bytes: 0, held: 0, advice: String::new() }
 }

@@ -1,4 +1,4 @@
-//! Runs a recording: one encoder, one compute pass, pipelines and bind groups from caches.
+//! Runs a recording in one encoder and one compute pass, with pipelines and bind groups from caches.
 
 use std::rc::Rc;
 
@@ -7,10 +7,11 @@ use crate::gpu::device::{Gpu, Layout, Pipeline};
 use crate::gpu::recorder::{Dispatch, Recording};
 use crate::gpu::shader::{self, Access, PipelineKey};
 
-/// A bind group is decided by its pipeline's layout, the arena and the buffers bound.
+/// The key of a cached bind group: the layout of its pipeline, the parameter buffer, and the buffers that it binds.
 pub(super) type BindGroupKey = (u32, u32, Vec<u32>);
 
-/// Above this many cached bind groups the cache starts anew: prompts of ever new lengths would grow it without end.
+/// If there are more cached bind groups than this, all are dropped. Otherwise prompts of ever new lengths would grow the
+/// cache without end.
 const MAX_BIND_GROUPS: usize = 8192;
 
 /// Size of the buffer that holds `params` bytes of parameter blocks.
@@ -22,7 +23,7 @@ impl Gpu {
     /// Submits everything in the recording as one command buffer.
     ///
     /// # Errors
-    /// A fault that the driver reported earlier, see [`Gpu::check`]. Faults of this submission show at the next
+    /// An error that the driver reported earlier, see [`Gpu::check`]. Errors of this submission are reported by the next
     /// check or readback.
     pub fn execute(&self, recording: Recording) -> Result<()> {
         self.check()?;
@@ -53,7 +54,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Runs `record`, of whose recordings [`Gpu::execute`] only compiles the pipelines.
+    /// Runs `record`. Meanwhile, [`Gpu::execute`] only compiles the pipelines of a recording and does not run it.
     ///
     /// # Errors
     /// Those of `record`.
@@ -68,7 +69,7 @@ impl Gpu {
     fn arena(&self, bytes: u64) -> (wgpu::Buffer, u32) {
         let mut arena = self.inner.arena.borrow_mut();
         match &*arena {
-            // Room behind the last block, since a binding is as long as its layout's block.
+            // The last block needs room behind it, since every binding has the length that its layout says.
             Some((buffer, id)) if buffer.size() >= bytes + 256 => (buffer.clone(), *id),
             _ => {
                 let size = arena_bytes(bytes);

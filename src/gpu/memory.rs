@@ -1,5 +1,5 @@
-//! What is allocated, counted ([`Gpu::memory`]), and the pool on paper ([`Rehearsal`]): which buffers a pass would take,
-//! known without a device.
+//! Counts the memory that is allocated ([`Gpu::memory`]), and predicts without a device which buffers a pass would
+//! allocate from the pool ([`Rehearsal`]).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,12 +7,12 @@ use std::rc::Rc;
 use crate::gpu::device::Gpu;
 use crate::gpu::execute::arena_bytes;
 
-/// Bytes now, and the most there have been.
+/// A number of bytes now, and the most there have been.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meter {
-    /// Now.
+    /// Bytes now.
     pub current: u64,
-    /// The most since the device was opened, or since [`Gpu::forget_peaks`].
+    /// The most bytes since the device was opened, or since [`Gpu::forget_peaks`].
     pub peak: u64,
 }
 
@@ -23,20 +23,20 @@ impl Meter {
     }
 }
 
-/// Bytes in buffers of this crate. What the driver adds (staging of writes, pipelines) is not in it.
+/// Bytes in buffers of this crate. Memory that the driver uses by itself (staging of writes, pipelines) is not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Weights and caches.
+    /// Weights and KV caches.
     pub persistent: Meter,
     /// The pool: intermediates and uploads, in use or free.
     pub pooled: Meter,
     /// Parameter blocks and readback.
     pub passing: Meter,
-    /// All of them.
+    /// All buffers together.
     pub total: Meter,
 }
 
-/// The count behind [`Gpu::memory`].
+/// The counters behind [`Gpu::memory`].
 #[derive(Default)]
 pub(super) struct Ledger(Cell<MemoryUse>);
 
@@ -62,12 +62,12 @@ impl Ledger {
 }
 
 impl Gpu {
-    /// Bytes in buffers of this device, now and at most.
+    /// The bytes in buffers of this device, now and at most.
     pub fn memory(&self) -> MemoryUse {
         self.inner.pool.ledger.0.get()
     }
 
-    /// Lets the peaks start anew from what is held now.
+    /// Resets the peaks to what is held now.
     pub fn forget_peaks(&self) {
         let mut now = self.memory();
         for meter in [&mut now.persistent, &mut now.pooled, &mut now.passing, &mut now.total] {
@@ -77,8 +77,8 @@ impl Gpu {
     }
 }
 
-/// Pooled buffers are interchangeable within a class. Uploads have their own: `write_buffer` runs before the whole next
-/// submission, so an upload must never land in memory that an earlier step of the same recording still uses.
+/// A class of pooled buffers that are interchangeable. Uploads have their own classes, because `write_buffer` takes effect
+/// before the whole next submission: an upload must never overwrite memory that an earlier step of the same recording uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Class {
     pub(super) bytes: u64,
@@ -86,8 +86,8 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// The class of a buffer of at least `bytes`: one of four sizes per power of two, so that a few buffers serve many
-    /// shapes, unless that no longer fits a binding.
+    /// The class of a buffer of at least `bytes`. There are four sizes per power of two, so that a few buffers serve many
+    /// shapes. A size that would not fit a binding is reduced to what does.
     pub(super) fn of(bytes: u64, upload: bool, max_binding: u64) -> Self {
         let limit = max_binding / 256 * 256;
         Class { bytes: size_class(bytes).min(limit.max(bytes)), upload }
@@ -100,23 +100,24 @@ fn size_class(bytes: u64) -> u64 {
     bytes.checked_next_multiple_of(step).unwrap_or(bytes)
 }
 
-/// The pool on paper: told what a pass takes and gives back, in the pass's order, it knows what the pool will hold.
+/// Predicts how much memory the pool will hold after a pass. It is given the buffers that the pass takes and returns, in the
+/// same order.
 ///
-/// A [`Lease`] stands for a tensor and is dropped where the tensor is. Beside each graph stands its rehearsal;
-/// `tests/memory.rs` holds the two together.
+/// A [`Lease`] stands for a tensor and is dropped where the pass drops the tensor. Every graph has a rehearsal beside it,
+/// and `tests/memory.rs` checks that the two agree.
 pub struct Rehearsal(Rc<RefCell<Book>>);
 
 struct Book {
     max_binding: u64,
-    /// Classes with how many buffers there are and how many of them are free.
+    /// Each class with the number of its buffers and how many of them are free.
     buffers: Vec<(Class, u64, u64)>,
     uploaded: u64,
     launches: u64,
     largest: (&'static str, u64),
 }
 
-/// A tensor on paper.
-#[must_use = "memory goes back when this is dropped"]
+/// Stands for a tensor in a [`Rehearsal`].
+#[must_use = "the memory is returned to the pool when this is dropped"]
 pub struct Lease(Class, Rc<RefCell<Book>>);
 
 impl Drop for Lease {
@@ -135,13 +136,13 @@ impl Rehearsal {
         Rehearsal(Rc::new(RefCell::new(book)))
     }
 
-    /// As [`crate::gpu::Recorder::scratch`].
+    /// Stands for [`crate::gpu::Recorder::scratch`].
     pub fn scratch(&self, what: &'static str, rows: usize, cols: usize) -> Lease {
         self.take(what, rows, cols, false)
     }
 
-    /// As [`crate::gpu::Recorder::upload_f32`] and [`crate::gpu::Recorder::upload_u32`]. The recorder holds an upload too, until
-    /// the recording is executed.
+    /// Stands for [`crate::gpu::Recorder::upload_f32`] and [`crate::gpu::Recorder::upload_u32`]. The recorder also holds an
+    /// upload, until the recording is executed.
     pub fn upload(&self, what: &'static str, rows: usize, cols: usize) -> Lease {
         self.take(what, rows, cols, true)
     }
@@ -164,7 +165,7 @@ impl Rehearsal {
         Lease(class, self.0.clone())
     }
 
-    /// Bytes of the largest binding.
+    /// The device's largest binding in bytes.
     pub fn max_binding(&self) -> u64 {
         self.0.borrow().max_binding
     }
@@ -174,12 +175,12 @@ impl Rehearsal {
         self.0.borrow_mut().launches += count as u64;
     }
 
-    /// What the pool holds by now: it keeps what comes back, so this is its peak as well.
+    /// The bytes that the pool holds by now. It keeps buffers that are returned, so this is also its peak.
     pub fn bytes(&self) -> u64 {
         self.0.borrow().buffers.iter().fold(0, |sum, (class, count, _)| sum.saturating_add(class.bytes * count))
     }
 
-    /// What a pool holds in which both passes ran, in any order: of each class the most that were in use at once.
+    /// The bytes that a pool holds after both passes ran in any order: for each class, the larger of the two counts.
     pub fn bytes_with(&self, other: &Rehearsal) -> u64 {
         let (a, b) = (self.0.borrow(), other.0.borrow());
         let count = |book: &Book, class| book.buffers.iter().find(|(c, ..)| *c == class).map_or(0, |(_, n, _)| *n);
@@ -188,22 +189,22 @@ impl Rehearsal {
         ours.chain(theirs.map(|(class, n, _)| class.bytes * n)).fold(0, u64::saturating_add)
     }
 
-    /// Launches counted so far.
+    /// The number of launches counted so far.
     pub fn launches(&self) -> u64 {
         self.0.borrow().launches
     }
 
-    /// All bytes that were uploaded.
+    /// The number of bytes that were uploaded.
     pub fn uploaded(&self) -> u64 {
         self.0.borrow().uploaded
     }
 
-    /// The largest tensor and its bytes.
+    /// The name and the bytes of the largest tensor.
     pub fn largest(&self) -> (&'static str, u64) {
         self.0.borrow().largest
     }
 
-    /// Bytes of the buffer for the parameters of a recording of `dispatches`, at WebGPU's widest alignment.
+    /// Bytes of the parameter buffer for a recording of `dispatches` launches, with the widest alignment of WebGPU.
     pub fn params(dispatches: u64) -> u64 {
         arena_bytes(dispatches.saturating_mul(256).min(1 << 40))
     }

@@ -1,4 +1,4 @@
-//! The GPU room: everything that names wgpu, and nothing that knows a model.
+//! Devices, tensors, recordings and readback. Only this module names wgpu, and it knows nothing about models.
 //!
 //! A forward pass is first *recorded* as plain data ([`Recorder`] → [`Recording`]) and then *executed*
 //! ([`Gpu::execute`]) as one command encoder. Reading back ([`Gpu::read_f32`], [`Gpu::read_u32`]) is the only

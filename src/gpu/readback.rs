@@ -1,4 +1,4 @@
-//! The only asynchronous read: device → staging buffer → host.
+//! Reads tensors back: device → staging buffer → host. This is the only asynchronous read.
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ impl Gpu {
     /// Reads `count` f32 words from word `start` of the tensor, after everything submitted so far.
     ///
     /// # Errors
-    /// [`Error::Invalid`] outside the tensor; any fault of the driver, see [`Gpu::check`].
+    /// [`Error::Invalid`] if the range is outside the tensor, and any error of the driver, see [`Gpu::check`].
     pub async fn read_f32(&self, tensor: &Tensor, start: usize, count: usize) -> Result<Vec<f32>> {
         self.read(tensor, start, count, bytemuck::pod_collect_to_vec).await
     }
@@ -64,7 +64,7 @@ impl Gpu {
                 waker.wake();
             }
         });
-        // Natively the callback runs inside this call; in a browser it returns at once and the event loop calls back.
+        // Natively, the callback runs inside this call. In a browser, the call returns at once and the event loop calls back.
         device
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|e| Error::DeviceLost { message: format!("waiting for the device: {e}") })?;
@@ -89,7 +89,7 @@ impl Gpu {
     }
 }
 
-/// Counts a staging buffer for as long as it is there.
+/// Counts a staging buffer as used memory for as long as it exists.
 struct Passing(Rc<Pool>, u64);
 
 impl Passing {

@@ -1,4 +1,4 @@
-//! A forward pass as plain data: a list of dispatches over tensors, their parameters in one block.
+//! A forward pass as plain data: a list of dispatches over tensors, with all parameters in one block.
 
 use crate::error::Result;
 use crate::gpu::device::Gpu;
@@ -30,18 +30,18 @@ pub struct Recording {
     /// All parameter blocks, each at the device's uniform alignment.
     pub params: Vec<u8>,
     pub(super) memory: Vec<(wgpu::Buffer, u32)>,
-    /// Uploads stay leased until the recording is submitted.
+    /// Uploaded tensors, which are kept until the recording is submitted.
     pub(super) uploads: Vec<Tensor>,
 }
 
-/// Writes a [`Recording`] down.
+/// Builds a [`Recording`].
 pub struct Recorder {
     gpu: Gpu,
     recording: Recording,
 }
 
 impl Recorder {
-    /// An empty recording for this device.
+    /// Starts an empty recording for this device.
     pub fn new(gpu: &Gpu) -> Self {
         Recorder { gpu: gpu.clone(), recording: Recording::default() }
     }
@@ -51,7 +51,7 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Memory for an intermediate result `[rows, cols]` of f32, with undefined content.
+    /// A tensor for an intermediate result `[rows, cols]` of f32, with undefined content.
     ///
     /// # Errors
     /// [`crate::Error::DeviceTooSmall`] if one binding cannot hold it.
@@ -59,7 +59,7 @@ impl Recorder {
         self.gpu.pooled(what, rows, cols, Element::F32, false)
     }
 
-    /// Puts f32 values `[rows, values.len() / rows]` on the device, before anything of this recording runs.
+    /// Uploads f32 values `[rows, values.len() / rows]`, before anything of this recording runs.
     ///
     /// # Errors
     /// [`crate::Error::DeviceTooSmall`] if one binding cannot hold them.
@@ -67,7 +67,7 @@ impl Recorder {
         self.upload(what, rows, Element::F32, bytemuck::cast_slice(values))
     }
 
-    /// Puts u32 values `[rows, values.len() / rows]` on the device, before anything of this recording runs.
+    /// Uploads u32 values `[rows, values.len() / rows]`, before anything of this recording runs.
     ///
     /// # Errors
     /// [`crate::Error::DeviceTooSmall`] if one binding cannot hold them.
@@ -83,7 +83,7 @@ impl Recorder {
         Ok(tensor)
     }
 
-    /// Records one launch. `groups` of zero workgroups are dropped.
+    /// Records one launch. A launch of zero workgroups is left out.
     pub fn dispatch<P: bytemuck::Pod>(
         &mut self,
         kernel: &'static Kernel,
@@ -112,7 +112,7 @@ impl Recorder {
         r.dispatches.push(Dispatch { kernel, variant, params_offset, params_bytes, bindings, groups });
     }
 
-    /// Splits `n` workgroups over x and y where x alone would pass the device's limit. The kernel takes
+    /// Spreads `n` workgroups over x and y if x alone would exceed the device's limit. The kernel takes the index
     /// `workgroup_id.y * num_workgroups.x + workgroup_id.x` and leaves surplus groups idle.
     pub fn grid(&self, n: usize) -> [u32; 3] {
         let limit = self.gpu.caps().max_groups as usize;
@@ -123,7 +123,7 @@ impl Recorder {
         [n.div_ceil(y) as u32, y as u32, 1]
     }
 
-    /// The finished list.
+    /// The finished recording.
     pub fn finish(self) -> Recording {
         self.recording
     }

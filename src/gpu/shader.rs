@@ -1,7 +1,6 @@
-//! Shader assembly: a module is a list of WGSL parts put one after the other.
+//! Assembles shaders. A WGSL module is a concatenation of parts: enable lines, weight fragment, shared helpers, kernel.
 //!
-//! enable lines · weight fragment · shared helpers · kernel. There is no template language; what varies is an
-//! `override` constant or the choice of a fragment.
+//! There is no template language. Variants differ in `override` constants or in the choice of a fragment.
 
 use crate::dtype::Layout;
 
@@ -14,12 +13,12 @@ pub enum Access {
     Write,
 }
 
-/// How the elements of a weight matrix are read from device memory: which fragment of `shaders/weight/` a kernel gets.
+/// How a kernel reads the elements of a weight matrix: by which fragment of `shaders/weight/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeightFormat {
-    /// Half floats read as WGSL `f16`: needs the shader-f16 feature.
+    /// Half floats read as WGSL `f16`, which needs the shader-f16 feature.
     NativeF16,
-    /// A layout that every device reads; half floats are unpacked with `unpack2x16float`.
+    /// A layout that every device can read. Half floats are unpacked with `unpack2x16float`.
     Plain(Layout),
 }
 
@@ -32,12 +31,12 @@ impl WeightFormat {
         }
     }
 
-    /// All of them, for tests.
+    /// All formats, for tests.
     pub fn all() -> impl Iterator<Item = WeightFormat> {
         std::iter::once(WeightFormat::NativeF16).chain(Layout::ALL.into_iter().map(WeightFormat::Plain))
     }
 
-    /// The layout that it reads.
+    /// The layout that this format reads.
     pub fn layout(self) -> Layout {
         match self {
             WeightFormat::NativeF16 => Layout::F16,
@@ -69,28 +68,28 @@ impl WeightFormat {
     }
 }
 
-/// A kernel: its text, what it binds, and which variants exist. Declared as a `static` beside its op.
+/// A kernel: its WGSL text, its bindings and its variants. Each is declared as a `static` beside its op.
 #[derive(Debug, PartialEq)]
 pub struct Kernel {
-    /// Unique name: the file, and `/what` where a file gives several kernels.
+    /// Unique name: that of the file, followed by `/what` if the file has several kernels.
     pub name: &'static str,
     /// The kernel file's text.
     pub source: &'static str,
-    /// Helper parts that go before it.
+    /// Helper parts that are placed before the kernel.
     pub shared: &'static [&'static str],
     /// Entry point.
     pub entry: &'static str,
-    /// Whether a weight fragment goes before it; the weight is then the first storage binding.
+    /// Whether the kernel needs a weight fragment. If so, the weight is the first storage binding.
     pub weight: bool,
     /// Storage bindings 1, 2, … in order; binding 0 is the uniform `Params`.
     pub storage: &'static [Access],
-    /// Size of the `repr(C)` mirror of `Params`.
+    /// Size in bytes of the `repr(C)` struct that mirrors `Params`.
     pub params_bytes: usize,
     /// Sets of override constants to compile and to test.
     pub variants: &'static [&'static [(&'static str, f64)]],
 }
 
-/// Which pipeline of a kernel: weight fragment and override constants.
+/// Selects a pipeline of a kernel: its weight fragment and override constants.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Variant {
     /// The weight fragment, for kernels that read weights.
@@ -100,12 +99,12 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// No weight fragment, these constants.
+    /// A variant with these constants and without a weight fragment.
     pub fn with(overrides: &[(&'static str, f64)]) -> Self {
         Variant { weight: None, overrides: overrides.to_vec() }
     }
 
-    /// A weight fragment and constants.
+    /// A variant with a weight fragment and these constants.
     pub fn weighted(weight: WeightFormat, overrides: &[(&'static str, f64)]) -> Self {
         Variant { weight: Some(weight), overrides: overrides.to_vec() }
     }
@@ -130,7 +129,7 @@ impl std::hash::Hash for PipelineKey {
     }
 }
 
-/// The WGSL module of a kernel with a weight fragment, exactly as the device gets it.
+/// The WGSL module of a kernel with a weight fragment, exactly as it is passed to the device.
 pub fn assemble(kernel: &Kernel, weight: Option<WeightFormat>) -> String {
     let mut text = String::new();
     if weight == Some(WeightFormat::NativeF16) {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::device::Gpu;
 use crate::gpu::memory::{Class, Ledger};
 
-/// What a tensor's 4-byte words are.
+/// The type of a tensor's 4-byte words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     /// 32-bit floats: activations, norms, biases, caches.
@@ -17,10 +17,10 @@ pub enum Element {
     U32,
 }
 
-/// A row-major matrix `[rows, cols]` of 4-byte words on the device. Cloning shares the memory.
+/// A row-major matrix `[rows, cols]` of 4-byte words on the device. Clones share the memory.
 ///
-/// Scratch tensors come from a pool and go back to it when the last clone is dropped. That is safe while recording:
-/// whatever is recorded later also runs later.
+/// Scratch tensors are taken from a pool and return to it when the last clone is dropped. This is safe while recording,
+/// since whatever is recorded later also runs later.
 #[derive(Clone)]
 pub struct Tensor {
     pub(super) memory: Rc<Memory>,
@@ -28,7 +28,7 @@ pub struct Tensor {
     pub rows: usize,
     /// Number of words in a row.
     pub cols: usize,
-    /// What the words are.
+    /// The type of the words.
     pub element: Element,
 }
 
@@ -36,25 +36,25 @@ pub(super) struct Memory {
     pub(super) raw: wgpu::Buffer,
     pub(super) id: u32,
     pool: Weak<Pool>,
-    /// Where it goes back to; persistent memory is freed.
+    /// The class of the pool that the memory returns to. `None` for persistent memory, which is freed.
     class: Option<Class>,
 }
 
-/// Words that [`Gpu::copy`] moves from one tensor to another.
+/// A run of words that [`Gpu::copy`] copies from one tensor to another.
 pub struct Run<'a> {
-    /// Where they are.
+    /// The tensor to copy from.
     pub from: &'a Tensor,
-    /// The first of them there.
+    /// The first word in `from`.
     pub first: usize,
-    /// Where they go: another tensor.
+    /// The tensor to copy to, which must not be `from`.
     pub to: &'a Tensor,
-    /// The place of the first of them there.
+    /// Where the first word goes in `to`.
     pub start: usize,
-    /// How many.
+    /// The number of words.
     pub words: usize,
 }
 
-/// Free buffers by class, and the count of everything that is allocated.
+/// The free buffers of each class, and the counters of all allocated memory.
 #[derive(Default)]
 pub(super) struct Pool {
     free: RefCell<HashMap<Class, Vec<(wgpu::Buffer, u32)>>>,
@@ -68,7 +68,8 @@ impl Drop for Memory {
             (Some(pool), Some(class)) => {
                 pool.free.borrow_mut().entry(class).or_default().push((self.raw.clone(), self.id));
             }
-            // Work already submitted still finishes. Without this a browser frees weights when its collector likes.
+            // Work that is submitted already still finishes. Without this call, a browser would free weights only when its
+            // garbage collector runs.
             _ => {
                 self.raw.destroy();
                 pool.inspect(|pool| pool.ledger.persistent(-(self.raw.size() as i64)));
@@ -93,7 +94,7 @@ impl Tensor {
         4 * self.len() as u64
     }
 
-    /// The same words seen as another matrix.
+    /// The same memory seen as a matrix of another shape.
     ///
     /// # Errors
     /// [`Error::Shape`] unless `rows * cols` words fit in the tensor.
@@ -110,11 +111,11 @@ impl Tensor {
 }
 
 impl Gpu {
-    /// Memory that lives until the last clone is dropped: weights, caches. Zero-filled.
+    /// Allocates a zero-filled tensor that lives until its last clone is dropped, for weights and caches.
     ///
     /// # Errors
-    /// [`Error::DeviceTooSmall`] if one binding cannot hold it, [`Error::OutOfMemory`] if the device is full. Natively a
-    /// full device is noticed here, in a browser at the next [`Gpu::settle`].
+    /// [`Error::DeviceTooSmall`] if one binding cannot hold it, [`Error::OutOfMemory`] if the device is full. A browser
+    /// reports a full device only at the next [`Gpu::settle`].
     pub fn persistent(&self, what: &str, rows: usize, cols: usize, element: Element) -> Result<Tensor> {
         let bytes = self.fits(what, rows, cols)?.next_multiple_of(16).max(16);
         let raw = self.create(what, bytes)?;
@@ -123,7 +124,7 @@ impl Gpu {
         Ok(Tensor { memory: Rc::new(memory), rows, cols, element })
     }
 
-    /// Memory from the pool, with whatever its last user left in it.
+    /// Takes a tensor from the pool. Its content is what its last user left in it.
     ///
     /// # Errors
     /// As [`Gpu::persistent`].
@@ -169,7 +170,7 @@ impl Gpu {
     /// Copies words on the device, after everything submitted so far.
     ///
     /// # Errors
-    /// [`Error::Invalid`] outside a tensor, before anything is copied; as [`Gpu::check`].
+    /// [`Error::Invalid`] if a range is outside its tensor, in which case nothing is copied. Otherwise as [`Gpu::check`].
     pub fn copy(&self, runs: &[Run<'_>]) -> Result<()> {
         self.check()?;
         let mut encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -187,7 +188,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Gives pooled memory that nobody holds back to the driver. Not while something is recorded and not yet executed.
+    /// Frees the pooled buffers that are not in use. Must not be called between recording and executing.
     pub fn trim(&self) {
         self.forget_bind_groups();
         let pool = &self.inner.pool;
@@ -222,7 +223,7 @@ impl Gpu {
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        // Natively the driver's answer is there already.
+        // Natively, the driver has reported a failed allocation by now.
         if self.take_out_of_memory() { Err(full()) } else { Ok(raw) }
     }
 }

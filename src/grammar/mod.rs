@@ -1,6 +1,6 @@
-//! The grammar room, of native programs alone: constraints that `fanlight-grammar` makes, for [`AskOptions::constraint`].
+//! Constraints by the crate `fanlight-grammar`, for [`AskOptions::constraint`]. Only native programs have this module.
 //!
-//! On the web the same crate is a module of its own, loaded when a prompt first needs it.
+//! In a browser, the same crate is a separate wasm module, which is loaded when a prompt first needs it.
 //!
 //! [`AskOptions::constraint`]: crate::chat::AskOptions::constraint
 
@@ -14,14 +14,14 @@ use crate::chat::Engine;
 use crate::error::{Error, Result};
 use crate::generate::constraint::{Constrained, Constraint};
 
-/// What answers of a model can be held to.
+/// Makes constraints for the answers of a model.
 pub struct Grammar(fanlight_grammar::Grammar);
 
 impl Grammar {
-    /// For the tokens of a checkpoint. Takes about a second for 150 000 of them, so make one and keep it.
+    /// Prepares the tokens of a checkpoint. This takes about a second for 150 000 tokens, so make one grammar and keep it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a vocabulary that is larger than any there is.
+    /// [`Error::Invalid`] for a vocabulary that is too large.
     pub fn new(engine: &Engine) -> Result<Self> {
         let tokens = engine.vocabulary();
         let mut vocabulary = Vocabulary::default();
@@ -31,15 +31,15 @@ impl Grammar {
         fanlight_grammar::Grammar::new(&vocabulary, &tokens.stop).map(Grammar).map_err(invalid)
     }
 
-    /// A constraint of one answer.
+    /// Makes a constraint for one answer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what is wrong with it.
+    /// [`Error::Invalid`], which says what is wrong with the specification.
     pub fn constraint(&self, spec: &Spec) -> Result<Constrained> {
         self.0.constraint(spec).map(|constraint| Constrained::new(Ids(constraint))).map_err(invalid)
     }
 
-    /// The same of what [`compose`](crate::chat::constraint::compose) gives.
+    /// Makes a constraint from a specification by [`compose`](crate::chat::constraint::compose).
     ///
     /// # Errors
     /// As [`Grammar::constraint`].

@@ -1,9 +1,9 @@
-//! The Hub's cache on disk as `huggingface_hub` lays it out (`file_download.py`, `constants.py`), so that what was
-//! downloaded once for Python serves here too, and the other way round.
+//! The Hub's cache on disk, in the layout of `huggingface_hub` (`file_download.py`, `constants.py`), so that Python and this
+//! crate can use each other's downloads.
 //!
-//! In `CACHE/models--ORG--NAME/`, `refs/REVISION` holds a commit, `snapshots/COMMIT/` its files as links to
-//! `blobs/DIGEST` (sha256 of a large file, git's sha1 of a small one), `blobs/DIGEST.incomplete` the beginning of one.
-//! `CACHE/.locks/models--ORG--NAME/DIGEST.lock` is locked by whoever downloads it.
+//! In `CACHE/models--ORG--NAME/`, the file `refs/REVISION` holds a commit. `snapshots/COMMIT/` has the files of the commit as
+//! links to `blobs/DIGEST` (sha256 of a large file, git's sha1 of a small one). `blobs/DIGEST.incomplete` is the beginning of
+//! a download. `CACHE/.locks/models--ORG--NAME/DIGEST.lock` is locked by the program that downloads the file.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -14,13 +14,13 @@ use fs4::{FileExt, TryLockError};
 
 use crate::error::{Error, Result, brief};
 
-/// Longest name of a repository or revision.
+/// The most characters in the name of a repository or revision.
 const MAX_NAME: usize = 96;
 
-/// A repository's id: `ORG/NAME`, or `NAME` alone for the oldest ones.
+/// Checks a repository's id: `ORG/NAME`, or only `NAME` for the oldest repositories.
 ///
 /// # Errors
-/// [`Error::Invalid`] for anything that the Hub would not accept as one, so that it can be part of a path.
+/// [`Error::Invalid`] for anything that the Hub would not accept, so that the id is safe as part of a path.
 pub fn check_repo(repo: &str) -> Result<()> {
     let part_ok = |part: &str| {
         !part.is_empty()
@@ -37,13 +37,13 @@ pub fn check_repo(repo: &str) -> Result<()> {
     Err(Error::invalid("repository", "ORG/NAME of the Hub", brief(repo)))
 }
 
-/// Where the cache is, by the variables that `huggingface_hub` reads; `var` looks one up.
+/// The cache folder, according to the environment variables that `huggingface_hub` reads. `var` looks a variable up.
 pub fn cache_folder(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let folder = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(home_folder(&var)?.join("hub")))
 }
 
-/// Where `huggingface_hub` keeps what is its own: the cache, and the token of who logged in.
+/// The folder of `huggingface_hub`, which holds the cache and the token of the user.
 pub(super) fn home_folder(var: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let folder = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("HF_HOME")
@@ -51,7 +51,7 @@ pub(super) fn home_folder(var: impl Fn(&str) -> Option<String>) -> Option<PathBu
         .or_else(|| Some(folder("HOME").or_else(|| folder("USERPROFILE"))?.join(".cache/huggingface")))
 }
 
-/// Whether a revision can be part of a path and an address.
+/// Whether a revision is safe as part of a path and of a URL.
 fn name_ok(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
@@ -59,12 +59,12 @@ fn name_ok(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
 }
 
-/// A whole commit's name: 40 hexadecimal digits.
+/// Whether this is a full commit: 40 hexadecimal digits.
 pub(super) fn is_commit(name: &str) -> bool {
     name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// A repository in the cache, whether it is there or not.
+/// A repository in the cache. It need not exist yet.
 #[derive(Debug)]
 pub(super) struct Repo {
     folder: PathBuf,
@@ -72,20 +72,20 @@ pub(super) struct Repo {
 }
 
 impl Repo {
-    /// The place of `repo` in `cache`.
+    /// The repository `repo` in the cache folder `cache`.
     pub fn new(cache: &Path, repo: &str) -> Result<Self> {
         check_repo(repo)?;
         let name = format!("models--{}", repo.replace('/', "--"));
         Ok(Repo { folder: cache.join(&name), locks: cache.join(".locks").join(name) })
     }
 
-    /// The folder of the files at a revision (branch, tag or commit), if it is there.
+    /// The folder with the files of a revision (branch, tag or commit), if it exists.
     pub fn snapshot(&self, revision: &str) -> Result<Option<PathBuf>> {
         check_revision(revision)?;
         let reference = self.folder.join("refs").join(revision);
         let commit = match std::fs::read_to_string(&reference) {
             Ok(commit) => commit.trim().to_owned(),
-            // Whole commits have no reference.
+            // A full commit has no file in `refs`.
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => revision.to_owned(),
             Err(e) => return Err(io(&reference, "reading", &e)),
         };
@@ -93,18 +93,19 @@ impl Repo {
         Ok((name_ok(&commit) && !commit.contains('/') && snapshot.is_dir()).then_some(snapshot))
     }
 
-    /// The folder of the files at a commit.
+    /// The folder with the files of a commit.
     pub fn at(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Where the content of this digest is.
+    /// The path of the content with this digest.
     pub fn blob(&self, digest: &str) -> PathBuf {
         self.folder.join("blobs").join(digest)
     }
 
-    /// Lets nobody else download the content of this digest, neither here nor in `huggingface_hub`, until the file is
-    /// closed. `waits` is called if somebody else is at it. `None` if the file system has no locks.
+    /// Locks the content with this digest, so that no other program downloads it at the same time, `huggingface_hub` included.
+    /// The lock ends when the file is closed. `waits` is called if another program holds the lock. `None` if the file system
+    /// has no locks.
     pub fn lock(&self, digest: &str, waits: impl FnOnce()) -> Result<Option<File>> {
         let path = self.locks.join(format!("{digest}.lock"));
         make_parent(&path)?;
@@ -119,9 +120,9 @@ impl Repo {
         Ok(Some(file))
     }
 
-    /// Makes `file` of the snapshot the content of this digest, which must be there.
+    /// Adds `file` to the snapshot, with the content of this digest, which must exist.
     ///
-    /// A link like `../../blobs/DIGEST`; where there are none, a second name or a copy.
+    /// It is a symbolic link like `../../blobs/DIGEST` or, if the system does not allow these, a hard link or a copy.
     pub fn link(&self, commit: &str, file: &str, digest: &str) -> Result<()> {
         let path = self.at(commit).join(file);
         make_parent(&path)?;
@@ -129,7 +130,7 @@ impl Repo {
         if std::fs::read_link(&path).is_ok_and(|found| found == target) {
             return Ok(());
         }
-        // Renamed into place, so that somebody who reads meanwhile finds the old or the new.
+        // Rename it into place, so that other programs always find either the old or the new file.
         let fresh = temporary(&path);
         let made = symlink(&target, &fresh).or_else(|_| std::fs::hard_link(self.blob(digest), &fresh));
         made.or_else(|_| std::fs::copy(self.blob(digest), &fresh).map(drop))
@@ -137,7 +138,7 @@ impl Repo {
             .map_err(|e| io(&path, "linking", &e))
     }
 
-    /// Notes what commit a revision was; a commit needs no note.
+    /// Stores which commit a revision is. A commit itself is not stored.
     pub fn remember(&self, revision: &str, commit: &str) -> Result<()> {
         let path = self.folder.join("refs").join(revision);
         if revision == commit || std::fs::read_to_string(&path).is_ok_and(|old| old.trim() == commit) {
@@ -154,20 +155,20 @@ impl Repo {
 /// Refuses revisions that could leave the cache's folder.
 ///
 /// # Errors
-/// [`Error::Invalid`] quoting the name.
+/// [`Error::Invalid`], which quotes the name.
 pub(super) fn check_revision(revision: &str) -> Result<()> {
     if name_ok(revision) { Ok(()) } else { Err(Error::invalid("revision", "a branch, tag or commit", brief(revision))) }
 }
 
-/// The folder of a repository's files at a revision (branch, tag or commit), if the cache has it.
+/// The folder with the files of a repository at a revision (branch, tag or commit), if it is in the cache.
 ///
 /// # Errors
-/// [`Error::Invalid`] for names that are none, [`Error::Io`] for a reference that cannot be read.
+/// [`Error::Invalid`] for invalid names, [`Error::Io`] for a reference that cannot be read.
 pub fn snapshot(cache: &Path, repo: &str, revision: &str) -> Result<Option<PathBuf>> {
     Repo::new(cache, repo)?.snapshot(revision)
 }
 
-/// A name beside `path` that nobody else uses.
+/// A path in the same folder as `path` that no other program uses.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut name = path.as_os_str().to_owned();
@@ -182,7 +183,7 @@ fn symlink(target: &Path, path: &Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
-    // Windows has them for administrators alone.
+    // On Windows, only administrators can make symbolic links.
     Err(ErrorKind::Unsupported.into())
 }
 
@@ -190,7 +191,7 @@ pub(super) fn make_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), |folder| std::fs::create_dir_all(folder).map_err(|e| io(folder, "making", &e)))
 }
 
-/// What the system says of a file.
+/// An error of the system for a file.
 pub(super) fn io(path: &Path, doing: &str, error: &std::io::Error) -> Error {
     Error::Io { path: path.display().to_string(), message: format!("{doing} it: {error}") }
 }

@@ -1,4 +1,4 @@
-//! Questions to the Hub: which address, who may see the token, which answers are final and which may be asked again.
+//! Requests to the Hub: their URLs, which servers get the token, and which failures are final or may be tried again.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,24 +14,24 @@ use super::{Options, Watch};
 use crate::error::{Error, Result, brief};
 use crate::weights::source::check_name;
 
-/// Longest answer of the API, in bytes: a page of the list of files has 1,000 entries of about 300.
+/// The most bytes in an answer of the API. A page of the list of files has 1,000 entries of about 300 bytes.
 const MAX_ANSWER: u64 = 16 << 20;
-/// Most files in a repository, and most pages of their list.
+/// The most files in a repository, and the most pages of their list.
 const MAX_FILES: usize = 200_000;
 const MAX_PAGES: usize = 1000;
-/// Most hops from the first address to the file.
+/// The most redirects from the first URL to the file.
 const MAX_HOPS: usize = 6;
-/// The first pause; each further one is twice as long.
+/// The first pause between attempts. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Longest that a server may ask to wait.
+/// The longest time that a server may ask to wait.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Why a request failed.
 pub(super) enum Fault {
-    /// It would fail again.
+    /// The same request would fail again.
     Final(Error),
-    /// It may succeed later, after the time that the server asks for.
+    /// The same request may succeed later, after the time that the server asks for, if any.
     Again(Error, Option<Duration>),
 }
 
@@ -41,7 +41,7 @@ impl From<Error> for Fault {
     }
 }
 
-/// How often the same thing is tried.
+/// Counts attempts and pauses between them.
 pub(super) struct Patience {
     attempts: u32,
     failures: u32,
@@ -52,7 +52,7 @@ impl Patience {
         Patience { attempts: attempts.max(1), failures: 0 }
     }
 
-    /// After something was achieved, what failed before counts no longer.
+    /// Forgets earlier failures, after some progress was made.
     pub fn renew(&mut self) {
         self.failures = 0;
     }
@@ -60,7 +60,7 @@ impl Patience {
     /// Waits before the next attempt, twice as long each time, with jitter.
     ///
     /// # Errors
-    /// The fault's own error if it is final or was the last attempt.
+    /// The error of the fault, if it is final or this was the last attempt.
     pub fn after(&mut self, fault: Fault, watch: &mut dyn Watch) -> Result<()> {
         let (error, asked) = match fault {
             Fault::Final(error) => return Err(error),
@@ -76,8 +76,8 @@ impl Patience {
             });
         }
         let longest = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16)).min(LONGEST_PAUSE);
-        // Between half and all of it, so that clients that failed together do not come back together. Every RandomState
-        // has other keys.
+        // Pause for a random part between half and all of this time, so that clients that failed together do not return
+        // together. The random number comes from the keys of a RandomState.
         let jitter = (RandomState::new().hash_one(0) >> 40) as f64 / (1u64 << 24) as f64;
         let pause = longest.mul_f64(0.5 + 0.5 * jitter);
         watch.pause(pause.max(asked.unwrap_or_default().min(LONGEST_RETRY_AFTER)), &error);
@@ -88,13 +88,13 @@ impl Patience {
 /// A file in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Remote {
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
     /// sha256 of a large file (LFS, Xet), or sha1 of `blob SIZE\0` and a small one's bytes (git); in hexadecimal.
     pub digest: String,
 }
 
-/// An answer with a body: 200, 206 or 416.
+/// An answer with a body, with the status 200, 206 or 416.
 pub(super) struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
@@ -107,16 +107,16 @@ impl Reply {
     }
 }
 
-/// One endpoint, and who asks it.
+/// A client for one endpoint, with the user's token.
 pub(super) struct Client {
     agent: Agent,
-    /// Without a slash at its end.
+    /// The endpoint, without a slash at its end.
     endpoint: String,
     origin: Origin,
     token: Option<String>,
 }
 
-/// Scheme, host, port.
+/// The origin of a URL: scheme, host, port.
 type Origin = (String, String, u16);
 
 fn origin(uri: &Uri) -> Option<Origin> {
@@ -130,7 +130,7 @@ fn origin(uri: &Uri) -> Option<Origin> {
     Some((scheme, host, uri.port_u16().unwrap_or(port)))
 }
 
-/// An address as it may be shown: without its query.
+/// A URL as it may be shown in messages: without its query.
 fn shown(url: &str) -> String {
     brief(url.split(['?', '#']).next().unwrap_or(url))
 }
@@ -141,7 +141,7 @@ fn network(url: &str, message: impl Into<String>) -> Error {
 
 impl Client {
     /// # Errors
-    /// [`Error::Invalid`] for an endpoint that is no address of a server, or a token that no header can hold.
+    /// [`Error::Invalid`] if the endpoint is not the URL of a server, or the token cannot be part of a header.
     pub fn new(options: &Options) -> Result<Self> {
         let endpoint = options.endpoint.trim_end_matches('/');
         let uri = endpoint.parse::<Uri>().ok().filter(|uri| uri.query().is_none());
@@ -155,7 +155,7 @@ impl Client {
         let here = matches!(origin.1.as_str(), "localhost" | "127.0.0.1" | "[::1]");
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            // Followed here, where it is decided who may see the token.
+            // Redirects are followed below, which decides for each server whether it gets the token.
             .max_redirects(0)
             .user_agent(concat!("fanlight/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
@@ -169,21 +169,21 @@ impl Client {
         Ok(Client { agent: config.build().into(), endpoint: endpoint.to_owned(), origin, token: options.token.clone() })
     }
 
-    /// Where a file is.
+    /// The URL of a file.
     pub fn file_url(&self, repo: &str, commit: &str, file: &str) -> String {
-        // Of what a checked name may hold, these two mean something to some servers.
+        // A checked name may still contain these two characters, which have a meaning for some servers.
         let file = file.replace('+', "%2B").replace('=', "%3D");
         format!("{}/{repo}/resolve/{commit}/{file}", self.endpoint)
     }
 
-    /// Asks for `url`, from byte `from` on if that is not 0.
+    /// Requests `url`, from byte `from` on if that is not 0.
     pub fn get(&self, url: &str, from: u64) -> Result<Reply, Fault> {
         let mut url = url.to_owned();
         for _ in 0..MAX_HOPS {
-            let uri: Uri = url.parse().map_err(|_| network(&url, "is no address"))?;
-            let place = origin(&uri).ok_or_else(|| network(&url, "is no address of a server"))?;
+            let uri: Uri = url.parse().map_err(|_| network(&url, "this is not a valid URL"))?;
+            let place = origin(&uri).ok_or_else(|| network(&url, "this is not the URL of a server"))?;
             if self.origin.0 == "https" && place.0 != "https" {
-                return Err(network(&url, "an unencrypted address behind an encrypted one").into());
+                return Err(network(&url, "an https server redirected to a URL without encryption").into());
             }
             let own = place == self.origin;
             let mut request = self.agent.get(uri);
@@ -201,7 +201,7 @@ impl Client {
             let location = response.headers().get("location").and_then(|value| value.to_str().ok());
             url = location
                 .and_then(|location| resolve(&url, location))
-                .ok_or_else(|| network(&url, format!("HTTP {status} without an address to go on to")))?;
+                .ok_or_else(|| network(&url, format!("HTTP {status} without a URL to redirect to")))?;
         }
         Err(network(&url, format!("more than {MAX_HOPS} redirects")).into())
     }
@@ -219,7 +219,7 @@ impl Client {
             200 | 206 | 416 => Ok(reply),
             401 | 403 if own => Err(Error::Auth { what: shown(url), message: format!("{message} ({sent})") }.into()),
             404 if own => Err(Error::missing(shown(url), format!("the server ({message}; {sent})")).into()),
-            // A signed address that has expired; the next attempt gets a fresh one.
+            // A signed URL has expired. The next attempt gets a new one.
             400..=404 | 410 if !own => Err(Fault::Again(network(url, message), None)),
             408 | 429 | 500..=599 => {
                 let seconds = |text: &str| text.trim().parse().ok().map(Duration::from_secs);
@@ -232,7 +232,7 @@ impl Client {
         }
     }
 
-    /// An answer of the API and where the next page is.
+    /// Reads an answer of the API and the URL of its next page.
     fn ask<T: for<'de> Deserialize<'de>>(
         &self,
         url: &str,
@@ -257,11 +257,11 @@ impl Client {
         };
         patience.renew();
         let parsed = serde_json::from_slice(&text)
-            .map_err(|e| network(url, format!("not what the Hub answers: {}", brief(&e.to_string()))))?;
+            .map_err(|e| network(url, format!("this is not an answer of the Hub: {}", brief(&e.to_string()))))?;
         Ok((parsed, next))
     }
 
-    /// The commit that a revision is now.
+    /// The commit that a revision means now.
     pub fn commit(&self, repo: &str, revision: &str, patience: &mut Patience, watch: &mut dyn Watch) -> Result<String> {
         #[derive(Deserialize)]
         struct Info {
@@ -272,10 +272,10 @@ impl Client {
         if is_commit(&sha) {
             return Ok(sha);
         }
-        Err(network(&url, format!("a commit of 40 hexadecimal digits was expected, {} came", brief(&sha))))
+        Err(network(&url, format!("expected a commit of 40 hexadecimal digits, found {}", brief(&sha))))
     }
 
-    /// The files of a commit by path.
+    /// The files of a commit, by path.
     pub fn files(
         &self,
         repo: &str,
@@ -308,7 +308,7 @@ impl Client {
                     Some(large) => (Remote { size: large.size, digest: large.oid }, 64),
                     None => (Remote { size: entry.size, digest: entry.oid }, 40),
                 };
-                // The digest becomes a file's name, and so does the path; what nobody asks for may be called anything.
+                // Digests and paths become file names here, so they are checked. Files that are not needed may have any name.
                 let hex = remote.digest.len() == digits && remote.digest.bytes().all(|b| b.is_ascii_hexdigit());
                 if entry.kind == "file" && hex && check_name(&entry.path).is_ok() {
                     files.insert(entry.path, Remote { digest: remote.digest.to_ascii_lowercase(), ..remote });
@@ -326,7 +326,7 @@ impl Client {
     }
 }
 
-/// What ureq could not do.
+/// The fault for an error of ureq.
 fn fault(url: &str, error: &ureq::Error) -> Fault {
     let text = network(url, error.to_string());
     match error {
@@ -337,7 +337,7 @@ fn fault(url: &str, error: &ureq::Error) -> Fault {
     }
 }
 
-/// The address of `location`, as the answer of `url` gives it.
+/// The absolute URL of `location`, as redirected to from `url`.
 fn resolve(url: &str, location: &str) -> Option<String> {
     let location = location.split('#').next()?;
     let uri: Uri = url.parse().ok()?;
@@ -355,7 +355,7 @@ fn resolve(url: &str, location: &str) -> Option<String> {
     }
 }
 
-/// The address with `rel="next"` of a `Link` header (RFC 8288).
+/// The URL with `rel="next"` of a `Link` header (RFC 8288).
 fn next_page(link: &str) -> Option<&str> {
     link.split(",").find_map(|entry| {
         let (address, rest) = entry.trim().strip_prefix('<')?.split_once('>')?;

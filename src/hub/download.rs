@@ -1,4 +1,5 @@
-//! One file of the Hub into the cache: resumed at the byte, verified, and only then called complete.
+//! Downloads a file of the Hub into the cache. The download is resumed at the byte where it stopped, and gets its final name
+//! only after it has been verified.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,19 +14,19 @@ use super::client::{Client, Fault, Patience, Remote};
 use super::{Progress, Watch};
 use crate::error::{Error, Result};
 
-/// Bytes that are read and written at once.
+/// How many bytes are read and written at once.
 const CHUNK: usize = 256 << 10;
 
-/// Bytes of the whole download.
+/// The progress of the whole download, in bytes.
 #[derive(Default)]
 pub(super) struct Total {
-    /// Here already, of files that are complete.
+    /// Bytes of the files that are complete.
     pub done: u64,
-    /// Of all files.
+    /// Bytes of all files.
     pub all: u64,
 }
 
-/// What is needed to download anything of a commit.
+/// Downloads files of one commit.
 pub(super) struct Job<'a> {
     pub client: &'a Client,
     pub repo: &'a str,
@@ -35,23 +36,26 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes `file` part of the snapshot, and downloads its content unless that is here.
+    /// Adds `file` to the snapshot, and downloads its content unless it is in the cache.
     ///
     /// # Errors
-    /// Those of the server and the disk. After [`Error::Integrity`] nothing of the content is left; after any other,
-    /// what has arrived is, for the next time.
+    /// Those of the server and the disk. After [`Error::Integrity`] the download is deleted. After any other error, the part
+    /// that was downloaded is kept for the next time.
     pub fn fetch(&self, file: &str, remote: &Remote, total: &mut Total, watch: &mut dyn Watch) -> Result<()> {
         let digest = remote.digest.as_str();
         let blob = self.cache.blob(digest);
         let have = || std::fs::metadata(&blob).is_ok_and(|data| data.is_file() && data.len() == remote.size);
         let snapshot = self.cache.at(self.commit).join(file);
-        // Where there are no links, Python leaves files and no contents.
+        // Where symbolic links are not allowed, huggingface_hub stores plain files in the snapshot and no blobs.
         let plain = || std::fs::symlink_metadata(&snapshot).is_ok_and(|d| d.is_file() && d.len() == remote.size);
         if !have() && !plain() {
-            let lock = self.cache.lock(digest, || watch.note(&format!("another program is downloading {file}")))?;
+            let lock = self
+                .cache
+                .lock(digest, || watch.note(&format!("waiting for another program that is downloading {file}")))?;
             if !have() {
                 let part = blob.with_file_name(format!("{digest}.incomplete"));
-                // Without a lock nobody may share it, so there is no resuming in another run either.
+                // Without a lock, the file must not be shared with other programs, so use a temporary one that cannot be
+                // resumed later.
                 let part = if lock.is_some() { part } else { temporary(&part) };
                 self.download(file, remote, &part, &blob, total, watch)?;
             }
@@ -76,7 +80,7 @@ impl Job<'_> {
             let mut patience = Patience::new(self.attempts);
             let (mut ranges, mut furthest) = (true, part.at);
             while let Err(fault) = self.receive(&url, file, &mut part, &mut ranges, total, watch) {
-                // A server that always breaks off at the same place makes no progress.
+                // Failures are only forgotten after progress, in case the server always breaks off at the same place.
                 if part.at > furthest {
                     furthest = part.at;
                     patience.renew();
@@ -84,9 +88,11 @@ impl Job<'_> {
                 patience.after(fault, watch)?;
             }
             match part.finish(file, blob) {
-                // Whoever left it may have written in another order.
+                // An earlier program may have written the part in another order, so download it again.
                 Err(Error::Integrity { .. }) if resumed => {
-                    watch.note(&format!("what was left of an earlier download of {file} is unusable; starting over"));
+                    watch.note(&format!(
+                        "an earlier, incomplete download of {file} is not usable; downloading it again"
+                    ));
                     resumed = false;
                     part = Part::open(path, remote)?;
                 }
@@ -95,7 +101,7 @@ impl Job<'_> {
         }
     }
 
-    /// One request for what is missing.
+    /// Makes one request for the bytes that are missing.
     fn receive(
         &self,
         url: &str,
@@ -120,7 +126,7 @@ impl Job<'_> {
             (200, _) => 0,
             (206, Some((start, _, all))) if start == from && all.is_none_or(|all| all == size) => from,
             (status, range) => {
-                // Ranges that go wrong once are not asked for again.
+                // If a range failed once, ranges are not requested again.
                 *ranges = false;
                 return Err(again(format!("HTTP {status} with the range {range:?} to a request from byte {from} on")));
             }
@@ -138,7 +144,7 @@ impl Job<'_> {
         let mut chunk = vec![0; CHUNK];
         loop {
             watch.progress(&Progress { file, done: part.at, size, all_done: total.done + part.at, all: total.all });
-            // One byte more than there should be tells a longer body from a complete one.
+            // Ask for one byte more than is missing, to notice a body that is too long.
             let room = (size - part.at + 1).min(CHUNK as u64) as usize;
             match reader.read(&mut chunk[..room]) {
                 Ok(0) if part.at == size => return Ok(()),
@@ -149,7 +155,7 @@ impl Job<'_> {
                 }
                 Ok(count) => part.push(&chunk[..count])?,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                // All of it is here, however the connection ended.
+                // The file is complete, however the connection ended.
                 Err(_) if part.at == size => return Ok(()),
                 Err(e) => return Err(again(format!("after {} of {size} bytes: {e}", part.at))),
             }
@@ -157,7 +163,7 @@ impl Job<'_> {
     }
 }
 
-/// First byte, last byte and length of `bytes 5-9/10`.
+/// Parses the first byte, last byte and length of `bytes 5-9/10`.
 fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, all) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, end) = range.split_once('-')?;
@@ -165,7 +171,7 @@ fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     Some((start.parse().ok()?, end.parse().ok()?, all))
 }
 
-/// The beginning of a content: on disk, and its hash so far.
+/// The part of a file that has been downloaded, on disk, and its hash so far.
 struct Part {
     path: PathBuf,
     file: File,
@@ -176,7 +182,7 @@ struct Part {
 }
 
 impl Part {
-    /// What earlier runs left, hashed again.
+    /// Opens the part that earlier runs left, and hashes it again.
     fn open(path: &Path, remote: &Remote) -> Result<Self> {
         make_parent(path)?;
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -215,7 +221,7 @@ impl Part {
         Ok(())
     }
 
-    /// Names the content by its digest, if it has that one.
+    /// Gives the file its final name, if it has the right digest.
     fn finish(self, file: &str, blob: &Path) -> Result<()> {
         let hex: String = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         if hex != self.digest {
@@ -230,7 +236,7 @@ impl Part {
     }
 }
 
-/// The hash whose digest has as many digits, of a file of `size` bytes.
+/// The hash function whose digest has as many digits as `digest`, for a file of `size` bytes.
 fn hash(size: u64, digest: &str) -> Box<dyn DynDigest> {
     if digest.len() == 64 { Box::new(Sha256::new()) } else { Box::new(Sha1::new_with_prefix(format!("blob {size}\0"))) }
 }

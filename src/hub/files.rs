@@ -1,13 +1,13 @@
-//! Which files of a repository a model needs.
+//! Chooses the files of a repository that a model needs.
 
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result, brief};
 use crate::weights::index::{INDEX, SINGLE};
 
-/// What every checkpoint has.
+/// Files that every checkpoint has.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
-/// What it may have.
+/// Files that a checkpoint may have.
 const USEFUL: [&str; 5] = [
     "generation_config.json",
     "preprocessor_config.json",
@@ -16,30 +16,30 @@ const USEFUL: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Files asked for by name; without, they are found.
+/// Files that the caller asks for by name. Those that are not given are found automatically.
 #[derive(Debug, Clone, Default)]
 pub struct Want {
-    /// A GGUF file.
+    /// The name of the GGUF file.
     pub file: Option<String>,
-    /// The GGUF file of its vision tower.
+    /// The name of the GGUF file with its vision tower.
     pub mmproj: Option<String>,
 }
 
-/// Files of one model.
+/// The files of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// All of them, but of sharded weights only the index: the shards are known when it is there.
+    /// The files to download. For sharded weights this has only the index, which names the shards.
     pub files: Vec<String>,
-    /// Whether that is so.
+    /// Whether the weights are sharded.
     pub sharded: bool,
-    /// The GGUF file (of a split one, the first) and that of its vision tower.
+    /// The GGUF file (of a split model, the first one) and the file of its vision tower.
     pub gguf: Option<(String, Option<String>)>,
 }
 
-/// Chooses among `names`; `place` is where they are, in words.
+/// Chooses among `names`. `place` says in words where they are, for errors.
 ///
-/// A file that is asked for; or the safetensors checkpoint; or the only GGUF file that is no vision tower, with the only
-/// tower, or the only one in f16, or else in bf16.
+/// The choice is the file that is asked for, or else the safetensors checkpoint, or else the only GGUF file that is not a
+/// vision tower. With a GGUF file goes the only vision tower or, if there are several, the only one in f16 or else in bf16.
 pub(super) fn choose(names: &BTreeSet<String>, want: &Want, place: &str) -> Result<Choice> {
     let has = |name: &str| names.contains(name);
     if want.file.is_none() && (has(SINGLE) || has(INDEX)) {
@@ -68,7 +68,7 @@ pub(super) fn choose(names: &BTreeSet<String>, want: &Want, place: &str) -> Resu
             return Err(Error::invalid("file", expected, format!("none; there are {}", list(several))));
         }
     };
-    // Of "f16" and "bf16" the second holds the first.
+    // Look for "bf16" first, since it contains "f16".
     let kind = |name: &str| {
         let name = name.to_lowercase();
         if name.contains("bf16") { 1 } else { if name.contains("f16") { 0 } else { 2 } }
@@ -97,7 +97,7 @@ pub(super) fn choose(names: &BTreeSet<String>, want: &Want, place: &str) -> Resu
     Ok(Choice { files, sharded: false, gguf: Some((model, mmproj)) })
 }
 
-/// Of `BASE-00002-of-00005.gguf`: the base, 2 and 5.
+/// Splits `BASE-00002-of-00005.gguf` into the base, 2 and 5.
 fn part(name: &str) -> Option<(&str, u32, u32)> {
     let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (base, number) = rest.rsplit_once('-')?;

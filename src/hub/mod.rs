@@ -1,10 +1,10 @@
 //! Checkpoints of the Hugging Face Hub, downloaded into the cache that `huggingface_hub` uses too.
 //!
 //! Reading order: [`cache`] (folders, links, locks) · `files` (which files a model needs) · `client` (requests, the
-//! token, retries) · `download` (one file). Everything blocks and only native programs have it.
+//! token, retries) · `download` (one file). Everything here blocks, and exists only in native programs.
 //!
-//! A revision is made a commit first, and everything else is asked for at that commit. What is complete under its name
-//! in the cache has had its length and digest checked; everything else is called incomplete.
+//! First the revision is resolved to a commit, and then all requests name that commit. A file gets its final name in the cache
+//! only after its length and digest have been checked. Until then its name ends in `incomplete`.
 
 pub mod cache;
 mod client;
@@ -25,64 +25,64 @@ use client::{Client, Patience};
 use download::{Job, Total};
 use files::{Choice, choose};
 
-/// Where the Hub is.
+/// The URL of the Hub.
 const ENDPOINT: &str = "https://huggingface.co";
-/// Requests for one thing, all in all.
+/// The most attempts for one request.
 const ATTEMPTS: u32 = 6;
-/// Longest silence of a server.
+/// The longest time that a server may send nothing.
 const STALL: Duration = Duration::from_secs(30);
 
-/// What the world outside does for a download, and hears of it.
+/// What the caller does during a download: it sleeps between attempts and reports the progress.
 pub trait Watch {
-    /// Waits so long before it is tried again; `error` is why.
+    /// Sleeps for this time before the next attempt. `error` is the reason.
     fn pause(&mut self, time: Duration, error: &Error);
 
-    /// Some bytes came.
+    /// Called when bytes have been received.
     fn progress(&mut self, progress: &Progress<'_>) {
         let _ = progress;
     }
 
-    /// Something that a person may want to know.
+    /// Called with a message for the user.
     fn note(&mut self, text: &str) {
         let _ = text;
     }
 }
 
-/// How far a download is, in bytes.
+/// The progress of a download, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// The file that is being downloaded.
     pub file: &'a str,
-    /// Of this file.
+    /// Bytes of this file that have been downloaded.
     pub done: u64,
     /// This file's length.
     pub size: u64,
-    /// Of all files that are known to be needed.
+    /// Bytes that have been downloaded, of all files that are known to be needed.
     pub all_done: u64,
-    /// Their length.
+    /// The length of all these files.
     pub all: u64,
 }
 
-/// Whom to ask, as whom, and where to keep the answers.
+/// Options for downloads: the server, the token and the cache.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// The cache's folder.
+    /// The folder of the cache.
     pub cache: PathBuf,
-    /// Address of the Hub, or of a mirror of it.
+    /// URL of the Hub, or of a mirror.
     pub endpoint: String,
-    /// Sent to the endpoint's own host and nowhere else.
+    /// The user's token. It is sent only to the host of the endpoint.
     pub token: Option<String>,
-    /// Makes no request at all.
+    /// Use only the cache, and make no request at all.
     pub offline: bool,
-    /// Longest silence of a server. For tests.
+    /// The longest time that a server may send nothing. Tests lower it.
     #[doc(hidden)]
     pub stall: Duration,
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // All but the token.
+        // Everything but the token.
         let Options { cache, endpoint, token, offline, stall } = self;
         let token = token.as_ref().map(|_| "…");
         write!(f, "Options {{ {cache:?}, {endpoint:?}, token: {token:?}, offline: {offline}, stall: {stall:?} }}")
@@ -90,17 +90,17 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// The Hub itself, without a token.
+    /// Options for the Hub itself, without a token.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
         Options { cache: cache.into(), endpoint: ENDPOINT.to_owned(), token: None, offline: false, stall: STALL }
     }
 
-    /// As the variables say that `huggingface_hub` reads: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,
-    /// `HF_TOKEN`, or else the file `HF_TOKEN_PATH` or `HF_HOME/token`. `var` looks one up.
+    /// Reads the environment variables of `huggingface_hub`: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, and
+    /// `HF_TOKEN` or else the token in the file `HF_TOKEN_PATH` or `HF_HOME/token`. `var` looks a variable up.
     ///
     /// # Errors
-    /// [`Error::Missing`] if none of them, nor a home, says where the cache is; [`Error::Io`] if there is a token's file
-    /// that cannot be read.
+    /// [`Error::Missing`] if neither these variables nor a home folder say where the cache is. [`Error::Io`] if the file with
+    /// the token exists but cannot be read.
     pub fn from_env(var: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let var = |name: &str| var(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let no_home = || Error::missing("HF_HOME or HOME", "the environment");
@@ -125,20 +125,20 @@ impl Options {
 /// A complete model on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The folder of its files.
+    /// The folder with its files.
     pub folder: PathBuf,
-    /// The GGUF file and that of its vision tower, relative to the folder; `None` for a folder in Hugging Face layout.
+    /// The GGUF file and the file of its vision tower, relative to the folder. `None` for a folder in Hugging Face layout.
     pub gguf: Option<(String, Option<String>)>,
 }
 
-/// The model `repo` (`ORG/NAME`) at `revision`, downloaded as far as it is not in the cache.
+/// Finds the model `repo` (`ORG/NAME`) at `revision`, and downloads the files that are not in the cache.
 ///
-/// Without a network, the revision that the cache has is used, if it is complete.
+/// Without a network, the revision in the cache is used, if it is complete.
 ///
 /// # Errors
-/// [`Error::Invalid`] for names that are none, and if [`Want`] has to say which of several files is wanted;
-/// [`Error::Auth`], [`Error::Missing`], [`Error::Network`] and [`Error::Integrity`] as the server answers;
-/// [`Error::Io`] for the disk; [`Error::Malformed`] for an index that is none.
+/// [`Error::Invalid`] for invalid names, and if there are several files and [`Want`] does not say which one is wanted;
+/// [`Error::Auth`], [`Error::Missing`], [`Error::Network`] and [`Error::Integrity`] depending on the server's answers;
+/// [`Error::Io`] for the disk; [`Error::Malformed`] for an invalid index.
 pub fn checkpoint(
     options: &Options,
     repo: &str,
@@ -160,7 +160,7 @@ pub fn checkpoint(
     }
     let client = Client::new(options)?;
     let present = here();
-    // Who has it already does not wait for a network that is not there.
+    // If the cache has a complete snapshot, do not try long to reach the network.
     let mut patience = Patience::new(if present.is_ok() { 1 } else { ATTEMPTS });
     let listed = client.commit(repo, revision, &mut patience, watch).and_then(|commit| {
         let files = client.files(repo, &commit, &mut patience, watch)?;
@@ -169,7 +169,7 @@ pub fn checkpoint(
     let (commit, listed) = match (listed, present) {
         (Ok(listed), _) => listed,
         (Err(error @ Error::Network { .. }), Ok(present)) => {
-            watch.note(&format!("{error}; taking {repo} as it is in the cache"));
+            watch.note(&format!("{error}; using {repo} from the cache"));
             return Ok(present);
         }
         (Err(error), _) => return Err(error),
@@ -193,12 +193,12 @@ pub fn checkpoint(
         let shards: Vec<String> = shards_of(&folder)?.into_iter().collect();
         fetch(&shards)?;
     }
-    // Last: until then the revision is what it was.
+    // Store the revision last, so that until then it means the commit before.
     cache.remember(revision, &commit)?;
     Ok(Snapshot { folder, gguf: choice.gguf.take() })
 }
 
-/// The shards that the index in this folder names.
+/// The names of the shards in the index of this folder.
 fn shards_of(folder: &Path) -> Result<BTreeSet<String>> {
     let path = folder.join(INDEX);
     let length = std::fs::metadata(&path).map_err(|e| io(&path, "reading", &e))?.len();
@@ -208,7 +208,7 @@ fn shards_of(folder: &Path) -> Result<BTreeSet<String>> {
     shards(&std::fs::read(&path).map_err(|e| io(&path, "reading", &e))?)
 }
 
-/// The snapshot in this folder, if nothing of it is missing.
+/// The snapshot in this folder, if no file is missing.
 fn complete(folder: &Path, want: &Want) -> Result<Snapshot> {
     let mut names = BTreeSet::new();
     let mut folders = vec![(PathBuf::new(), 0)];
@@ -220,7 +220,7 @@ fn complete(folder: &Path, want: &Want) -> Result<Snapshot> {
             match std::fs::metadata(entry.path()) {
                 Ok(data) if data.is_dir() && depth < 3 => folders.push((inside, depth + 1)),
                 Ok(data) if data.is_file() => names.extend(inside.to_str().map(|name| name.replace('\\', "/"))),
-                // A link whose content is gone.
+                // This is a link whose target has been deleted.
                 _ => {}
             }
         }

@@ -1,22 +1,24 @@
-//! The bytes of a PNG, JPEG, WebP, GIF or BMP file → an upright RGB picture.
+//! Decodes the bytes of a PNG, JPEG, WebP, GIF or BMP file to an upright RGB picture.
 
 use super::{MAX_PIXELS, Picture};
 use crate::error::{Error, Result};
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
 use std::io::Cursor;
 
-/// Decodes a file: first frame, EXIF orientation applied, transparency composited on white, colour profiles ignored.
+/// Decodes the first frame of a file. EXIF orientation is applied, transparency is composited on white, and colour profiles
+/// are ignored.
 ///
 /// The rules are those of transformers 5 (`image_utils.load_image` for the orientation, `image_transforms.
-/// convert_to_rgb` for the alpha: PIL's `alpha_composite`, to the bit). PNG, GIF, BMP and WebP come out exactly as from
-/// PIL; a JPEG up to 2 levels away, and up to 4 (9 in its last column) where its colours are stored at half resolution.
+/// convert_to_rgb` for the alpha: PIL's `alpha_composite`, to the bit). PNG, GIF, BMP and WebP give exactly
+/// the pixels of PIL. A JPEG differs by up to 2 levels, or by up to 4 (9 in its last column) if its colours are stored at half
+/// resolution.
 ///
-/// Two habits of PIL are not copied, because they destroy the picture: 16-bit grey is not clipped at 255 but scaled
-/// (the high byte, as PIL itself does for 16-bit colour), and the part of a GIF's screen that its first frame does not
-/// cover is transparent (as in browsers) and not palette entry 0.
+/// Two behaviours of PIL are not copied, because they destroy the picture. PIL clips 16-bit grey at 255; here the high byte
+/// is taken, as PIL itself does for 16-bit colour. PIL fills the part of a GIF's screen that its first frame does not cover
+/// with palette entry 0; here it is transparent, as in browsers.
 ///
-/// [`Error::Image`]: other bytes than one of these formats, a broken file, or more than [`MAX_PIXELS`] pixels, which
-/// the header tells before anything is decoded.
+/// [`Error::Image`]: the bytes have none of these formats, the file is broken, or it has more than [`MAX_PIXELS`] pixels,
+/// which is known from the header before anything is decoded.
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
     let format = image::guess_format(bytes).map_err(|_| not_an_image(bytes))?;
     let name = match format {
@@ -52,11 +54,11 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     Ok(upright(Picture { width, height, rgb }, orientation))
 }
 
-/// Turns a picture as its EXIF orientation says. By hand, since `DynamicImage` brings its conversions between all pixel
-/// formats along (10 KB of gzipped wasm).
+/// Turns a picture according to its EXIF orientation. `DynamicImage` could do this too, but would add 10 KB of gzipped wasm
+/// for its conversions between all pixel formats.
 fn upright(p: Picture, orientation: Orientation) -> Picture {
     let (right, bottom) = (p.width - 1, p.height - 1);
-    // (x, y) of the result → (x, y) of the stored picture.
+    // Maps (x, y) of the result to (x, y) of the stored picture.
     let source: fn(u32, u32, u32, u32) -> (u32, u32) = match orientation {
         Orientation::NoTransforms => return p,
         Orientation::FlipHorizontal => |x, y, right, _| (right - x, y),
@@ -92,7 +94,8 @@ fn not_an_image(bytes: &[u8]) -> Error {
     unusable(FORMATS, format!("{} bytes starting with [{}]", bytes.len(), head.join(" ")))
 }
 
-/// Decoded samples → RGB bytes, alpha composited on white. `None`: floating-point samples, which none of our formats has.
+/// Converts decoded samples to RGB bytes, with alpha composited on white. `None` for floating-point samples, which none of
+/// the supported formats has.
 fn to_rgb(color: ColorType, raw: Vec<u8>) -> Option<Vec<u8>> {
     // 16-bit samples are native-endian; their high byte is PIL's 8-bit value ("RGB;16B" keeps that byte).
     let narrow = |raw: Vec<u8>| raw.chunks_exact(2).map(|s| (u16::from_ne_bytes([s[0], s[1]]) >> 8) as u8).collect();

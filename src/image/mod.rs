@@ -1,8 +1,8 @@
-//! Pictures: bytes of a file → upright RGB → the size the model sees → rows of normalised patches.
+//! Pictures: from the bytes of a file to upright RGB, to the size that the model sees, to rows of normalised patches.
 //!
-//! Everything here is pure and follows transformers' `image_processing_qwen2_vl.py` (the torchvision backend for the
-//! arithmetic of the normalisation, PIL for decoding and resampling) to the bit, where PIL's result can be had at all:
-//! see [`decode()`] and [`resize_bicubic`] for the exceptions.
+//! Everything here is pure. It follows transformers' `image_processing_qwen2_vl.py` to the bit: the torchvision backend for
+//! the arithmetic of the normalisation, and PIL for decoding and resampling. [`decode()`] and [`resize_bicubic`] describe the
+//! exceptions.
 
 mod decode;
 mod patchify;
@@ -31,7 +31,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture from its pixels; [`Error::Invalid`] where [`check`](Self::check) refuses.
+    /// Makes a picture from its pixels. [`Error::Invalid`] if [`check`](Self::check) refuses it.
     pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self> {
         let picture = Self { width, height, rgb };
         picture.check()?;
@@ -52,7 +52,7 @@ impl Picture {
         Ok(())
     }
 
-    /// Equal for equal pictures and for no others: of the SHA-256 of size and pixels.
+    /// Identifies a picture: part of the SHA-256 of its size and pixels. Different pictures have different keys.
     pub fn digest(&self) -> u128 {
         let hasher = Sha256::new().chain_update(b"picture");
         key(hasher
@@ -62,25 +62,25 @@ impl Picture {
     }
 }
 
-/// The first half of a SHA-256: nobody finds two inputs with the same.
+/// The first half of a SHA-256, which is long enough that nobody finds two inputs with the same value.
 pub(crate) fn key(hasher: Sha256) -> u128 {
     hasher.finalize().iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
-/// What a caller may change for one picture; the checkpoint's [`PreprocessorConfig`] fills the rest.
+/// Options for one picture. Those that are not set are taken from the checkpoint's [`PreprocessorConfig`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImageOptions {
     /// Fewest pixels after resizing.
     pub min_pixels: Option<u64>,
     /// Most pixels after resizing.
     pub max_pixels: Option<u64>,
-    /// Wanted height; rounded by [`smart_resize`] like a picture's own. Needs `resized_width` too.
+    /// Height to use instead of the picture's own, also rounded by [`smart_resize`]. Needs `resized_width` too.
     pub resized_height: Option<u32>,
-    /// Wanted width; rounded by [`smart_resize`] like a picture's own. Needs `resized_height` too.
+    /// Width to use instead of the picture's own, also rounded by [`smart_resize`]. Needs `resized_height` too.
     pub resized_width: Option<u32>,
 }
 
-/// Resizes and cuts one still picture: transformers' `Qwen2VLImageProcessor.preprocess`.
+/// Resizes one still picture and cuts it into patches, as transformers' `Qwen2VLImageProcessor.preprocess` does.
 ///
 /// `resized_height` and `resized_width` replace the picture's own size as the input of [`smart_resize`]
 /// (qwen-vl-utils' `fetch_image`, with the limits in force here instead of that package's constants). One without the
@@ -99,7 +99,7 @@ pub fn preprocess(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Re
 /// The (width, height) to which [`preprocess`] resizes.
 ///
 /// # Errors
-/// As there.
+/// As for [`preprocess`].
 pub fn resized(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Result<(u32, u32)> {
     p.check()?;
     let (height, width) = match (o.resized_height, o.resized_width) {

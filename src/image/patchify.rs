@@ -1,4 +1,5 @@
-//! The checkpoint's preprocessing numbers, and the last step: pixels → normalised rows in the vision tower's order.
+//! The checkpoint's preprocessing configuration, and the last step: pixels become normalised rows in the order of the vision
+//! tower.
 
 use super::Picture;
 use crate::error::{Error, Result};
@@ -11,15 +12,15 @@ pub struct PreprocessorConfig {
     pub patch_size: usize,
     /// Frames in a patch.
     pub temporal_patch_size: usize,
-    /// A language-model token is `merge_size`² patches.
+    /// A token of the language model covers `merge_size`² patches.
     pub merge_size: usize,
     /// Fewest pixels after resizing.
     pub min_pixels: u64,
     /// Most pixels after resizing.
     pub max_pixels: u64,
-    /// Mean of each channel, of values in 0..1.
+    /// Mean of each channel, for values in 0..1.
     pub image_mean: [f32; 3],
-    /// Standard deviation of each channel, of values in 0..1.
+    /// Standard deviation of each channel, for values in 0..1.
     pub image_std: [f32; 3],
 }
 
@@ -38,7 +39,7 @@ impl Default for PreprocessorConfig {
     }
 }
 
-/// The keys of the file; everything absent or null has transformers' default.
+/// The keys of the file. Whatever is absent or null has the default of transformers.
 #[derive(Deserialize)]
 struct File {
     patch_size: Option<usize>,
@@ -56,7 +57,7 @@ struct File {
     resample: Option<u32>,
 }
 
-/// Despite the names these are numbers of pixels.
+/// Despite their names, these are numbers of pixels.
 #[derive(Deserialize)]
 struct Size {
     shortest_edge: Option<u64>,
@@ -66,12 +67,12 @@ struct Size {
 impl PreprocessorConfig {
     /// Reads `preprocessor_config.json`.
     ///
-    /// As in transformers' `Qwen2VLImageProcessor.__init__`: `min_pixels` and `max_pixels` win over
-    /// `size.shortest_edge` and `size.longest_edge` (numbers of pixels all four); what is absent has the class's
+    /// As in transformers' `Qwen2VLImageProcessor.__init__`, `min_pixels` and `max_pixels` take precedence over
+    /// `size.shortest_edge` and `size.longest_edge`. All four are numbers of pixels. Absent values have the class's
     /// [default](Self::default).
     ///
-    /// [`Error::Malformed`]: not JSON, a number out of range, or a step that this room does otherwise (no resizing,
-    /// rescaling or normalising; a factor other than 1/255; a filter other than bicubic).
+    /// [`Error::Malformed`]: not JSON, a number out of range, or a step that is not supported here (no resizing, rescaling or
+    /// normalising; a factor other than 1/255; a filter other than bicubic).
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         const NAME: &str = "preprocessor_config.json";
         let file: File =
@@ -119,16 +120,18 @@ impl PreprocessorConfig {
         Ok(cfg)
     }
 
-    /// Refuses sizes `[patch, frames of a patch, merge]` of a vision tower other than those here.
+    /// Checks that these sizes are those of the vision tower: `[patch, frames of a patch, merge]`.
     ///
     /// # Errors
-    /// [`Error::Malformed`]. A checkpoint without the file has the defaults of Qwen2-VL, which Qwen3-VL's tower does not fit.
+    /// [`Error::Malformed`] if they differ. A checkpoint without the file has the defaults of Qwen2-VL, which do not fit the
+    /// tower of Qwen3-VL.
     pub fn check_tower(&self, tower: [usize; 3]) -> Result<()> {
         let ours = [self.patch_size, self.temporal_patch_size, self.merge_size];
         if ours == tower {
             return Ok(());
         }
-        let expected = format!("patch_size, temporal_patch_size, merge_size {tower:?}, as the vision tower has them");
+        let expected =
+            format!("patch_size, temporal_patch_size, merge_size {tower:?}, which are those of the vision tower");
         Err(Error::malformed("preprocessor_config.json", expected, format!("{ours:?}")))
     }
 
@@ -143,17 +146,17 @@ impl PreprocessorConfig {
     }
 }
 
-/// What the vision tower takes: one row for each patch.
+/// The input of the vision tower: one row for each patch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patches {
-    /// Patches in time, down and across. A still picture has 1 in time.
+    /// The number of patches in time, down and across. A still picture has 1 in time.
     pub grid_thw: [u32; 3],
     /// [`rows`](Self::rows) × [`row_len`](Self::row_len) normalised values. Rows in the order (t, block row, block
     /// column, row in block, column in block) with blocks of merge size; values in the order (channel, frame, y, x).
     pub pixel_values: Vec<f32>,
-    /// (width, height) of the picture that came.
+    /// (width, height) of the original picture.
     pub original: (u32, u32),
-    /// (width, height) that the model sees: boxes in its answers are in these pixels.
+    /// (width, height) that the model sees. Boxes in its answers are in these pixels.
     pub resized: (u32, u32),
 }
 
@@ -168,17 +171,17 @@ impl Patches {
         self.pixel_values.len().checked_div(self.rows()).unwrap_or(0)
     }
 
-    /// Language-model tokens: patches / `merge`².
+    /// Number of tokens of the language model: patches / `merge`².
     pub fn tokens(&self, merge: usize) -> usize {
         self.rows().checked_div(merge * merge).unwrap_or(0)
     }
 }
 
-/// Normalises frames of one size and cuts them into patches: transformers' `Qwen2VLImageProcessor.patchify` after
-/// `rescale_and_normalize`, and the same of its video processor. One frame is a still picture. The last frame is
-/// repeated until the number of frames is a multiple of the temporal patch size.
+/// Normalises frames of one size and cuts them into patches, like `rescale_and_normalize` and `patchify` of transformers'
+/// image and video processors. One frame is a still picture. The last frame is repeated until the number of frames is a
+/// multiple of the temporal patch size.
 ///
-/// A value is (v − 255·mean) / (255·std) in f32, as the torchvision backend fuses it.
+/// A value is (v − 255·mean) / (255·std) in f32, since the torchvision backend fuses both steps into this.
 ///
 /// [`Error::Invalid`]: no frame, frames of different sizes or that [`Picture::check`] refuses, sides that are not
 /// multiples of patch size · merge size, or more values than fit in memory on wasm.

@@ -1,12 +1,12 @@
-//! Which size the model sees ([`smart_resize`]) and how a picture gets it ([`resize_bicubic`]).
+//! Computes the size that the model sees ([`smart_resize`]) and resizes pictures to it ([`resize_bicubic`]).
 
 use super::{MAX_PIXELS, Picture};
 use crate::error::{Error, Result};
 
-/// (height, width) of a picture → the (height, width) that the model sees: both multiples of `factor`, together
-/// between `min_pixels` and `max_pixels` where the rounding allows, the aspect ratio nearly kept.
+/// Computes from the (height, width) of a picture the (height, width) that the model sees. Both are multiples of `factor`,
+/// their product is between `min_pixels` and `max_pixels` if the rounding allows it, and the aspect ratio is nearly kept.
 ///
-/// transformers' `image_processing_qwen2_vl.smart_resize`, in its f64 arithmetic: sides are rounded half to even, the
+/// This is transformers' `image_processing_qwen2_vl.smart_resize` in its f64 arithmetic: sides are rounded half to even, the
 /// scale comes from the original sides, the comparisons are strict. `factor` is patch size · merge size.
 ///
 /// [`Error::AspectRatio`]: one side is more than 200 times the other. [`Error::Invalid`]: a side, `factor` or
@@ -49,18 +49,18 @@ pub fn smart_resize(height: u32, width: u32, factor: u32, min_pixels: u64, max_p
 const FRACTION: u32 = 22;
 
 /// Resamples to `width`×`height` exactly as `PIL.Image.resize(..., BICUBIC)` does with 8-bit pixels: antialiased,
-/// horizontally first and rounded to bytes, then vertically; an axis that keeps its size is left alone.
+/// horizontally first and rounded to bytes, then vertically. An axis that keeps its size is not resampled.
 ///
-/// torchvision, transformers' default backend, does the same in other integers: expect it up to 2 levels away. It always
-/// goes horizontally first, and so does Pillow before version 13. Pillow 13 goes vertically first where the height
-/// loses more than twice what the width loses, `h − height > 2·max(w − width, 0)`; since the bytes between the passes
-/// are clamped, hard edges then differ by up to 30 levels from both. Two calls, height first, give that result too.
+/// torchvision, the default backend of transformers, does the same with other integers and differs by up to 2 levels. It
+/// always starts horizontally, and so does Pillow before version 13. Pillow 13 starts vertically if the height loses more
+/// than twice what the width loses, `h − height > 2·max(w − width, 0)`. Since the bytes between the passes are clamped, hard
+/// edges then differ by up to 30 levels. Two calls of this function, height first, give the result of Pillow 13.
 ///
-/// [`Error::Invalid`]: a picture that [`Picture::check`] refuses, or a result that it would.
+/// [`Error::Invalid`]: [`Picture::check`] refuses the picture, or would refuse the result.
 pub fn resize_bicubic(p: &Picture, width: u32, height: u32) -> Result<Picture> {
     p.check()?;
     let pixels = u64::from(width) * u64::from(height);
-    // Between the passes the picture has its new width and its old height.
+    // Between the passes, the picture has its new width and its old height.
     if pixels == 0 || pixels > MAX_PIXELS || u64::from(width) * u64::from(p.height) > 4 * MAX_PIXELS {
         return Err(Error::invalid(
             "size to resize to",
@@ -77,13 +77,13 @@ pub fn resize_bicubic(p: &Picture, width: u32, height: u32) -> Result<Picture> {
     Ok(Picture { width, height, rgb })
 }
 
-/// For one output pixel: the first input pixel it reads, and the fixed-point weights of that one and the following.
+/// For one output pixel: the first input pixel that it reads, and the fixed-point weights of this and the following pixels.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
 }
 
-/// The taps of every output pixel of an axis that goes from `from` to `to` pixels (PIL's `precompute_coeffs` and
+/// The taps of every output pixel of an axis that is resized from `from` to `to` pixels (PIL's `precompute_coeffs` and
 /// `normalize_coeffs_8bpc`).
 fn taps(from: u32, to: u32) -> Vec<Taps> {
     let scale = f64::from(from) / f64::from(to);

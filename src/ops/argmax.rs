@@ -17,7 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: &[&[("WG", 256.0)], &[("WG", 64.0)]],
 };
 
-/// What the kernel writes when a logit is not a number.
+/// The id that the kernel writes if any logit is not a number.
 pub const NOT_A_NUMBER: u32 = u32::MAX;
 
 #[repr(C)]

@@ -9,12 +9,12 @@ use crate::gpu::{Kernel, Lease, Recorder, Rehearsal, Tensor, Variant};
 
 /// Parts: cache/*, attention.
 pub static KERNEL: Kernel = kernel("attention", CACHE_F32);
-/// The same over a q8 cache.
+/// The same kernel for a q8 cache.
 pub static KERNEL_Q8: Kernel = kernel("attention/q8", CACHE_Q8);
 
-/// How a kernel reads a cache: `shaders/cache/`.
+/// The fragment of `shaders/cache/` by which a kernel reads an f32 cache.
 pub(super) const CACHE_F32: &[&str] = &[include_str!("../../shaders/cache/f32.wgsl")];
-/// As [`CACHE_F32`].
+/// The fragment of `shaders/cache/` by which a kernel reads a q8 cache.
 pub(super) const CACHE_Q8: &[&str] = &[include_str!("../../shaders/cache/q8.wgsl")];
 
 const fn kernel(name: &'static str, cache: &'static [&'static str]) -> Kernel {
@@ -49,7 +49,8 @@ struct Params {
     pad: u32,
 }
 
-/// Queries and keys of a tile: as many as 16 KiB of shared memory hold at this head size, 4 of them partial scores.
+/// The queries and keys of a tile: as many as fit into 16 KiB of shared memory at this head size. 4 KiB of it hold partial
+/// scores.
 pub fn tile(dim: usize) -> (usize, usize) {
     match dim {
         0..=96 => (16, 16),
@@ -58,43 +59,43 @@ pub fn tile(dim: usize) -> (usize, usize) {
     }
 }
 
-/// Rows of the result that hold the maxima and totals of `n` queries from one segment's launch to the next.
+/// Extra rows of the result that carry the maxima and totals of `n` queries from one segment's launch to the next.
 fn state_rows(n: usize, dim: usize) -> usize {
     (2 * n.next_multiple_of(4)).div_ceil(dim)
 }
 
-/// [`attend`] on paper, for `n` queries over `keys` keys; several queries over several segments.
+/// The rehearsal of [`attend`] for `n` queries over `keys` keys, which may be in several segments.
 pub fn rehearse(pool: &Rehearsal, n: usize, heads: Heads, keys: usize) -> Lease {
     let _parts = (n == 1).then(|| attention_decode::rehearse(pool, heads, keys));
     let state = if n > 1 { state_rows(n, heads.dim) } else { 0 };
     pool.scratch("attention", n + state, heads.q * heads.dim)
 }
 
-/// Keys and values of consecutive positions: a piece of a KV cache, or all there is.
+/// Keys and values of consecutive positions: one segment of a KV cache, or the whole cache.
 #[derive(Clone)]
 pub struct Segment {
     /// Rotated keys `[kv heads, capacity]`, in rows of [`CacheFormat::row_words`].
     pub k: Tensor,
-    /// Values, as `k`.
+    /// Values, laid out as `k`.
     pub v: Tensor,
-    /// Positions that it has room for.
+    /// The number of positions that it has room for.
     pub capacity: usize,
-    /// What a row is.
+    /// The format of the rows.
     pub format: CacheFormat,
 }
 
 impl Segment {
-    /// Words of its keys.
+    /// The number of words of its keys.
     pub(super) fn words(&self, kv_heads: usize, dim: usize) -> usize {
         kv_heads * self.capacity * self.format.row_words(dim)
     }
 }
 
-/// Keys that a query sees.
+/// Which keys a query sees.
 pub enum Mask<'a> {
     /// Query `i` of `n` sees keys `0 ..= past + i`.
     Causal {
-        /// Keys before the first query.
+        /// The number of keys before the first query.
         past: usize,
         /// Per query (first, end) as u32 pairs, `[n, 2]`, for more than one query.
         ranges: Option<&'a Tensor>,
@@ -106,7 +107,7 @@ pub enum Mask<'a> {
 /// [`attend`] over k, v `[heads.kv * capacity, dim]` in f32.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not meet.
+/// [`Error::Shape`] if the shapes do not match.
 pub fn attention(
     rec: &mut Recorder,
     q: &Tensor,
@@ -123,7 +124,7 @@ pub fn attention(
 /// returns `[n, heads.q * dim]`. The scale is `1 / sqrt(dim)`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not meet.
+/// [`Error::Shape`] if the shapes do not match.
 pub fn attend(rec: &mut Recorder, q: &Tensor, segments: &[Segment], mask: &Mask<'_>, heads: Heads) -> Result<Tensor> {
     let dim = heads.dim;
     let divide = heads.q > 0 && heads.kv > 0 && heads.q.is_multiple_of(heads.kv);
@@ -185,7 +186,7 @@ pub fn attend(rec: &mut Recorder, q: &Tensor, segments: &[Segment], mask: &Mask<
     o.reshape(n, heads.q * dim)
 }
 
-/// The segments that hold the first `keys` keys, and how many each holds of them.
+/// The segments that hold the first `keys` keys, and how many of these keys each one holds.
 fn used(segments: &[Segment], mut keys: usize) -> Vec<(&Segment, usize)> {
     let mut pieces = Vec::new();
     for segment in segments {

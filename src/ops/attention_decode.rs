@@ -10,7 +10,7 @@ use crate::gpu::{Kernel, Lease, Recorder, Rehearsal, Tensor, Variant};
 
 /// Parts: cache/*, attention_decode.
 pub static KERNEL: Kernel = kernel("attention_decode", CACHE_F32);
-/// The same over a q8 cache.
+/// The same kernel for a q8 cache.
 pub static KERNEL_Q8: Kernel = kernel("attention_decode/q8", CACHE_Q8);
 
 const fn kernel(name: &'static str, cache: &'static [&'static str]) -> Kernel {
@@ -43,15 +43,15 @@ struct Params {
     pad: [u32; 2],
 }
 
-/// Keys of a workgroup. What a segment of a cache has room for is a multiple of it, or it is the last.
+/// The number of keys of a workgroup. The capacity of every cache segment but the last is a multiple of it.
 pub const CHUNK: usize = 128;
 
-/// The parts that are merged, on paper.
+/// The rehearsal of the parts that are merged.
 pub(super) fn rehearse(pool: &Rehearsal, heads: Heads, keys: usize) -> Lease {
     pool.scratch("attention parts", heads.q * keys.div_ceil(CHUNK), heads.dim + 4)
 }
 
-/// q `[heads.q, dim]` over so many keys of each segment; returns `[1, heads.q * dim]`.
+/// Attention of q `[heads.q, dim]` over the given number of keys of each segment; returns `[1, heads.q * dim]`.
 /// Shapes are checked by [`super::attention::attend`].
 pub(super) fn attention_decode(
     rec: &mut Recorder,

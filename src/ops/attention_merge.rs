@@ -1,4 +1,4 @@
-//! Puts the parts of a split attention together: `shaders/attention_merge.wgsl`.
+//! Combines the parts of a split attention: `shaders/attention_merge.wgsl`.
 
 use super::rope::Heads;
 use crate::error::Result;

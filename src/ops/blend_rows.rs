@@ -29,7 +29,7 @@ struct Params {
 /// must be below x's rows.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn blend_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, weights: &Tensor, y: &Tensor) -> Result<()> {
     let n = y.rows;
     check("blend_rows y", &[n, x.cols], &[n, y.cols], y.cols == x.cols && x.cols.is_multiple_of(4))?;

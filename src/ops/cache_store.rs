@@ -1,4 +1,4 @@
-//! Quantizes keys and values into a segment of the cache: `shaders/cache_store.wgsl`.
+//! Quantizes keys and values and stores them in a segment of the cache: `shaders/cache_store.wgsl`.
 
 use super::attention::Segment;
 use super::check;
@@ -32,11 +32,11 @@ struct Params {
     pad: u32,
 }
 
-/// Quantizes the rows of k, v `[kv_heads * n, dim]` into rows `past ..` of a q8 segment. What is taken from every key before,
-/// which changes no attention, begins at a word of `centre`, a multiple of 4: `[kv_heads * dim]` f32.
+/// Quantizes the rows of k, v `[kv_heads * n, dim]` into rows `past ..` of a q8 segment. Before that, `centre` is subtracted
+/// from every key, which changes no attention: `[kv_heads * dim]` f32, from the given word on, a multiple of 4.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn cache_store(
     rec: &mut Recorder,
     k: &Tensor,

@@ -1,4 +1,4 @@
-//! Columns of words that become rows: `shaders/columns.wgsl`.
+//! Transposes columns of words into rows: `shaders/columns.wgsl`.
 
 use super::{Weight, check};
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: &[&[]],
 };
 
-/// Side of a tile.
+/// Rows and columns of a tile.
 const TILE: usize = 16;
 
 #[repr(C)]
@@ -33,10 +33,10 @@ struct Params {
     pad: u32,
 }
 
-/// Words `x[c, r]` of x `[n, rows]` become words `first + c` of rows `top + r` of `weight`, in whatever shards they lie.
+/// Copies word `x[c, r]` of x `[n, rows]` to word `first + c` of row `top + r` of `weight`, in whichever shard that row is.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if they do not lie within it.
+/// [`crate::Error::Shape`] if these rows or words are outside the weight.
 pub fn columns(rec: &mut Recorder, x: &Tensor, weight: &Weight, top: usize, first: usize) -> Result<()> {
     let (n, rows) = (x.rows, x.cols);
     check("columns rows", &[weight.rows], &[top + rows], top + rows <= weight.rows)?;

@@ -1,4 +1,4 @@
-//! Rows of the embedding matrix by token id: `shaders/embed.wgsl`.
+//! Looks up rows of the embedding matrix by token id: `shaders/embed.wgsl`.
 
 use super::{Weight, check};
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Rows by index: `shaders/gather_rows.wgsl`.
+//! Copies or adds rows by index: `shaders/gather_rows.wgsl`.
 
 use super::check;
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub static KERNEL: Kernel = Kernel {
     variants: &[&[("WG", 64.0), ("ADD", 0.0)], &[("WG", 64.0), ("ADD", 1.0)]],
 };
 
-/// The index that leaves a row as it is.
+/// The index that leaves a row of y unchanged.
 pub const KEEP: u32 = u32::MAX;
 
 #[repr(C)]
@@ -28,10 +28,10 @@ struct Params {
     pad: [u32; 2],
 }
 
-/// `y[i] = x[index[i]]` for rows of x `[.., cols]`, y `[n, cols]`; rows whose index is [`KEEP`] stay.
+/// `y[i] = x[index[i]]` for rows of x `[.., cols]`, y `[n, cols]`; rows whose index is [`KEEP`] are unchanged.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn gather_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -> Result<()> {
     record(rec, x, index, y, false)
 }
@@ -39,7 +39,7 @@ pub fn gather_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -
 /// `y[i] += x[index[i]]`, otherwise as [`gather_rows`].
 ///
 /// # Errors
-/// As there.
+/// As [`gather_rows`].
 pub fn add_rows(rec: &mut Recorder, x: &Tensor, index: &Tensor, y: &Tensor) -> Result<()> {
     record(rec, x, index, y, true)
 }

@@ -1,4 +1,4 @@
-//! RMSNorm of query and key heads (Henry et al. 2020, as Qwen3 has it): `shaders/head_norm.wgsl`.
+//! RMSNorm of query and key heads (Henry et al. 2020, in the form that Qwen3 uses): `shaders/head_norm.wgsl`.
 
 use super::check;
 use super::rope::Heads;
@@ -32,7 +32,7 @@ struct Params {
 /// Normalises the query and key heads of `qkv` `[n, (q + 2 kv) * dim]` in place, with gains `[dim]`.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn head_norm(
     rec: &mut Recorder,
     qkv: &Tensor,

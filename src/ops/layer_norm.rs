@@ -29,7 +29,7 @@ struct Params {
 /// Normalises rows `x_row .. x_row + n` of x `[.., cols]` with `gain` and `bias` `[cols]` into a new `[n, cols]`.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn layer_norm(
     rec: &mut Recorder,
     x: &Tensor,

@@ -29,7 +29,7 @@ pub static KERNEL: Kernel = Kernel {
 /// Rows and outputs of a workgroup's tile.
 const TILE: usize = 64;
 
-#[expect(clippy::too_many_arguments, reason = "called by `linear` alone, which has checked the shapes")]
+#[expect(clippy::too_many_arguments, reason = "only `linear` calls it, which has checked the shapes")]
 pub(super) fn record(
     rec: &mut Recorder,
     x: &Tensor,

@@ -31,7 +31,7 @@ pub static KERNEL: Kernel = Kernel {
 /// Outputs of a workgroup.
 const OUTPUTS: usize = 4;
 
-#[expect(clippy::too_many_arguments, reason = "called by `linear` alone, which has checked the shapes")]
+#[expect(clippy::too_many_arguments, reason = "only `linear` calls it, which has checked the shapes")]
 pub(super) fn record(
     rec: &mut Recorder,
     x: &Tensor,

@@ -1,7 +1,8 @@
-//! The ops room: one file per kernel: shape check, `Params`, choice of variant, dispatch size.
+//! One file per kernel, with its shape check, its `Params`, the choice of a variant and the dispatch size.
 //!
 //! An op takes a [`Recorder`] and tensors, records its launches and returns the result's tensor. Ops know shapes,
-//! never a model's configuration. Every op has a plain twin of the same name in `tests/reference/`.
+//! never a model's configuration. Every op has a plain reference implementation of the same name in
+//! `tests/reference/`.
 
 pub mod argmax;
 pub mod attention;
@@ -24,7 +25,7 @@ pub mod swiglu;
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
-/// Every kernel of the crate, for tests and for compiling ahead.
+/// All kernels of the crate, for tests and for compiling them in advance.
 pub static KERNELS: [&Kernel; 19] = [
     &argmax::KERNEL,
     &attention::KERNEL,
@@ -47,8 +48,8 @@ pub static KERNELS: [&Kernel; 19] = [
     &swiglu::KERNEL,
 ];
 
-/// A weight matrix `[rows, cols]` (out features, in features) on the device, cut by rows into shards that each fit one
-/// storage binding and are each of one format.
+/// A weight matrix `[rows, cols]` (out features, in features) on the device. It is cut by rows into shards; each shard fits
+/// one storage binding and has one format.
 #[derive(Clone)]
 pub struct Weight {
     /// The pieces in row order.
@@ -62,7 +63,7 @@ pub struct Weight {
 /// Rows `row_start .. row_start + rows` of a [`Weight`].
 #[derive(Clone)]
 pub struct WeightShard {
-    /// The memory: `rows` rows of `stride` words.
+    /// The device memory: `rows` rows of `stride` words.
     pub tensor: Tensor,
     /// First row.
     pub row_start: usize,
@@ -70,23 +71,23 @@ pub struct WeightShard {
     pub rows: usize,
     /// Words from one row to the next: a multiple of 4.
     pub stride: usize,
-    /// Groups of 16 elements in a row, those that only pad it included.
+    /// Groups of 16 elements in a row, including groups of padding.
     pub groups: usize,
     /// How the elements are stored.
     pub format: WeightFormat,
 }
 
 impl WeightShard {
-    /// Loads of four elements that share a scale, for the formats whose groups vary.
+    /// How many loads of four elements share a scale, for the formats whose group size varies.
     fn per(&self) -> u32 {
         self.format.layout().group() as u32 / 4
     }
 }
 
-/// What may follow a linear layer.
+/// An activation that may follow a linear layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     #[default]
     None,
     /// GELU with the exact erf: `torch.nn.GELU()`.
@@ -100,13 +101,13 @@ pub enum Activation {
 /// What a linear layer does besides multiplying.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinearOptions {
-    /// Apply this.
+    /// The activation to apply.
     pub act: Activation,
-    /// Add to what `y` holds (a residual stream) instead of replacing it.
+    /// Whether to add to the content of `y` (a residual stream) instead of replacing it.
     pub add: bool,
 }
 
-/// `n` rows of `x` from `x_row` through `weight` into rows of `y` from `y_row`.
+/// Which rows a linear layer reads and writes: `n` rows of x from `x_row` on, into rows of y from `y_row` on.
 #[derive(Clone, Copy)]
 pub struct Rows {
     /// How many rows.
@@ -124,13 +125,14 @@ impl Rows {
     }
 }
 
-/// Up to this many rows the matrix-vector kernel reads the weights once per row; above, the tiled one pays.
+/// Up to this many rows, the matrix-vector kernel is used, which reads the weights once per row. For more rows the tiled
+/// kernel is faster.
 const MATVEC_ROWS: usize = 4;
 
 /// `y = act(x Wᵀ + bias) (+ y)`: x `[.., cols]`, W `[rows, cols]`, bias `[rows]`, y `[.., rows]`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not meet.
+/// [`Error::Shape`] if the shapes do not match.
 pub fn linear(
     rec: &mut Recorder,
     x: &Tensor,

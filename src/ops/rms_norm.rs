@@ -29,7 +29,7 @@ struct Params {
 /// Normalises rows `x_row .. x_row + n` of x `[.., cols]` with `gain` `[cols]` into a new `[n, cols]`.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn rms_norm(rec: &mut Recorder, x: &Tensor, gain: &Tensor, eps: f32, x_row: usize, n: usize) -> Result<Tensor> {
     check("rms_norm rows", &[x_row + n], &[x.rows], x_row + n <= x.rows)?;
     check("rms_norm gain", &[x.cols], &[gain.len()], gain.len() == x.cols && x.cols.is_multiple_of(4))?;

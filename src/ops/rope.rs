@@ -1,4 +1,4 @@
-//! Rotary positions (Su et al. 2021), splitting fused q, k, v by head: `shaders/rope.wgsl`.
+//! Applies rotary positions (Su et al. 2021) and splits fused q, k, v by head: `shaders/rope.wgsl`.
 
 use super::check;
 use crate::error::Result;
@@ -30,7 +30,7 @@ struct Params {
     row: u32,
 }
 
-/// Where heads are and how many there are.
+/// How many heads there are, and their size.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     /// Query heads.
@@ -52,7 +52,7 @@ pub struct RopeTarget<'a> {
     pub row: usize,
     /// Keys `[kv heads * capacity, dim]`.
     pub k: &'a Tensor,
-    /// Values, as `k`.
+    /// Values, laid out as `k`.
     pub v: &'a Tensor,
     /// Rows that `k` and `v` have room for, per head.
     pub capacity: usize,
@@ -60,11 +60,11 @@ pub struct RopeTarget<'a> {
     pub past: usize,
 }
 
-/// Rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table` `[.., dim]` (cosines, then sines) and lays q, k and
-/// v out by head.
+/// Rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table` `[.., dim]` (cosines, then sines) and stores q, k and
+/// v by head.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the shapes do not meet.
+/// [`crate::Error::Shape`] if the shapes do not match.
 pub fn rope(rec: &mut Recorder, qkv: &Tensor, table: &Tensor, heads: Heads, to: RopeTarget<'_>) -> Result<()> {
     let n = qkv.rows;
     let all = heads.q + 2 * heads.kv;

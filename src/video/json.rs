@@ -1,4 +1,4 @@
-//! What a message or a page says of a video, as JSON: names in snake case as in qwen-vl-utils, or in camel case.
+//! Reads and writes video options, tracks and plans as JSON. Names are in snake case, as in qwen-vl-utils, or in camel case.
 
 use serde_json::Value;
 
@@ -6,14 +6,14 @@ use super::{MOST_FRAMES, Times, Track, VideoOptions, VideoPlan};
 use crate::error::{Error, Result};
 use crate::image::MAX_PIXELS;
 
-/// An object and what it is called in errors.
+/// A JSON object, and its name in errors.
 struct Fields<'a> {
     at: &'a str,
     object: &'a Value,
 }
 
 impl Fields<'_> {
-    /// `max_pixels` or `maxPixels`; null is the same as nothing.
+    /// The field `max_pixels` or `maxPixels`. A null counts as absent.
     fn get(&self, snake: &str) -> Option<&Value> {
         let value = self.object.get(snake).or_else(|| self.object.get(camel(snake)));
         value.filter(|value| !value.is_null())
@@ -32,7 +32,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Python snippets write `20480 * 28 * 28 * 0.9`; pixels are whole.
+    /// A number of pixels, cut to a whole number, since Python examples write `20480 * 28 * 28 * 0.9`.
     fn pixels(&self, name: &str) -> Result<Option<u64>> {
         Ok(self.number(name, "a number of pixels", |n| (0.0..=1e15).contains(&n))?.map(|n| n as u64))
     }
@@ -61,7 +61,7 @@ fn camel(snake: &str) -> String {
 }
 
 impl VideoOptions {
-    /// The options among the fields of an object, which `at` names in errors. Other fields are not looked at.
+    /// Reads the options from the fields of an object. Other fields are ignored. Errors name the object `at`.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the field.
@@ -90,10 +90,10 @@ impl VideoOptions {
 }
 
 impl Times {
-    /// When the pictures of a list are shown: `timestamps` (seconds of each), or `sample_fps` (2 unless said).
+    /// Reads when the pictures of a list are shown: `timestamps` (seconds of each), or `sample_fps` (default 2).
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the field, also where there are not as many timestamps as pictures.
+    /// [`Error::Invalid`] naming the field, also if there are not as many timestamps as pictures.
     pub fn of_list(object: &Value, at: &str, pictures: usize) -> Result<Self> {
         let o = Fields { at, object };
         match o.times("timestamps")? {
@@ -111,7 +111,7 @@ impl Times {
 }
 
 impl Track {
-    /// `{width, height, frames, fps}` or `{width, height, times: [seconds, …]}`.
+    /// Reads `{width, height, frames, fps}` or `{width, height, times: [seconds, …]}`.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the field.
@@ -131,18 +131,19 @@ impl Track {
 }
 
 impl VideoPlan {
-    /// `{indices, times, sampleFps, width, height, tokens, decisions}`.
+    /// Writes `{indices, times, sampleFps, width, height, tokens, decisions}`.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// A plan from what [`to_json`](Self::to_json) gave.
+    /// Reads a plan that [`to_json`](Self::to_json) wrote.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: anything else, not a time for each frame, more than [`MOST_FRAMES`], or a size that no picture has.
+    /// [`Error::Invalid`]: anything else, a frame without a time, more than [`MOST_FRAMES`] frames, or a size that no picture
+    /// can have.
     pub fn from_json(value: Value) -> Result<Self> {
         let plan: VideoPlan = serde_json::from_value(value)
-            .map_err(|e| Error::invalid("plan", "the object that planVideo gave", e.to_string()))?;
+            .map_err(|e| Error::invalid("plan", "the object that planVideo returned", e.to_string()))?;
         if plan.indices.is_empty() || plan.indices.len() != plan.times.len() {
             let found = format!("{} frames, {} times", plan.indices.len(), plan.times.len());
             return Err(Error::invalid("plan", "frames and a time for each", found));

@@ -1,9 +1,9 @@
-//! Videos: which frames the model sees, how large it sees them ([`plan`]), and the frames that came ([`Video`]).
+//! Videos: which frames the model sees and how large ([`plan`]), and the decoded frames ([`Video`]).
 //!
-//! Everything here is pure: whoever decodes (`ffmpeg` natively, the browser on a page) describes the file as a [`Track`],
-//! is told by a [`VideoPlan`] which frames are wanted, and hands them over one by one ([`VideoBuilder`]). The rules are
-//! those of qwen-vl-utils 0.0.14 (`vision_process.py`), with one thing on top: a plan never takes more tokens than the
-//! context has left.
+//! Everything here is pure. A decoder (`ffmpeg` natively, the browser in a page) describes the file as a [`Track`], gets a
+//! [`VideoPlan`] that says which frames are wanted, and passes these frames to a [`VideoBuilder`] one by one. The rules are
+//! those of qwen-vl-utils 0.0.14 (`vision_process.py`), with one addition: a plan never takes more tokens than are left in the
+//! context.
 
 mod json;
 mod plan;
@@ -16,37 +16,37 @@ use crate::image::{Picture, key, resize_bicubic};
 
 pub use plan::{MOST_FRAMES, frame_pixels, plan};
 
-/// What a caller may say of one video: qwen-vl-utils' names, and its constants where nothing is said.
+/// Options for one video, with the names and defaults of qwen-vl-utils.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VideoOptions {
-    /// Frames per second of the video that the model should see: 2 unless said. Not together with `nframes`.
+    /// Frames per second of the video that the model should see: default 2. Cannot be combined with `nframes`.
     pub fps: Option<f64>,
     /// How many frames the model should see, rounded to an even number.
     pub nframes: Option<usize>,
-    /// Fewest frames, whatever `fps` says: 4 unless said.
+    /// Fewest frames, whatever `fps` says. Default 4.
     pub min_frames: Option<usize>,
-    /// Most frames, whatever `fps` says: 768 unless said.
+    /// Most frames, whatever `fps` says. Default 768.
     pub max_frames: Option<usize>,
-    /// Nothing before this is looked at. Seconds.
+    /// Start of the part that is used, in seconds.
     pub video_start: Option<f64>,
-    /// Nothing after this is looked at. Seconds.
+    /// End of the part that is used, in seconds.
     pub video_end: Option<f64>,
-    /// Fewest pixels of a frame after resizing: 128 tokens of them unless said.
+    /// Fewest pixels of a frame after resizing. Default: the pixels of 128 tokens.
     pub min_pixels: Option<u64>,
-    /// Most pixels of a frame after resizing: 768 tokens of them, or what `total_pixels` leaves for one.
+    /// Most pixels of a frame after resizing. Default: the pixels of 768 tokens, or a frame's share of `total_pixels`.
     pub max_pixels: Option<u64>,
-    /// Most pixels of all pairs of frames together: 115,200 tokens of them unless said.
+    /// Most pixels of all pairs of frames together, where a pair counts once. Default: the pixels of 115,200 tokens.
     pub total_pixels: Option<u64>,
-    /// Wanted height, rounded to whole tokens. Needs `resized_width` too.
+    /// Height to resize to, rounded to whole tokens. Needs `resized_width` too.
     pub resized_height: Option<u32>,
-    /// Wanted width, rounded to whole tokens. Needs `resized_height` too.
+    /// Width to resize to, rounded to whole tokens. Needs `resized_height` too.
     pub resized_width: Option<u32>,
-    /// Take every frame, as of a list of pictures that somebody has chosen already: `fps`, `nframes`, `max_frames` and
-    /// the range are not asked then.
+    /// Take every frame, for a list of pictures that the caller has chosen already. `fps`, `nframes`, `max_frames` and the
+    /// range are then ignored.
     pub every_frame: bool,
 }
 
-/// What is known of a video before its frames are decoded.
+/// What is known about a video before its frames are decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Track {
     /// Width in pixels, upright.
@@ -60,19 +60,19 @@ pub struct Track {
 /// When the frames of a video are shown.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Times {
-    /// Frame `i` at `i / fps` seconds.
+    /// Frame `i` is shown at `i / fps` seconds.
     Even {
-        /// How many there are.
+        /// Number of frames.
         frames: usize,
-        /// How many a second has.
+        /// Frames per second.
         fps: f64,
     },
-    /// Each at its own time: seconds, never descending.
+    /// Every frame has its own time, in seconds. The times never descend.
     Each(Vec<f64>),
 }
 
 impl Times {
-    /// How many frames there are.
+    /// Number of frames.
     pub fn len(&self) -> usize {
         match self {
             Times::Even { frames, .. } => *frames,
@@ -80,12 +80,12 @@ impl Times {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no frames.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// When frame `index` is shown, in seconds; `None` behind the last one.
+    /// When frame `index` is shown, in seconds. `None` if there is no such frame.
     pub fn of(&self, index: usize) -> Option<f64> {
         match self {
             Times::Even { frames, fps } => (index < *frames).then(|| index as f64 / fps),
@@ -98,39 +98,40 @@ impl Times {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VideoPlan {
-    /// Frames of the track, one entry for each that the model sees, never descending. A frame occurs twice only where a
-    /// track of uneven times has no other near: it stands still there.
+    /// The frames of the track that the model sees, by index, never descending. An index occurs twice only in a track of
+    /// uneven times, if a frame is shown so long that it is the nearest one twice.
     pub indices: Vec<usize>,
-    /// When each of them is shown: seconds of the track.
+    /// When each of these frames is shown, in seconds of the track.
     pub times: Vec<f64>,
-    /// How many of them a second of the video has.
+    /// How many of these frames there are per second of the video.
     pub sample_fps: f64,
     /// Width that the model sees.
     pub width: u32,
     /// Height that the model sees.
     pub height: u32,
-    /// Tokens that they take in the prompt.
+    /// Tokens that these frames take in the prompt.
     pub tokens: usize,
-    /// What the budget changed, a sentence each.
+    /// What was changed to fit the limits, one sentence for each change.
     pub decisions: Vec<String>,
 }
 
-/// Sampled, resized frames: what the model takes. An odd one out is repeated when patches are made, not here.
+/// The sampled and resized frames that the model sees. If their number is odd, the last one is repeated later, when patches
+/// are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Video {
-    /// All of one size.
+    /// The frames, all of the same size.
     pub frames: Vec<Picture>,
     /// When each is shown, in seconds.
     pub timestamps: Vec<f64>,
-    /// How many of them a second has.
+    /// How many of these frames there are per second.
     pub sample_fps: f64,
-    /// (width, height) of the frames as they came.
+    /// (width, height) of the original frames.
     pub original: (u32, u32),
-    /// Equal for equal pixels and times, and for no others: of their SHA-256.
+    /// Identifies a video: part of the SHA-256 of its pixels and times. Different videos have different keys.
     pub key: u128,
 }
 
-/// Takes the frames of a plan one by one and resizes each at once, so that no more than one is held at full size.
+/// Takes the frames of a plan one by one and resizes each immediately, so that only one at a time is held at full size.
 #[derive(Debug)]
 pub struct VideoBuilder {
     plan: VideoPlan,
@@ -141,24 +142,24 @@ pub struct VideoBuilder {
 }
 
 impl VideoBuilder {
-    /// Waits for the first frame of `plan`.
+    /// A builder that expects the first frame of `plan`.
     pub fn new(plan: VideoPlan) -> Self {
         let hasher = Sha256::new().chain_update(b"video");
         VideoBuilder { plan, frames: vec![], timestamps: vec![], original: None, hasher }
     }
 
-    /// The plan.
+    /// The plan that the frames belong to.
     pub fn plan(&self) -> &VideoPlan {
         &self.plan
     }
 
-    /// How many frames came.
+    /// How many frames have been added.
     pub fn taken(&self) -> usize {
         self.frames.len()
     }
 
-    /// Takes the next frame, upright: one for each entry of the plan's indices, in their order. `timestamp` is when it is
-    /// shown, in seconds.
+    /// Adds the next frame, upright. There must be one for each entry of the plan's indices, in their order. `timestamp` says
+    /// when it is shown, in seconds.
     ///
     /// # Errors
     /// [`Error::Invalid`]: more frames than planned, a frame of another size than the first one or that
@@ -166,17 +167,17 @@ impl VideoBuilder {
     pub fn push(&mut self, frame: &Picture, timestamp: f64) -> Result<()> {
         let wanted = self.plan.indices.len();
         if self.frames.len() >= wanted {
-            return Err(Error::invalid("frames of a video", format!("{wanted}, as planned"), "one more"));
+            return Err(Error::invalid("frames of a video", format!("{wanted}, as in the plan"), "one more"));
         }
         let before = self.timestamps.last().copied().unwrap_or(f64::NEG_INFINITY);
         if !timestamp.is_finite() || timestamp < before {
-            let expected = "seconds, not before the frame before it";
+            let expected = "seconds, not earlier than the previous frame";
             return Err(Error::invalid("time of a frame", expected, format!("{timestamp} after {before}")));
         }
         let size = (frame.width, frame.height);
         let (width, height) = *self.original.get_or_insert(size);
         if size != (width, height) {
-            let expected = format!("all {width}×{height} pixels, as the first one");
+            let expected = format!("all of {width}×{height} pixels, like the first one");
             return Err(Error::invalid("frames of a video", expected, format!("{}×{}", size.0, size.1)));
         }
         let resized = resize_bicubic(frame, self.plan.width, self.plan.height)?;
@@ -187,14 +188,14 @@ impl VideoBuilder {
         Ok(())
     }
 
-    /// The video, when all its frames have come.
+    /// Returns the video, once all frames have been added.
     ///
     /// # Errors
     /// [`Error::Invalid`]: fewer frames than planned, none, or a plan without a usable `sample_fps`.
     pub fn finish(mut self) -> Result<Video> {
         let (wanted, found) = (self.plan.indices.len(), self.frames.len());
         let Some(original) = self.original.filter(|_| found == wanted) else {
-            return Err(Error::invalid("frames of a video", format!("{wanted}, as planned"), found.to_string()));
+            return Err(Error::invalid("frames of a video", format!("{wanted}, as in the plan"), found.to_string()));
         };
         let sample_fps = self.plan.sample_fps;
         if !(sample_fps.is_finite() && sample_fps > 0.0) {
@@ -216,7 +217,7 @@ pub fn patch_times(timestamps: &[f64], depth: usize) -> Vec<f64> {
     timestamps.chunks(depth.max(1)).map(|patch| (patch[0] + patch[patch.len() - 1]) / 2.0).collect()
 }
 
-/// A time as Qwen3-VL is told it: `<0.2 seconds>`. Halves go to the even digit, as Python writes them.
+/// A time in the form that Qwen3-VL reads: `<0.2 seconds>`. Halves are rounded to the even digit, as in Python.
 pub fn stamp(seconds: f64) -> String {
     format!("<{seconds:.1} seconds>")
 }

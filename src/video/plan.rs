@@ -1,4 +1,4 @@
-//! Which frames, how large: qwen-vl-utils 0.0.14, then the budget.
+//! Chooses the frames of a video and their size, by the rules of qwen-vl-utils 0.0.14 and within a budget of tokens.
 
 use super::{Times, Track, VideoOptions, VideoPlan};
 use crate::error::{Error, Result};
@@ -14,36 +14,36 @@ const MIN_FRAMES: usize = 4;
 const MAX_FRAMES: usize = 768;
 /// Fewest and most tokens of one frame (`VIDEO_MIN_TOKEN_NUM`, `VIDEO_MAX_TOKEN_NUM`).
 const FRAME_TOKENS: (f64, f64) = (128.0, 768.0);
-/// Fewest and most tokens of a size that the caller wishes (`IMAGE_MIN_TOKEN_NUM`, `IMAGE_MAX_TOKEN_NUM`).
+/// Fewest and most tokens of a size that the caller asks for (`IMAGE_MIN_TOKEN_NUM`, `IMAGE_MAX_TOKEN_NUM`).
 const WISHED_TOKENS: (f64, f64) = (4.0, 16384.0);
-/// Tokens of all pairs of frames (`MODEL_SEQ_LEN`, of which nine tenths).
+/// Nine tenths of this are the most tokens of all pairs of frames (`MODEL_SEQ_LEN`).
 const SEQUENCE: f64 = 128_000.0;
-/// The most frames that any options get.
+/// The most frames that a plan has, whatever the options say.
 pub const MOST_FRAMES: usize = 4096;
-/// The most bytes of RGB that the frames of one plan take.
+/// The most bytes of RGB that the frames of a plan take.
 const MOST_BYTES: usize = 1 << 30;
 
-/// Frames, a range of the track: first and last.
+/// A range of frames of the track: the first and the last one.
 type Span = (usize, usize);
 
-/// Fewest and most pixels of a frame unless something else is said, for tokens of `factor`² pixels.
+/// The default for the fewest and most pixels of a frame, for tokens of `factor`² pixels.
 pub fn frame_pixels(factor: u32) -> [u64; 2] {
     [FRAME_TOKENS.0, FRAME_TOKENS.1].map(|tokens| (tokens * f64::from(factor).powi(2)) as u64)
 }
 
-/// Which frames of `track` the model sees, and how large.
+/// Chooses which frames of `track` the model sees, and their size.
 ///
-/// Sampling and sizes are qwen-vl-utils' to the last frame and pixel where times are even: `smart_nframes`, the range of
-/// `video_start` and `video_end`, torch's `linspace` in f32 rounded half to even, `sample_fps`, `fetch_video`'s limits and
-/// its `smart_resize`. Where they are not even it is the same in seconds: moments at equal distances, and the frame next to
-/// each.
+/// If the frames have equal distances in time, frames and sizes are exactly those of qwen-vl-utils: `smart_nframes`, the range
+/// of `video_start` and `video_end`, torch's `linspace` in f32 rounded half to even, `sample_fps`, the limits of `fetch_video`
+/// and its `smart_resize`. Otherwise the same rules are applied to seconds: the plan takes the frames nearest to moments at
+/// equal distances.
 ///
-/// `most_tokens` is what the context leaves. A plan that would take more gets smaller frames, down to `min_pixels`, and
-/// then fewer frames, down to `min_frames`, still from the first to the last at equal distances. Both are told in
-/// [`VideoPlan::decisions`].
+/// `most_tokens` is the number of tokens that are left in the context. If the plan would take more, the frames are made
+/// smaller, down to `min_pixels`, and then fewer, down to `min_frames`, still at equal distances from the first to the last.
+/// [`VideoPlan::decisions`] reports both.
 ///
 /// # Errors
-/// [`Error::ContextOverflow`]: the fewest frames at their smallest take more than `most_tokens`; it says how many.
+/// [`Error::ContextOverflow`]: even the fewest frames at their smallest size take more than `most_tokens`.
 /// [`Error::Invalid`]: options that contradict each other or the track, a track without frames or with times that
 /// descend. [`Error::AspectRatio`]: one side is more than 200 times the other.
 pub fn plan(
@@ -61,7 +61,7 @@ pub fn plan(
     let mut decisions = Vec::new();
     let (span, fps) = range(track, options)?;
     let total = span.1 - span.0 + 1;
-    // A rate that was measured is no round number.
+    // A measured rate is not a round number, so allow for small deviations.
     let slack = if matches!(track.times, Times::Each(_)) { 0.01 } else { 0.0 };
     let wanted = if options.every_frame { total } else { nframes(options, total, fps, slack)? };
     let mut frames = wanted.min(MOST_FRAMES);
@@ -69,7 +69,7 @@ pub fn plan(
         options.min_frames.unwrap_or(MIN_FRAMES).div_ceil(FRAME_FACTOR).saturating_mul(FRAME_FACTOR).min(frames).max(1);
 
     let mut size = size(track, options, factor, frames, &mut decisions)?;
-    // Also what fits into memory, whatever the context has.
+    // The frames must fit into memory too, however long the context is.
     let pixel_bytes = (factor as usize).saturating_pow(2).saturating_mul(depth).saturating_mul(3).max(1);
     let most = most_tokens.min(MOST_BYTES / pixel_bytes);
     let tokens = |frames: usize, size: Size| frames.div_ceil(depth).saturating_mul(size.cells(factor));
@@ -92,10 +92,11 @@ pub fn plan(
     let taken = tokens(frames, size);
     debug_assert!(taken <= most);
     if wanted > first.0 {
-        decisions.push(format!("{} frames instead of {wanted}: no video has more.", first.0));
+        decisions.push(format!("{} frames instead of {wanted}: this is the most that a video may have.", first.0));
     }
     if first.2 > most {
-        let why = format!("the {} of {} would take {} tokens, and {most} are left", first.0, first.1, first.2);
+        let why =
+            format!("{} frames of {} pixels would take {} tokens, and {most} are left", first.0, first.1, first.2);
         if size != first.1 {
             decisions.push(format!("Frames of {size} instead of {} pixels: {why}.", first.1));
         }
@@ -114,7 +115,7 @@ pub fn plan(
     Ok(VideoPlan { indices, times, sample_fps, width: size.width, height: size.height, tokens: taken, decisions })
 }
 
-/// What no rule below has to think of.
+/// Refuses invalid tracks and options, so that the rules below need not consider them.
 fn check(track: &Track, o: &VideoOptions) -> Result<()> {
     if track.width == 0 || track.height == 0 {
         let found = format!("{}×{}", track.width, track.height);
@@ -132,7 +133,7 @@ fn check(track: &Track, o: &VideoOptions) -> Result<()> {
                 .find(|t| !t.is_finite())
                 .or(times.windows(2).find(|pair| pair[0] > pair[1]).map(|pair| &pair[1]));
             if let Some(wrong) = wrong {
-                return Err(Error::invalid("times of a video", "seconds that never descend", wrong.to_string()));
+                return Err(Error::invalid("times of a video", "seconds in ascending order", wrong.to_string()));
             }
         }
     }
@@ -154,7 +155,7 @@ fn check(track: &Track, o: &VideoOptions) -> Result<()> {
     Ok(())
 }
 
-/// The frames that `video_start` and `video_end` leave (`calculate_video_frame_range`), and how many a second has.
+/// The range of frames between `video_start` and `video_end` (`calculate_video_frame_range`), and the frames per second.
 fn range(track: &Track, o: &VideoOptions) -> Result<(Span, f64)> {
     let total = track.times.len();
     let all = (0, total - 1);
@@ -169,7 +170,7 @@ fn range(track: &Track, o: &VideoOptions) -> Result<(Span, f64)> {
         }
         Times::Each(times) => {
             let first = start.map_or(all.0, |start| times.partition_point(|t| *t < start));
-            // Nothing at or before the end is the same as a last frame before the first one.
+            // If no frame is at or before the end, set the last frame before the first one; the range is refused below.
             let behind = end.map_or(total, |end| times.partition_point(|t| *t <= end));
             if behind == 0 { (1, 0, times[all.1]) } else { (first, behind - 1, times[all.1]) }
         }
@@ -181,17 +182,17 @@ fn range(track: &Track, o: &VideoOptions) -> Result<(Span, f64)> {
     }
     let fps = match &track.times {
         Times::Even { fps, .. } => *fps,
-        // The last frame stands as long as the others on average.
+        // Assume that the last frame is shown for as long as the others on average.
         Times::Each(times) if last > first => (last - first) as f64 / (times[last] - times[first]),
         Times::Each(_) => 1.0,
     };
     if !fps.is_finite() {
-        return Err(Error::invalid("times of a video", "seconds that ascend", "the same for all frames"));
+        return Err(Error::invalid("times of a video", "seconds in ascending order", "the same time for all frames"));
     }
     Ok(((first, last), fps))
 }
 
-/// `smart_nframes`; a video of one frame, which it refuses, has one.
+/// The number of frames, by `smart_nframes`. A video of one frame, which that function refuses, has one.
 fn nframes(o: &VideoOptions, total: usize, fps: f64, slack: f64) -> Result<usize> {
     let floor = |n: f64| (n / FRAME_FACTOR as f64).floor() * FRAME_FACTOR as f64;
     let ceil = |n: usize| (n as f64 / FRAME_FACTOR as f64).ceil() * FRAME_FACTOR as f64;
@@ -209,12 +210,17 @@ fn nframes(o: &VideoOptions, total: usize, fps: f64, slack: f64) -> Result<usize
     };
     if n < FRAME_FACTOR as f64 || n > total as f64 {
         let what = if o.nframes.is_some() { "nframes" } else { "frames of a video" };
-        return Err(Error::invalid(what, format!("{FRAME_FACTOR} to {total}, all that there are"), n.to_string()));
+        return Err(Error::invalid(
+            what,
+            format!("{FRAME_FACTOR} to {total}, the number of frames in the video"),
+            n.to_string(),
+        ));
     }
     Ok(n as usize)
 }
 
-/// `torch.linspace(first, last, frames).round()`: steps in f32, from both ends, multiplied and added at once, half to even.
+/// `torch.linspace(first, last, frames).round()`: steps in f32 from both ends, with fused multiplication and addition,
+/// rounded half to even.
 fn by_number((first, last): Span, frames: usize) -> Vec<usize> {
     let (start, end) = (first as f32, last as f32);
     let step = (end - start) / (frames.max(2) - 1) as f32;
@@ -223,7 +229,7 @@ fn by_number((first, last): Span, frames: usize) -> Vec<usize> {
         i if i < frames / 2 => step.mul_add(i as f32, start),
         i => (-step).mul_add((frames - 1 - i) as f32, end),
     };
-    // Beyond 2^24 frames f32 has no numbers for all of them; below, nothing of this clamps.
+    // f32 cannot represent all indices above 2^24. Below that, the clamping changes nothing.
     let mut next = first;
     let mut index = |i: usize| {
         let index = (at(i).round_ties_even() as usize).min(last - (frames - 1 - i)).max(next);
@@ -233,7 +239,7 @@ fn by_number((first, last): Span, frames: usize) -> Vec<usize> {
     (0..frames).map(&mut index).collect()
 }
 
-/// The frames next to moments at equal distances.
+/// The frames that are nearest to moments at equal distances.
 fn by_time(times: &[f64], (first, last): Span, frames: usize) -> Vec<usize> {
     let (start, end) = (times[first], times[last]);
     let index = |i: usize| {
@@ -241,14 +247,14 @@ fn by_time(times: &[f64], (first, last): Span, frames: usize) -> Vec<usize> {
         let after = times.partition_point(|t| *t <= moment).clamp(first + 1, last);
         let (before, gap) = (times[after - 1], times[after] - times[after - 1]);
         let part = if gap > 0.0 { ((moment - before) / gap).clamp(0.0, 1.0) } else { 0.0 };
-        // In the middle, but for rounding: half to even, as with even times.
+        // If the moment is in the middle between two frames (but for rounding), take the even one, as for even times.
         let part = if (part - 0.5).abs() < 1e-6 { 0.5 } else { part };
         ((after - 1) as f64 + part).round_ties_even() as usize
     };
     (0..frames).map(index).collect()
 }
 
-/// A size of a frame.
+/// The size of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Size {
     width: u32,
@@ -267,7 +273,7 @@ impl Size {
         (self.width / factor) as usize * (self.height / factor) as usize
     }
 
-    /// What the sides are derived from: the caller's wish, or the track's own.
+    /// The size from which the sides are derived: the one that the caller asks for, or that of the track.
     fn of_track(self, track: &Track, o: &VideoOptions) -> Self {
         match (o.resized_height, o.resized_width) {
             (Some(height), Some(width)) => Size { width, height },
@@ -275,19 +281,19 @@ impl Size {
         }
     }
 
-    /// The smaller of two.
+    /// The smaller of two sizes.
     fn min(self, other: Self, factor: u32) -> Self {
         if other.cells(factor) < self.cells(factor) { other } else { self }
     }
 
-    /// The size of this shape that takes at most `tokens` (at least 1): the floor branch of `smart_resize`.
+    /// The size of this aspect ratio that takes at most `tokens` (at least 1): the branch of `smart_resize` that rounds down.
     fn shrunk(self, factor: u32, tokens: usize) -> Self {
         let tokens = tokens.max(1);
         let (w, h, f) = (f64::from(self.width), f64::from(self.height), f64::from(factor));
         let beta = (w * h / (tokens as f64 * f * f)).sqrt();
         let cells = |side: f64| ((side / beta / f).floor() as usize).max(1);
         let (mut across, mut down) = (cells(w), cells(h));
-        // The short side of a thin frame has one token all the same; the long one pays for it.
+        // The short side of a thin frame has at least one token, so the long side must be shorter.
         if across >= down {
             across = across.min((tokens / down).max(1));
         }
@@ -296,19 +302,19 @@ impl Size {
     }
 }
 
-/// Tokens of the smallest frame that the budget may lead to.
+/// Tokens of the smallest frame that a plan may have.
 fn least_tokens(o: &VideoOptions, factor: u32) -> usize {
     let token = u64::from(factor).pow(2);
     o.min_pixels.map_or(FRAME_TOKENS.0 as usize, |pixels| (pixels / token) as usize).max(1)
 }
 
-/// The size of a frame among `frames`: the end of `fetch_video`.
+/// The size of each of `frames` frames, by the last part of `fetch_video`.
 fn size(track: &Track, o: &VideoOptions, factor: u32, frames: usize, told: &mut Vec<String>) -> Result<Size> {
     let token = f64::from(factor).powi(2);
     if let (Some(height), Some(width)) = (o.resized_height, o.resized_width) {
         return smart_resize(Size { width, height }, factor, WISHED_TOKENS.0 * token, WISHED_TOKENS.1 * token);
     }
-    // A list of an odd number is made even before it is measured.
+    // A list with an odd number of frames is made even before its size is chosen.
     let frames = frames.div_ceil(FRAME_FACTOR) * FRAME_FACTOR;
     let least = o.min_pixels.map_or(FRAME_TOKENS.0 * token, |n| n as f64);
     let total = o.total_pixels.map_or(SEQUENCE * token * 0.9, |n| n as f64);
@@ -316,13 +322,13 @@ fn size(track: &Track, o: &VideoOptions, factor: u32, frames: usize, told: &mut 
     let wish = o.max_pixels.map_or(most, |n| n as f64);
     if wish > most {
         let most = most.floor();
-        told.push(format!("max_pixels of {most} instead of {wish}: none of {frames} frames may have more."));
+        told.push(format!("max_pixels of {most} instead of {wish}: this is the most for one of {frames} frames."));
     }
     smart_resize(Size { width: track.width, height: track.height }, factor, least, wish.min(most))
 }
 
-/// qwen-vl-utils' `smart_resize`: that of [`crate::image`] with limits that need not be whole, and no side of 0 before the
-/// limits are looked at.
+/// `smart_resize` of qwen-vl-utils. It differs from that of [`crate::image`]: limits need not be whole numbers, and a side of 0
+/// becomes one token before the limits are applied.
 fn smart_resize(size: Size, factor: u32, least: f64, most: f64) -> Result<Size> {
     if most < least {
         let expected = format!("max_pixels of at least min_pixels, {least}");

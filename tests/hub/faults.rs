@@ -118,7 +118,7 @@ fn contents_that_are_not_the_listed_ones() {
     let (hub, cache) = (Hub::single(), Cache::new());
     hub.fail("/revision/", 1, Fault::Html);
     let error = cache.get(&hub).0.unwrap_err();
-    assert!(error.code() == "network" && error.to_string().contains("not what the Hub answers"), "{error}");
+    assert!(error.code() == "network" && error.to_string().contains("this is not an answer of the Hub"), "{error}");
 }
 
 #[test]

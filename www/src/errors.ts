@@ -1,28 +1,28 @@
-// The one kind of error this package throws. It crosses the worker boundary as plain fields.
+// The only kind of error that this package throws. Between worker and page it is sent as plain fields.
 
-/** What went wrong, for programs: only these words. */
+/** What went wrong, as one of these fixed words for programs. */
 export type ErrorCode =
-  | "webgpu_unavailable" // no WebGPU here, or no adapter
-  | "limits" // the device is too small; the message names the limit and what was needed
-  | "oom" // the device has no room; the hint has what to lower
-  | "device_lost" // the driver or the browser took the device away
-  | "gpu" // the driver refused something
-  | "io" // a source of bytes did not keep its word
-  | "network" // a server did not answer, or not as one of its kind; what has arrived is kept
-  | "cors" // another site does not let this page read what it has
-  | "auth" // a token is needed, or may not read this
-  | "integrity" // a file is not what its server says it is
-  | "busy" // another tab is using it
-  | "not_found" // no such repository, revision or file
-  | "bad_model" // a file of the checkpoint is broken, or does not belong to the others
-  | "bad_image" // no picture, or one that cannot be read
-  | "bad_video" // no video, one without frames, or in a format that this browser cannot decode
-  | "no_program" // of native programs alone: ffmpeg is not there
-  | "bad_request" // an option, a message or a picture that is not what it may be
+  | "webgpu_unavailable" // the browser has no WebGPU, or offers no adapter
+  | "limits" // a limit of the device is too low; the message names it and says what was needed
+  | "oom" // the device has not enough memory; the hint says what to lower
+  | "device_lost" // the driver or the browser closed the GPU device, and it could not be recovered
+  | "gpu" // the driver rejected an operation
+  | "io" // bytes could not be read, or a source returned the wrong ones
+  | "network" // a server did not answer, or sent something unexpected; what has been downloaded is kept
+  | "cors" // another site does not allow this page to read its file
+  | "auth" // a token is needed, or the given token has no access
+  | "integrity" // a file does not have the length or hash that its server lists
+  | "busy" // another load or tab is using the files
+  | "not_found" // the repository, revision or file does not exist
+  | "bad_model" // a file of the checkpoint is broken, or does not fit the other files
+  | "bad_image" // this is not a picture, or it cannot be read
+  | "bad_video" // this is not a video, it has no frames, or this browser cannot decode its format
+  | "no_program" // only in native programs: ffmpeg is not installed
+  | "bad_request" // an option, a message or another argument is not valid
   | "context_full" // the conversation is longer than the context; the message has both numbers
-  | "unsupported" // a model of a family that is not one of ours
-  | "aborted" // by a signal, or by `destroy()`
-  | "internal"; // a fault of ours: the engine stopped
+  | "unsupported" // the model belongs to no supported family
+  | "aborted" // your code aborted the call, by a signal or by `destroy()`
+  | "internal"; // a bug in this package, or the engine crashed
 
 export interface ErrorFields {
   code: ErrorCode;
@@ -36,7 +36,7 @@ export interface ErrorFields {
 /** The only kind of error that this package throws. */
 export class FanlightError extends Error {
   override readonly name = "FanlightError";
-  /** For programs. It says what is wrong, not where. */
+  /** What kind of error this is, for programs. */
   readonly code: ErrorCode;
   /** What the person or the page can do about it. May be empty. */
   readonly hint: string;
@@ -57,12 +57,12 @@ export class FanlightError extends Error {
   }
 }
 
-/** The fields of whatever was thrown. What is not ours (a trap, a bug) becomes "internal". */
+/** The fields of anything that was thrown. Errors that are no `FanlightError` (a wasm trap, a bug) become "internal". */
 export function errorFields(thrown: unknown): ErrorFields {
   const { code, hint, retryable } = (thrown ?? {}) as Partial<ErrorFields>;
   const message = thrown instanceof Error || isRecord(thrown) ? String(thrown.message) : String(thrown);
   if (typeof code === "string") return { code, message, hint: hint ?? "", retryable: retryable ?? false };
-  return { code: "internal", message, hint: "This is a fault in Fanlight. Load the model again.", retryable: false };
+  return { code: "internal", message, hint: "This is a bug in Fanlight. Load the model again.", retryable: false };
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

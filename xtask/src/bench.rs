@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what loading and answering take in headless Chromium.
+//! `cargo xtask bench`: measures loading and answering in headless Chromium.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub fn bench(args: &[String]) -> Outcome {
     }
     let model = std::fs::canonicalize(&model).map_err(|e| format!("{}: {e}", model.display()))?;
     let tools = setup::setup()?;
-    // A file is served with the folder it is in: a GGUF model may have a vision tower beside it.
+    // Serve the whole folder of a file, since a GGUF model may have a vision tower beside it.
     let (folder, name) = match model.file_name().filter(|_| model.is_file()).and_then(|name| name.to_str()) {
         Some(name) => (model.parent().unwrap_or(&model).to_owned(), name.to_owned()),
         None => (model, String::new()),

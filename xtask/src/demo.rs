@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the page on localhost, or one question through a headless browser.
+//! `cargo xtask demo`: serves the page on localhost, or asks one question in a headless browser.
 
 use std::path::PathBuf;
 
@@ -52,12 +52,12 @@ fn options(args: &[String]) -> Outcome<Options> {
         }
     }
     if !options.headless && (options.image.is_some() || options.ask.is_some()) {
-        return Err("--image and --ask belong to --headless".into());
+        return Err("--image and --ask need --headless".into());
     }
     Ok(options)
 }
 
-/// A path as typed, made absolute: it is relative to where the person stands, not to the repository.
+/// Makes a path absolute. It is relative to the current folder, not to the repository.
 fn existing(text: &str) -> Outcome<PathBuf> {
     std::fs::canonicalize(text).map_err(|e| format!("{text}: {e}"))
 }

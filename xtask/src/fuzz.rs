@@ -1,14 +1,14 @@
-//! `cargo xtask fuzz`: the readers of foreign files against anything at all, for a number of runs and not for a time.
+//! `cargo xtask fuzz`: runs the parsers of foreign files on random input, for a fixed number of inputs instead of a fixed time.
 //!
-//! The targets are those of `cargo +nightly fuzz run TARGET`, here built by the stable compiler: its coverage passes are
-//! LLVM's, which need no nightly (address sanitizing does, and is not wanted for code without `unsafe`).
+//! The targets are those of `cargo +nightly fuzz run TARGET`, but built by the stable compiler. The coverage passes belong to LLVM
+//! and do not need nightly. Only address sanitizing would, and code without `unsafe` does not need it.
 
 use std::path::Path;
 
 use crate::process::{ask, cargo, command, root, run, say};
 use crate::{Outcome, USAGE};
 
-/// The targets, and how many inputs each is given in `cargo xtask test`: a few seconds' worth.
+/// The targets, and how many inputs each one gets in `cargo xtask test`, which takes a few seconds.
 const TARGETS: [(&str, u64); 7] = [
     ("safetensors", 100_000),
     ("gguf", 4_000),
@@ -19,7 +19,7 @@ const TARGETS: [(&str, u64); 7] = [
     ("grounding", 20_000),
 ];
 
-/// What cargo-fuzz gives the compiler, without the sanitizer.
+/// The compiler flags of cargo-fuzz, without the sanitizer.
 const FLAGS: [&str; 9] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -47,14 +47,14 @@ pub fn fuzz(args: &[String]) -> Outcome {
     }
     let host = host()?;
     let folder = root().join("fuzz");
-    // With --target, build scripts and macros are compiled without the flags.
+    // With --target, build scripts and macros are compiled without these flags.
     let mut build = cargo();
     build.args(["build", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins", "--target", &host]);
     run(build.env("RUSTFLAGS", FLAGS.join(" ")).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     for (target, few) in TARGETS.into_iter().filter(|(target, _)| names.is_empty() || names.contains(target)) {
         say(&format!("\n── fuzz {target}"));
         seeds(target, &folder.join("corpus").join(target))?;
-        // Each time from the seeds alone, so that a number of runs means the same everywhere.
+        // Always start from the seeds alone, so that a number of runs means the same everywhere.
         let fresh = folder.join("target/check").join(target);
         if fresh.exists() {
             std::fs::remove_dir_all(&fresh).map_err(|e| format!("{}: {e}", fresh.display()))?;
@@ -64,7 +64,7 @@ pub fn fuzz(args: &[String]) -> Outcome {
         std::fs::create_dir_all(&artifacts).map_err(|e| format!("{}: {e}", artifacts.display()))?;
         let mut fuzzer = command(folder.join("target").join(&host).join("debug").join(target));
         fuzzer.args([format!("-runs={}", runs.unwrap_or(few)), format!("-artifact_prefix={}/", artifacts.display())]);
-        // A second is a hundred times what the slowest input takes; memory has its own budget in the target.
+        // The slowest input takes a hundredth of a second, so the timeout is generous. Each target limits its memory itself.
         fuzzer.args([
             "-seed=1",
             "-timeout=20",
@@ -176,7 +176,7 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
 mod tests {
     use super::*;
 
-    /// The targets here are those of fuzz/Cargo.toml, and each has seeds.
+    /// The targets here are those of fuzz/Cargo.toml, and each one has seeds.
     #[test]
     fn targets_have_files_and_seeds() {
         let manifest = std::fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();

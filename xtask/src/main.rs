@@ -1,7 +1,8 @@
-//! `cargo xtask COMMAND`: everything a person or CI types in this repository.
+//! `cargo xtask COMMAND`: all commands that people and CI use in this repository.
 //!
-//! Reading order: `setup` (what must be on the machine) → `site` (wasm + page into one folder) → `serve` (that folder
-//! on localhost) → `demo` and `check` (the two commands people use, the second with `fuzz`) · `process` holds the helpers all of them share.
+//! Reading order: `setup` (installs what is needed) → `site` (builds wasm and page into one folder) → `serve` (serves that
+//! folder on localhost) → `demo` and `check` (the two commands that people use; `check` also runs `fuzz`). `process` holds the
+//! helpers that all of them share.
 
 mod bench;
 mod check;
@@ -14,7 +15,7 @@ mod site;
 
 use std::process::ExitCode;
 
-/// Every error of an xtask ends as one message to a person, so it is a string from the start.
+/// Every error of an xtask is shown to a person as one message, so it is a string from the start.
 pub type Outcome<T = ()> = Result<T, String>;
 
 const USAGE: &str = "\
@@ -23,8 +24,9 @@ usage: cargo xtask COMMAND
   setup                 install what is missing: wasm32 target, Vulkan driver, browsers, npm packages
   demo                  build the page and serve it on localhost
       --port N          first port to try (8787)
-      --model DIR       also serve a checkpoint folder of yours and open the page with it
+      --model DIR       also serve your checkpoint folder DIR, and open the page with it
       --headless        ask the sample question in headless Chromium and print the streamed answer
+<<<<<<< HEAD
       --image FILE      …about another image       --ask TEXT    …another question
   build                 build the page into www/dist and stop
   pack                  build, and make the npm package in target/package
@@ -40,6 +42,19 @@ usage: cargo xtask COMMAND
       --jobs N          how many jobs run side by side (one for each core, at most 4)
   fuzz [TARGET…]        the readers of foreign files against anything at all; makes the seeds of `cargo +nightly fuzz run`
       --runs N          so many inputs each
+=======
+      --image FILE      use this image instead     --ask TEXT    ask this question instead
+  build                 build the page into www/dist
+  pack                  build the page, and make the npm package in target/package
+  bench                 load a model and answer in headless Chromium; print times and peak memory
+      --model PATH      checkpoint folder or .gguf file (default: the demonstration model)
+      --tokens N        how many tokens to generate    --weights FORMAT   quantize while loading
+  test                  everything CI runs
+      --only STEP,…     only some of the steps fmt clippy clippy-wasm doc rust fuzz web
+      --filter TEXT     only browser tests whose name contains TEXT
+  fuzz [TARGET…]        run the parsers of foreign files on random input; also makes the seeds for `cargo +nightly fuzz run`
+      --runs N          how many inputs for each target
+>>>>>>> house-prose
 ";
 
 fn main() -> ExitCode {

@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use crate::Outcome;
 
+<<<<<<< HEAD
 thread_local! {
     /// Inside `captured`, what this thread has printed.
     static CAPTURED: RefCell<Option<Captured>> = const { RefCell::new(None) };
@@ -45,30 +46,39 @@ pub fn say(line: &str) {
 }
 
 /// The repository's root. Cargo says where this package is; the compiled-in value serves a binary started by hand.
+=======
+/// The repository's root. Cargo passes the folder of this package; the value from compile time is for a binary that was started
+/// without cargo.
+>>>>>>> house-prose
 pub fn root() -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// A command of this machine, started in the repository's root.
+/// A command that is run in the repository's root.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
     command
 }
 
-/// The cargo that started us.
+/// The cargo that started this program.
 pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+<<<<<<< HEAD
 /// Runs to the end, printing where this thread prints; a failure names the command.
+=======
+/// Runs a command to its end, with its output shown. The error names the command.
+>>>>>>> house-prose
 pub fn run(command: &mut Command) -> Outcome {
     let ended = if CAPTURED.with_borrow(Option::is_some) { run_captured(command) } else { command.status() };
     let status = ended.map_err(|e| format!("`{}` could not be started: {e}", shown(command)))?;
     if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", shown(command))) }
 }
 
+<<<<<<< HEAD
 /// Runs to the end with both streams of output in one pipe, so that their lines stay in order.
 fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
     let (mut reader, writer) = std::io::pipe()?;
@@ -87,12 +97,15 @@ fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
 }
 
 /// Runs to the end and gives stdout; `None` if it could not start or failed. For questions, not for work.
+=======
+/// Runs a command to its end and returns its standard output. `None` if it could not start or failed.
+>>>>>>> house-prose
 pub fn ask(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The command as a person would type it, without the folder it runs in.
+/// The command as a person would type it, without the folder in which it runs.
 pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words = words.map(|word| {
@@ -102,7 +115,7 @@ pub fn shown(command: &Command) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Where a program lies, if it is on PATH.
+/// The path of a program, if it is in PATH.
 pub fn which(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     let names = if cfg!(windows) {
@@ -113,12 +126,12 @@ pub fn which(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&paths).flat_map(|dir| names.iter().map(move |n| dir.join(n))).find(|path| path.is_file())
 }
 
-/// npm is a script; on Windows scripts need their full name.
+/// npm. It is a script, and on Windows scripts need their full name.
 pub fn npm() -> Command {
     command(if cfg!(windows) { "npm.cmd" } else { "npm" })
 }
 
-/// Reads a file; the error says which.
+/// Reads a file. The error names it.
 pub fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
@@ -127,7 +140,7 @@ pub fn write(path: &Path, text: &str) -> Outcome {
     std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Copies a file or a folder, skipping what `keep` refuses.
+/// Copies a file or a folder, but only the entries for which `keep` returns true.
 pub fn copy(from: &Path, to: &Path, keep: &dyn Fn(&Path) -> bool) -> Outcome {
     let failed = |e: std::io::Error| format!("{} → {}: {e}", from.display(), to.display());
     if from.is_dir() {

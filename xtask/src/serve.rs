@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::Outcome;
 
-/// What is served: a URL prefix (`/`, `/models/mine/`) and the folder behind it. The longest prefix wins.
+/// The folders to serve: a URL prefix (`/`, `/models/mine/`) and its folder. The longest matching prefix is used.
 pub type Mounts = Vec<(String, PathBuf)>;
 
 pub struct Server {
@@ -18,7 +18,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts on the first free port from `port` on.
+    /// Starts a server on the first free port from `port` on.
     pub fn start(mut mounts: Mounts, port: u16) -> Outcome<Server> {
         mounts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let listener = (port..port.saturating_add(50))
@@ -29,7 +29,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let mounts = mounts.clone();
-                // A browser that goes away mid-answer is no error of ours.
+                // It is not an error if the browser closes the connection early.
                 std::thread::spawn(move || connection(stream, &mounts).ok());
             }
         });
@@ -66,9 +66,9 @@ fn connection(stream: TcpStream, mounts: &Mounts) -> std::io::Result<()> {
     Ok(())
 }
 
-/// One request's head; `None` when the peer closed the connection.
+/// Reads the head of a request. `None` if the browser closed the connection.
 fn request(reader: &mut impl BufRead) -> std::io::Result<Option<Result<Request, &'static str>>> {
-    // A limit on the whole head: a line without end must not fill the memory.
+    // Limit the size of the head, so that an endless line cannot fill the memory.
     let mut reader = reader.take(64 * 1024);
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
@@ -110,7 +110,7 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-/// The file behind a URL path; never outside its mount.
+/// The file for a URL path. It is never outside the folder of its prefix.
 fn file_for(path: &str, mounts: &Mounts) -> Option<PathBuf> {
     let (prefix, folder) = mounts.iter().find(|(prefix, _)| path.starts_with(prefix.as_str()))?;
     let relative = Path::new(&path[prefix.len()..]);
@@ -157,11 +157,11 @@ fn answer(request: &Request, mounts: &Mounts, out: &mut TcpStream) -> std::io::R
     }
     file.seek(SeekFrom::Start(start))?;
     let sent = std::io::copy(&mut file.take(end - start), out)?;
-    // A file that shrank under us: the promised length cannot be kept, so the connection must end.
+    // If the file became shorter meanwhile, fewer bytes than promised were sent, so the connection must end.
     if sent < end - start { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// `bytes=a-b` as a half-open range. `None`: not a form we serve, send the whole file. `Some(None)`: outside the file.
+/// Parses `bytes=a-b` as a half-open range. `None`: another form, so send the whole file. `Some(None)`: outside the file.
 fn byte_range(text: &str, length: u64) -> Option<Option<(u64, u64)>> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let range = match (first.parse::<u64>(), last.parse::<u64>()) {

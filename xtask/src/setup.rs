@@ -1,7 +1,7 @@
-//! What must be on the machine before anything builds, and how it gets there.
+//! Installs what must be on the machine before anything can be built.
 //!
-//! Installs only where that needs no question (Debian or Ubuntu, as root or with sudo that asks no password); elsewhere
-//! it prints the commands for that system and stops. When nothing is missing it changes nothing.
+//! It installs only where it need not ask a question: on Debian, as root or with a sudo that asks for no
+//! password. Elsewhere it prints the commands for that system and stops. If nothing is missing, it changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,13 +10,18 @@ use crate::Outcome;
 use crate::process::{ask, cargo, command, npm, read, root, run, which, write};
 
 pub const WASM: &str = "wasm32-unknown-unknown";
+<<<<<<< HEAD
 /// The folders with a package.json and a lockfile.
 const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/install/projects"];
+=======
+/// The folders that have a package.json and a lockfile.
+const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/projects"];
+>>>>>>> house-prose
 const OLDEST_NODE: u32 = 20;
 /// Debian's own Rust with the sources of std, for machines where rustup cannot download the target.
 const DEBIAN_RUST: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-llvm", "rust-web-src", "lld-22"];
 
-/// What the other commands need to know about this machine.
+/// What the other commands need to know about this machine: its wasm toolchain and its browser.
 pub struct Tools {
     pub wasm: WasmRust,
     pub chromium: PathBuf,
@@ -26,14 +31,14 @@ pub struct Tools {
 /// The toolchain that compiles to wasm32.
 #[derive(Clone, Copy, PartialEq)]
 pub enum WasmRust {
-    /// The toolchain in use has the target's std.
+    /// The current toolchain, which has std for this target.
     Installed,
-    /// Debian's packages, which build std from source. They have no clippy.
+    /// Debian's packages, with which std is built from source. They have no clippy.
     Debian,
 }
 
 impl WasmRust {
-    /// A cargo that can build for wasm32, and the arguments it needs after the subcommand.
+    /// A cargo that can build for wasm32, and the arguments that it needs after the subcommand.
     pub fn cargo(self) -> (Command, &'static [&'static str]) {
         match self {
             WasmRust::Installed => (cargo(), &[]),
@@ -47,7 +52,7 @@ impl WasmRust {
     }
 }
 
-/// One thing that may be missing, and what provides it: package names or whole commands.
+/// Something that may be missing, and what provides it on each system: package names or whole commands.
 struct Need {
     what: &'static str,
     debian: &'static str,
@@ -183,14 +188,14 @@ impl System {
     }
 }
 
-/// Installs what is missing. The one function behind `setup`, `demo`, `build` and `test`.
+/// Installs what is missing. `setup`, `demo`, `build` and `test` all call this first.
 pub fn setup() -> Outcome<Tools> {
     let system = System::here();
     let mut changed = false;
 
     if wasm_rust().is_none() && which("rustup").is_some() {
         say(&format!("rustup target add {WASM}"));
-        // Its failure is no error yet: Debian's packages may do instead.
+        // If this fails, Debian's packages may still provide the target.
         let added = ask(command("rustup").args(["target", "add", WASM]).stdout(Stdio::null())).is_some();
         changed |= added;
     }
@@ -217,6 +222,7 @@ pub fn setup() -> Outcome<Tools> {
     }
     changed |= fetch_crates()?;
 
+<<<<<<< HEAD
     let (Some(wasm), Some(chromium), Some(firefox)) = (wasm_rust(), chromium()?, firefox()?) else {
         return Err("the wasm32 target or a browser vanished while setting up".into());
     };
@@ -224,6 +230,15 @@ pub fn setup() -> Outcome<Tools> {
     let state = if changed { "done" } else { "nothing to do" };
     say(&format!("{state} (wasm32 by {rust}, browsers {} and {})", chromium.display(), firefox.display()));
     Ok(Tools { wasm, chromium, firefox })
+=======
+    let (Some(wasm), Some(chromium)) = (wasm_rust(), chromium()?) else {
+        return Err("the wasm32 target or Chromium disappeared during the setup".into());
+    };
+    let rust = if wasm == WasmRust::Debian { "Debian's rustc-web" } else { "the installed toolchain" };
+    let state = if changed { "done" } else { "nothing was missing" };
+    say(&format!("{state} (wasm32 by {rust}, browser {})", chromium.display()));
+    Ok(Tools { wasm, chromium })
+>>>>>>> house-prose
 }
 
 fn say(text: &str) {
@@ -258,12 +273,13 @@ fn missing() -> Vec<Need> {
 
 fn by_hand(system: System, needs: &[&Need]) -> String {
     let names = needs.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
-    let mut text = format!("these are missing and cannot be installed from here: {names}\n\nPlease run\n");
+    let mut text =
+        format!("some programs are missing, and this command cannot install them by itself: {names}\n\nPlease run\n");
     for line in system.commands(needs) {
         text.push_str(&format!("    {line}\n"));
     }
     if needs.iter().any(|need| need.what == NODE.what) && matches!(system, System::Debian | System::Ubuntu) {
-        text.push_str("(if that Node.js is older than 20, take it from nodejs.org)\n");
+        text.push_str("(if this gives a Node.js older than 20, install it from nodejs.org instead)\n");
     }
     if needs.iter().any(|need| need.what == CHROMIUM.what) {
         text.push_str("(or set FANLIGHT_CHROMIUM to another Chromium-based browser)\n");
@@ -297,7 +313,8 @@ fn node_is_new_enough() -> bool {
     major.is_some_and(|major| major >= OLDEST_NODE) && ask(npm().arg("--version")).is_some()
 }
 
-/// A hardware driver counts only where there is a GPU; the software one (lavapipe) counts everywhere.
+/// Whether a Vulkan driver can be used. A hardware driver counts only if there is a GPU; the software driver (lavapipe) always
+/// counts.
 fn vulkan_works() -> bool {
     if std::env::var_os("VK_DRIVER_FILES").or_else(|| std::env::var_os("VK_ICD_FILENAMES")).is_some() {
         return true;
@@ -312,7 +329,11 @@ fn vulkan_works() -> bool {
     drivers.iter().any(|name| name.starts_with("lvp")) || (gpu && !drivers.is_empty())
 }
 
+<<<<<<< HEAD
 /// The browser of the headless demo, and one of those that the tests run in.
+=======
+/// The browser for the tests and the headless demo. It is an error if an environment variable names a file that does not exist.
+>>>>>>> house-prose
 fn chromium() -> Outcome<Option<PathBuf>> {
     browser(
         &["FANLIGHT_CHROMIUM", "CHROMIUM"],
@@ -341,14 +362,14 @@ fn browser(variables: &[&str], names: &[&str], installed: &[&str]) -> Outcome<Op
     for variable in variables {
         if let Some(path) = std::env::var_os(variable).map(PathBuf::from) {
             let found = if path.is_file() { Some(path.clone()) } else { which(&path.to_string_lossy()) };
-            return found.map(Some).ok_or_else(|| format!("{variable} names {}, which is no file", path.display()));
+            return found.map(Some).ok_or_else(|| format!("{variable} names {}, which is not a file", path.display()));
         }
     }
     let by_path = installed.iter().map(PathBuf::from).find(|path| path.is_file());
     Ok(names.iter().find_map(|name| which(name)).or(by_path))
 }
 
-/// apt-get, if it may be run without a question.
+/// apt-get, if it can be run without asking for a password.
 fn apt_get() -> Option<Command> {
     let apt = which("apt-get")?;
     if ask(command("id").arg("-u")).as_deref() == Some("0") {
@@ -368,12 +389,12 @@ fn apt_install(apt: Command, needs: &[&Need]) -> Outcome {
         run(apt_get.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))
     };
     say(&format!("apt-get install {}", packages.join(" ")));
-    // A failing update (one mirror of many) is no reason to stop: the install that follows tells.
+    // A failed update may concern only one of many mirrors, so go on. If it matters, the installation fails.
     run_apt(&["update"]).ok();
     run_apt(&[&["install", "-y", "--no-install-recommends"], packages.as_slice()].concat())
 }
 
-/// Installs one folder's npm packages when they are not those of its lockfile. Says whether it did.
+/// Installs the npm packages of a folder, unless they are already those of its lockfile. Returns whether it did.
 fn npm_ci(folder: &Path) -> Outcome<bool> {
     let lock = read(&folder.join("package-lock.json"))?;
     let stamp = folder.join("node_modules/.fanlight-lock");
@@ -386,7 +407,7 @@ fn npm_ci(folder: &Path) -> Outcome<bool> {
     Ok(true)
 }
 
-/// Downloads every crate of the lockfiles once, so that whatever comes later also works offline.
+/// Downloads all crates of the lockfiles once, so that later commands also work offline.
 fn fetch_crates() -> Outcome<bool> {
     let lock = read(&root().join("Cargo.lock"))? + &read(&root().join("fuzz/Cargo.lock"))?;
     let stamp = root().join("target/xtask/fetched.lock");

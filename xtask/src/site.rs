@@ -1,4 +1,4 @@
-//! Builds wasm and TypeScript into `www/dist`: one folder that has everything the page needs, and nothing else does.
+//! Builds wasm and TypeScript into `www/dist`, a folder with everything that the page needs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use crate::Outcome;
 use crate::process::{cargo, command, copy, npm, root, run};
 use crate::setup::{Tools, WASM};
 
-/// Builds the page; gives the folder to serve.
+/// Builds the page and returns the folder to serve.
 pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     let www = root().join("www");
     let dist = www.join("dist");
-    // The second is fetched when a prompt first constrains its answer.
+    // The grammar module is fetched when a prompt first constrains its answer.
     let modules = [compile_wasm(tools, "fanlight")?, compile_wasm(tools, "fanlight-grammar")?];
-    // What an earlier build left must not be served; the wasm folder stays, its step knows when it is current.
+    // Delete the files of an earlier build. The wasm folder is kept, since its step checks whether it is current.
     for entry in std::fs::read_dir(&dist).into_iter().flatten().flatten() {
         if entry.file_name() != "wasm" {
             let path = entry.path();
@@ -33,17 +33,17 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
             && !["ts", "md", "mjs"].contains(&extension)
     })?;
     run(command("node").args(["www/api/make.mjs", "www/dist/api/index.html"]))?;
-    // One file as its authors bundle it, loaded when a video comes; `www/mediabunny/` has beside it what its licence asks for.
+    // Mediabunny as its authors bundle it, which is loaded with the first video. Its licence goes with it.
     let mediabunny = www.join("node_modules/mediabunny");
     copy(&mediabunny.join("dist/bundles/mediabunny.min.mjs"), &dist.join("mediabunny/mediabunny.js"), &|_| true)?;
     copy(&mediabunny.join("LICENSE"), &dist.join("mediabunny/LICENSE"), &|_| true)?;
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
-    // Last, since it looks at all of them: the list by which the page's service worker keeps one version whole.
+    // Last, write the list of all files, by which the page's service worker caches one complete version.
     run(command("node").args(["xtask/precache.mjs", "www/dist"]))?;
     Ok(dist)
 }
 
-/// The npm package as people install it, from what `build` has made; gives the tarball.
+/// Makes the npm package as people install it, from the result of `build`. Returns the tarball.
 pub fn pack() -> Outcome<PathBuf> {
     let (www, out) = (root().join("www"), root().join("target/package"));
     for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
@@ -57,28 +57,28 @@ pub fn pack() -> Outcome<PathBuf> {
     npm.args(["pack", "--ignore-scripts", "--loglevel=error", "--pack-destination"]).arg(&out).current_dir(&www);
     run(&mut npm)?;
     let made = std::fs::read_dir(&out).map_err(|e| format!("{}: {e}", out.display()))?.flatten().next();
-    made.map(|entry| entry.path()).ok_or_else(|| "npm pack made nothing".to_owned())
+    made.map(|entry| entry.path()).ok_or_else(|| "npm pack did not make a tarball".to_owned())
 }
 
-/// The kernel table as a wasm module of its own, which never ships; gives the folder to serve.
+/// Builds the kernel tests as a separate wasm module, which is not part of the package. Returns the folder to serve.
 pub fn build_kernel_tests(tools: &Tools) -> Outcome<PathBuf> {
     let out = root().join("target/wasm/kernels");
     bind(&compile_wasm(tools, "fanlight-kernel-tests")?, &out)?;
     Ok(out)
 }
 
-/// A package's library as wasm, as it ships: warnings are errors here, for a toolchain without clippy as well.
+/// Compiles a package's library to wasm, as it is shipped. Warnings are errors, also for toolchains without clippy.
 fn compile_wasm(tools: &Tools, package: &str) -> Outcome<PathBuf> {
     let (mut cargo, build_std) = tools.wasm.cargo();
     let folder = root().join("target/wasm");
-    // `rustc --crate-type` leaves the rlib out: with link-time optimisation that halves the work.
+    // `rustc --crate-type` does not build the rlib, which halves the time with link-time optimisation.
     cargo.args(["rustc", "--package", package, "--lib", "--crate-type", "cdylib", "--locked", "--profile", "wasm"]);
     cargo.args(["--target", WASM]).args(build_std).arg("--target-dir").arg(&folder).args(["--", "-D", "warnings"]);
     run(&mut cargo)?;
     Ok(folder.join(WASM).join("wasm").join(package.replace('-', "_")).with_extension("wasm"))
 }
 
-/// The JavaScript side of the module, unless what is there is newer than the module.
+/// Writes the JavaScript side of the module, unless it is already newer than the module.
 fn bind(module: &Path, out: &Path) -> Outcome {
     let time = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
     let bound = format!("{}_bg.wasm", module.file_stem().unwrap_or_default().to_string_lossy());

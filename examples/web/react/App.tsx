@@ -1,4 +1,4 @@
-// A picture, a question, the answer as it is written, and boxes over the picture for what it points at.
+// A picture, a question, the streamed answer, and boxes over the picture that show what the answer points at.
 
 import { type FormEvent, StrictMode, useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
@@ -33,7 +33,7 @@ export function App() {
   );
 }
 
-/** Boxes are in pixels of the picture, so in an SVG of the picture's own size they lie where they belong at any size on the page. */
+/** Boxes are in pixels of the picture. Drawn in an SVG of the picture's own size, they are in the right place at any size on the page. */
 function Picture({ file, located }: { file: File; located: Located[] }) {
   const [url, setUrl] = useState("");
   const [size, setSize] = useState({ width: 1, height: 1 });

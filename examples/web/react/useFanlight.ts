@@ -1,17 +1,17 @@
-// A model for the page, and a conversation for the component that asks.
+// One model for the whole page, and one conversation for each component that asks.
 
 import { useCallback, useEffect, useRef, useState } from "react";
 import { FanlightError, type ImageSource, load, type Located, type Model } from "fanlight";
 import { screenReader } from "fanlight/screen-reader";
 
-// The demonstration model comes with the package and reads simple screens, nothing else. A real one in its place:
+// The demonstration model comes with the package and reads simple screens, nothing else. To use a real model:
 // load("Qwen/Qwen2.5-VL-3B-Instruct", { weights: { text: "q4", embeddings: "q8" } })
 const start = () => load(screenReader);
 
-/** One for the page, however many components ask and however often React mounts them. It is loaded when the first one does. */
+/** The page's one model, however many components use it and however often React mounts them. It is loaded when the first one mounts. */
 let loading: Promise<Model> | undefined;
 
-/** Loads again where loading failed. */
+/** Starts loading again if it failed before. */
 function model(): Promise<Model> {
   loading ??= start();
   loading.catch(() => (loading = undefined));
@@ -20,7 +20,7 @@ function model(): Promise<Model> {
 
 export interface Answer {
   text: string;
-  /** When the answer is complete: what it points at, in the picture's own pixels. */
+  /** Once the answer is complete: what it points at, in the picture's own pixels. */
   located: Located[];
 }
 
@@ -40,7 +40,7 @@ export function useFanlight() {
     model().then(() => mounted && setStatus("ready"), (error) => mounted && fail(error));
     return () => {
       mounted = false;
-      // Nobody will read the rest of the answer, so it is not written.
+      // Nobody will read the rest of the answer, so stop generating it.
       running.current?.abort();
     };
   }, [fail]);

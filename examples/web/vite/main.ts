@@ -1,9 +1,9 @@
-// Several pictures and a question; the answer streams, and can be stopped.
+// Several pictures and a question. The answer is streamed and can be stopped.
 
 import { estimate, FanlightError, type ImagePart, load, type Progress, support } from "fanlight";
 import { screenReader } from "fanlight/screen-reader";
 
-// The demonstration model comes with the package and reads simple screens, nothing else. A real one in its place:
+// The demonstration model comes with the package and reads simple screens, nothing else. To use a real model:
 // const MODEL = "Qwen/Qwen2.5-VL-3B-Instruct";
 const MODEL = screenReader;
 
@@ -12,7 +12,7 @@ const form = element<HTMLFormElement>("form");
 const [status, answer] = [element("#status"), element("#answer")];
 const [ask, stop] = [element<HTMLButtonElement>("#ask"), element<HTMLButtonElement>("#stop")];
 
-/** Says what went wrong and what to do; anything but a FanlightError is a bug, and stays one. */
+/** Shows what went wrong and what to do. Anything but a FanlightError is a bug in this page and is thrown again. */
 function tell(error: unknown): void {
   if (!(error instanceof FanlightError)) throw error;
   status.textContent = `${error.message} ${error.hint}`;
@@ -28,7 +28,7 @@ async function start(): Promise<void> {
     status.textContent = `${reason}. ${hint}`;
     return;
   }
-  // What it takes is known before a weight is fetched.
+  // How much memory the model needs is known before any weights are downloaded.
   const plan = await estimate(MODEL);
   if (!plan.fits) {
     status.textContent = plan.reason;

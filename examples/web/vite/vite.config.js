@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
 export default defineConfig({
-  // The only line that Fanlight needs: in `vite dev` its worker and wasm are found beside its own modules.
+  // Fanlight needs only this line: without pre-bundling, `vite dev` finds its worker and its wasm file beside its modules.
   optimizeDeps: { exclude: ["fanlight"] },
 });

@@ -8,7 +8,7 @@ use crate::Error;
 
 /// Deepest nesting of groups.
 const MAX_DEPTH: usize = 100;
-/// Most repetitions that a count may name.
+/// The most repetitions in a count.
 const MAX_COUNT: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -260,7 +260,7 @@ impl Parser {
         Node::Set(self.cased(vec![(point, point)]))
     }
 
-    /// What follows a backslash.
+    /// Parses what follows a backslash.
     fn escape(&mut self, in_class: bool) -> Result<Node, Error> {
         let at = self.at - 1;
         let Some(c) = self.next() else { return Err(refused("a character after the last backslash", "the end")) };
@@ -323,7 +323,7 @@ impl Parser {
         Some(value)
     }
 
-    /// After `\u`: a unit, a pair of them, or `{…}`.
+    /// Parses what follows `\u`: a unit, a pair of units, or `{…}`.
     fn unit(&mut self) -> Result<Option<u32>, Error> {
         if self.unicode && self.take("{") {
             let digits: String = self.rest[self.at..].iter().take_while(|c| **c != '}').collect();
@@ -344,7 +344,7 @@ impl Parser {
         Ok(Some(high))
     }
 
-    /// After `\p` or `\P`.
+    /// Parses what follows `\p` or `\P`.
     fn property(&mut self, negated: bool) -> Result<Set, Error> {
         let start = self.at;
         let name: String = match self.take("{") {
@@ -366,7 +366,7 @@ impl Parser {
         Ok(if negated { self.negated(&set) } else { self.cased(set) })
     }
 
-    /// What is between `[` and `]`.
+    /// Parses what is between `[` and `]`.
     fn class(&mut self) -> Result<Set, Error> {
         let start = self.at - 1;
         let negated = self.take("^");
@@ -441,7 +441,7 @@ impl Parser {
         minus(&vec![(0, self.last())], &closed)
     }
 
-    /// With everything that differs from a member by its case alone, if that is not to matter.
+    /// If case is ignored, adds everything that differs from a member only by its case.
     fn cased(&mut self, set: Set) -> Set {
         if self.flags.ignore_case { any_case(set, self.unicode) } else { set }
     }

@@ -22,10 +22,10 @@ use super::sampling::SamplingArgs;
 pub struct Ask {
     #[command(flatten)]
     model: ModelArgs,
-    /// Image file; may be given several times.
+    /// An image file. May be given several times.
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// Video file, after the images; may be given several times. Needs ffmpeg and ffprobe.
+    /// A video file, which is placed after the images. May be given several times. Needs ffmpeg and ffprobe.
     #[arg(long, value_name = "FILE")]
     video: Vec<PathBuf>,
     /// Frames per second that the model sees of a video [default: 2].
@@ -34,16 +34,16 @@ pub struct Ask {
     /// How many frames the model sees of a video, instead of --fps.
     #[arg(long, value_name = "N", requires = "video", conflicts_with = "fps")]
     nframes: Option<usize>,
-    /// Nothing of a video before this is looked at.
+    /// Use only the part of a video after this time.
     #[arg(long, value_name = "SECONDS", requires = "video")]
     video_start: Option<f64>,
-    /// Nothing of a video after this is looked at.
+    /// Use only the part of a video before this time.
     #[arg(long, value_name = "SECONDS", requires = "video")]
     video_end: Option<f64>,
-    /// Most pixels of all pairs of a video's frames together.
+    /// Most pixels of a video, where each pair of frames counts once.
     #[arg(long, value_name = "N", requires = "video")]
     total_pixels: Option<u64>,
-    /// Messages in Hugging Face's form instead of a question.
+    /// Messages in Hugging Face's format, instead of a question.
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["image", "video", "question"])]
     messages: Option<PathBuf>,
     /// The question.
@@ -55,13 +55,13 @@ pub struct Ask {
     /// Most pixels of an image, or of a video's frame, after resizing.
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
-    /// Tools that the model may ask to be called: a list in OpenAI's form.
+    /// Tools that the model may call: a JSON list in OpenAI's format.
     #[arg(long, value_name = "FILE.json")]
     tools: Option<PathBuf>,
-    /// auto, none, required or the name of the one that must be called.
+    /// auto, none, required, or the name of a tool that must be called.
     #[arg(long, value_name = "CHOICE", requires = "tools")]
     tool_choice: Option<String>,
-    /// Answer nothing; say what the prompt would take.
+    /// Do not answer; print how many tokens and how much memory the prompt would need.
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
@@ -73,23 +73,23 @@ pub struct Ask {
     pub json: bool,
 }
 
-/// What the answer may be.
+/// Constraints on the answer, of which at most one may be given.
 #[derive(Args)]
 #[group(multiple = false)]
 struct FormArgs {
-    /// The answer is JSON of this schema.
+    /// The answer must be JSON that matches this schema.
     #[arg(long, value_name = "FILE.json")]
     json_schema: Option<PathBuf>,
-    /// The answer is a text that this regular expression of JavaScript matches as a whole: `yes|no`, or `/yes|no/i`.
+    /// This JavaScript regular expression must match the whole answer: `yes|no`, or `/yes|no/i`.
     #[arg(long, value_name = "RE")]
     regex: Option<String>,
-    /// The answer is of this grammar, in llguidance's Lark.
+    /// The answer must match this grammar, in llguidance's Lark syntax.
     #[arg(long, value_name = "FILE")]
     lark: Option<PathBuf>,
 }
 
 impl FormArgs {
-    /// As `fanlight-grammar` reads it.
+    /// The constraint in the JSON form that `fanlight-grammar` reads.
     fn read(&self) -> Result<Option<Value>> {
         let read = |path: &Path| {
             let io = |e: std::io::Error| Error::Io { path: path.display().to_string(), message: e.to_string() };
@@ -113,7 +113,7 @@ impl FormArgs {
 }
 
 pub async fn run(args: Ask) -> Result<()> {
-    // What cannot be read is known before the weights are.
+    // Read all inputs before the weights, so that a mistake is reported at once.
     let pictures = args.image.iter().map(|path| picture(path)).collect::<Result<Vec<_>>>()?;
     let videos = args.video.iter().map(|path| Footage::file(path)).collect::<Result<Vec<_>>>()?;
     let drafts = args.messages.as_deref().map(Drafts::read).transpose()?;
@@ -161,12 +161,12 @@ pub async fn run(args: Ask) -> Result<()> {
         if json {
             return;
         }
-        // What a model thinks first is not its answer.
+        // Reasoning goes to standard error, since it is not part of the answer.
         eprint!("{}", delta.reasoning);
         let call = delta.call.and_then(|call| serde_json::to_string(call).ok());
         let call = call.map(|call| format!("{}{call}\n", if begun { "\n" } else { "" }));
         begun = !delta.text.is_empty();
-        // A closed pipe is no reason to stop computing the answer.
+        // If standard output is closed, the answer is still computed.
         let _ = write!(out, "{}{}", delta.text, call.unwrap_or_default()).and_then(|()| out.flush());
     };
     let hooks =

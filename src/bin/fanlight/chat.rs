@@ -1,4 +1,4 @@
-//! `fanlight chat`: several turns.
+//! `fanlight chat`: a conversation of several turns.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub async fn run(args: Chat) -> Result<()> {
     let begin = Instant::now();
     let prompt = std::io::stdin().is_terminal();
     if prompt {
-        eprintln!("/image FILE adds an image, /video FILE a video, /new starts over, /quit ends.");
+        eprintln!("/image FILE adds an image, /video FILE adds a video, /new starts over, /quit ends.");
     }
     loop {
         if prompt {
@@ -91,7 +91,7 @@ pub async fn run(args: Chat) -> Result<()> {
         messages.push(Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() });
         let mut out = std::io::stdout();
         let mut on_delta = |delta: Delta| {
-            // What a model thinks first is not its answer.
+            // Reasoning goes to standard error, since it is not part of the answer.
             eprint!("{}", delta.reasoning);
             let _ = write!(out, "{}", delta.text).and_then(|()| out.flush());
         };

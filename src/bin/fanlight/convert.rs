@@ -18,13 +18,13 @@ use super::model::{ModelArgs, Place, beside, progress};
 pub struct Convert {
     #[command(flatten)]
     model: ModelArgs,
-    /// The new file.
+    /// The file to write.
     #[arg(long, value_name = "FILE.gguf")]
     out: PathBuf,
-    /// The new file of the vision tower; mmproj-OUT beside the other one unless given.
+    /// The file to write the vision tower to [default: mmproj-OUT, beside OUT].
     #[arg(long, value_name = "FILE.gguf")]
     mmproj_out: Option<PathBuf>,
-    /// Replace files that are there already.
+    /// Replace files that exist already.
     #[arg(long)]
     force: bool,
 }
@@ -37,11 +37,11 @@ pub async fn run(args: Convert) -> Result<()> {
         Weights::Auto => {
             let gguf = place.open().await?;
             let source: &dyn Folder = gguf.as_ref().map_or(source, |gguf| gguf as &dyn Folder);
-            // For whatever device it will be: only the memory counts.
+            // The device on which the file will be used is unknown, so only the memory counts.
             let limits = Limits { max_binding: u64::MAX, max_buffer: u64::MAX };
             let wish = Wish {
                 weights: Weights::Auto,
-                // A file does not say how its keys and values are to be kept.
+                // A GGUF file does not say how keys and values are stored.
                 cache: Some(args.model.kv_cache.unwrap_or_default()),
                 context: DEFAULT_CONTEXT,
                 max_pixels: None,
@@ -64,7 +64,7 @@ pub async fn run(args: Convert) -> Result<()> {
             let name = args.model.model.file_name().and_then(|name| name.to_str()).unwrap_or("model");
             let texts = template.as_ref().map(ChatTemplate::sources);
             if texts.is_some_and(|(_, tools)| tools.is_some()) {
-                println!("note: the chat template for tools is not kept");
+                println!("note: the chat template for tools is not written");
             }
             Export::of_folder(source, formats, name, texts.map(|(text, _)| text)).await?
         }
@@ -79,7 +79,7 @@ pub async fn run(args: Convert) -> Result<()> {
     if export.vision.is_some() && mmproj_out == args.out {
         return Err(Error::invalid("--mmproj-out", "another file than --out", args.out.display().to_string()));
     }
-    // The tower first, so that no text file is without its own.
+    // The tower is written first, so that a text file never exists without its tower.
     let files: Vec<(&Outgoing, &Path)> =
         export.vision.iter().map(|tower| (tower, mmproj_out)).chain([(&export.text, &*args.out)]).collect();
     let total = files.iter().map(|(file, _)| file.source_bytes()).sum();
@@ -108,13 +108,13 @@ pub async fn run(args: Convert) -> Result<()> {
         }
     }
     export.notes.iter().for_each(|note| println!("note: {note}"));
-    // Whoever loads the new file takes the tower that lies beside it.
+    // Loading the new file would use the tower that `beside` finds, so check that it is the right one.
     let tower = export.vision.as_ref().and(mmproj_out.file_name()).and_then(|name| name.to_str());
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (beside(folder, out), tower) {
         (Ok(found), _) if found.as_deref() == tower => {}
-        (_, Some(_)) => println!("note: to load it, name its vision tower with --mmproj"),
-        (_, None) => println!("note: the mmproj*.gguf beside it would be taken for its vision tower"),
+        (_, Some(_)) => println!("note: to load this file, give its vision tower with --mmproj"),
+        (_, None) => println!("note: the mmproj*.gguf file in the same folder would be used as its vision tower"),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Pictures, videos and messages from files.
+//! Reads pictures, videos and messages from files.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ pub fn picture(path: &Path) -> Result<Rc<Picture>> {
     })
 }
 
-/// A part of a message that can be read, before a model is there to choose frames.
+/// A part of a message, read before the model is loaded. The frames of a video are chosen later.
 pub enum Draft {
     Text(String),
     Image(Rc<Picture>, ImageOptions),
@@ -35,10 +35,10 @@ impl Draft {
     }
 }
 
-/// A video of which no frame is decoded yet.
+/// A video whose frames are not decoded yet.
 pub enum Footage {
     File(VideoFile),
-    /// Pictures, of the size of the first one.
+    /// A list of picture files. All must have the size of the first.
     Pictures(Vec<PathBuf>, Track),
 }
 
@@ -53,7 +53,7 @@ impl Footage {
         Ok(Footage::Pictures(paths, Track { width, height, times }))
     }
 
-    /// The frames that fit `left` tokens. What had to change for that goes to standard error.
+    /// The frames that fit into `left` tokens. Prints to standard error what was changed to make them fit.
     pub fn take(self, options: &VideoOptions, engine: &Engine, left: usize) -> Result<Part> {
         let mut choose = |track: &Track| engine.plan_video(track, options, left);
         let (video, plan) = match self {
@@ -72,26 +72,26 @@ impl Footage {
     }
 }
 
-/// What a conversation says, before a model is there.
+/// The messages of a conversation, read before the model is loaded.
 pub struct Drafts(Vec<Turn>);
 
 #[derive(Default)]
 struct Turn {
     role: String,
     parts: Vec<Draft>,
-    /// A string content, which has no parts.
+    /// The content, if it is a string and has no parts.
     text: Option<String>,
-    /// Everything else of the message.
+    /// All other fields of the message.
     rest: Message,
 }
 
 impl Drafts {
-    /// One message of the user.
+    /// A conversation of one user message.
     pub fn of(parts: Vec<Draft>) -> Self {
         Drafts(vec![Turn { role: "user".into(), parts, ..Turn::default() }])
     }
 
-    /// Messages from a file; paths are relative to it.
+    /// Reads messages from a file. Paths in them are relative to it.
     pub fn read(path: &Path) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let at = |name: &str| folder.join(name.strip_prefix("file://").unwrap_or(name));
@@ -121,7 +121,7 @@ impl Drafts {
         drafts.collect::<Result<_>>().map(Drafts)
     }
 
-    /// Messages for this engine and a context: videos share what texts and pictures leave of it.
+    /// The messages for this engine and context length. Videos share the tokens that texts and pictures leave free.
     pub fn finish(self, engine: &Engine, context: usize) -> Result<Vec<Message>> {
         let parts = || self.0.iter().flat_map(|turn| &turn.parts);
         let videos = parts().filter(|part| matches!(part, Draft::Video(..))).count();

@@ -1,4 +1,4 @@
-//! `fanlight inspect`: what a checkpoint is, and what it takes.
+//! `fanlight inspect`: a checkpoint's configuration and the memory that it needs.
 
 use clap::Args;
 use fanlight::Result;
@@ -15,10 +15,10 @@ use super::model::{ModelArgs, Place};
 pub struct Inspect {
     #[command(flatten)]
     model: ModelArgs,
-    /// Tokens of the longest conversation that is estimated.
+    /// Length in tokens of the conversation to estimate.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CONTEXT)]
     context: usize,
-    /// Pixels of the largest picture that is estimated; the checkpoint's own otherwise.
+    /// Pixels of the largest picture to estimate [default: the checkpoint's own limit].
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
     /// Print the estimate as one JSON object.
@@ -32,7 +32,7 @@ pub struct Inspect {
 pub async fn run(args: Inspect) -> Result<()> {
     let place = Place::of(&args.model)?;
     let gpu = Gpu::open(&GpuOptions { software: args.model.software, ..GpuOptions::default() }).await;
-    // Without a device: WebGPU's guaranteed limits.
+    // If there is no device, use the limits that WebGPU guarantees.
     let (max_binding, max_buffer) =
         gpu.as_ref().map_or((128 << 20, 256 << 20), |g| (g.caps().max_binding, g.caps().max_buffer));
     let limits = Limits { max_binding, max_buffer };
@@ -59,7 +59,7 @@ pub async fn run(args: Inspect) -> Result<()> {
     );
     match d.vision {
         Some((blocks, hidden)) => println!("vision         {blocks} blocks, hidden {hidden}"),
-        None => println!("vision         none: texts alone"),
+        None => println!("vision         none: a text model"),
     }
     match &gpu {
         Ok(gpu) => {

@@ -26,7 +26,7 @@ mod native {
     use clap::{Parser, Subcommand};
     use pollster::block_on;
 
-    /// Qwen2.5-VL on your GPU.
+    /// Qwen's vision-language models on your GPU.
     #[derive(Parser)]
     #[command(name = "fanlight", version)]
     struct Cli {
@@ -38,19 +38,19 @@ mod native {
     enum Command {
         /// Ask one question, with any number of images and videos.
         Ask(Box<ask::Ask>),
-        /// Talk over several turns; /image FILE adds an image to the next one, /video FILE a video.
+        /// Chat over several turns. /image FILE and /video FILE add an image or a video to the next message.
         Chat(chat::Chat),
-        /// Run a prompt and write everything it computes to a safetensors file.
+        /// Process a prompt and write its intermediate results to a safetensors file.
         Trace(trace::Trace),
-        /// Show what a checkpoint is and what it takes.
+        /// Show a checkpoint's configuration and the memory that it needs.
         Inspect(inspect::Inspect),
-        /// Write a checkpoint as a GGUF file, quantized by --quantize; a vision tower goes to a file of its own.
+        /// Write a checkpoint as a GGUF file, quantized by --quantize. The vision tower is written to a separate file.
         Convert(convert::Convert),
     }
 
     pub fn main() -> ExitCode {
         if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-            // Without it Mesa's device-select layer prints an error for every device, harmless and confusing.
+            // Without this variable, Mesa's device-select layer prints a harmless but confusing error for every device.
             // SAFETY: no other thread runs yet.
             #[expect(unsafe_code, reason = "the only way to set it for a driver in this process")]
             unsafe {

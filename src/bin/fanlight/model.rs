@@ -1,4 +1,4 @@
-//! Which checkpoint, and how it is loaded: what all commands have in common.
+//! The options that all commands share: which checkpoint to use and how to load it.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -16,41 +16,42 @@ use fanlight::{Error, Result};
 
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Checkpoint folder in Hugging Face layout, a .gguf file, or ORG/NAME on the Hub, downloaded into its cache.
+    /// A checkpoint folder in Hugging Face layout, a .gguf file, or a repository ORG/NAME of the Hub.
     #[arg(long, value_name = "DIR|FILE.gguf|ORG/NAME")]
     pub model: PathBuf,
-    /// Branch, tag or commit of ORG/NAME.
+    /// Branch, tag or commit of the repository.
     #[arg(long, default_value = "main")]
     pub revision: String,
-    /// Which GGUF file of ORG/NAME, if it has several.
+    /// The GGUF file to use, if the repository has several.
     #[arg(long, value_name = "NAME.gguf")]
     pub file: Option<String>,
-    /// The vision tower of a .gguf file (of ORG/NAME: its name there); found by itself if it is the only mmproj*.gguf
-    /// beside it.
+    /// The file with the vision tower of a .gguf model, or its name in the repository. Not needed if there is only one
+    /// mmproj*.gguf file beside the model, or only one with the model's name in its own.
     #[arg(long, value_name = "FILE.gguf")]
     pub mmproj: Option<PathBuf>,
     /// Server to download from [env: HF_ENDPOINT] [default: https://huggingface.co].
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Use what the Hub's cache has and make no request [env: HF_HUB_OFFLINE].
+    /// Use only files that are in the Hub's cache, and make no request [env: HF_HUB_OFFLINE].
     #[arg(long)]
     pub offline: bool,
-    /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8; auto chooses,
-    /// together with the context and max_pixels, what fits --memory.
+    /// Quantize floats while they are loaded: q8, q4, or by part as in text=q4,vision=keep,embeddings=q8. auto chooses
+    /// formats, context and max_pixels that fit --memory.
     #[arg(long, value_name = "FORMATS|auto", default_value = "keep")]
     pub quantize: Weights,
-    /// Keep keys and values of a conversation in this format; f32 unless --quantize auto chooses q8, which takes 31 %.
+    /// Format for the keys and values of a conversation [default: f32, or what --quantize auto chooses]. q8 takes 31 % of
+    /// the memory of f32.
     #[arg(long, value_name = "f32|q8")]
     pub kv_cache: Option<CacheFormat>,
     /// Memory that the model may take, such as 4GiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub memory: Option<u64>,
-    /// Take a software adapter even where there is a hardware one.
+    /// Use a software adapter even if there is a GPU.
     #[arg(long)]
     pub software: bool,
 }
 
-/// Where a model is: a folder, or files of GGUF.
+/// Where the model is: a folder, and for GGUF the names of the model's file and of its vision tower in it.
 pub struct Place {
     pub files: Directory,
     pub gguf: Option<(String, Option<String>)>,
@@ -60,7 +61,7 @@ impl Place {
     pub fn of(args: &ModelArgs) -> Result<Self> {
         let model = &args.model;
         if let Some(file) = args.file.as_ref().filter(|_| model.exists()) {
-            let expected = "no --file, as --model is on this machine: name the .gguf file itself";
+            let expected = "no --file if --model is a local path (name the .gguf file in --model)";
             return Err(Error::invalid("file", expected, file));
         }
         if model.is_dir() && args.mmproj.is_none() {
@@ -82,7 +83,7 @@ impl Place {
         Ok(Place { files, gguf: Some((name.to_owned(), mmproj)) })
     }
 
-    /// A repository of the Hub: from the cache, and from the network what is not there.
+    /// A repository of the Hub: files that are not in the cache are downloaded.
     fn on_hub(args: &ModelArgs) -> Result<Self> {
         let name = args.model.display().to_string();
         if hub::cache::check_repo(&name).is_err() || args.model.exists() {
@@ -90,7 +91,8 @@ impl Place {
         }
         let mut options = Options::from_env(|name| std::env::var(name).ok())?;
         options.endpoint = args.endpoint.clone().unwrap_or(options.endpoint);
-        // One word alone is more likely a folder mistyped than one of the Hub's oldest repositories.
+        // A name without a slash is more likely a mistyped folder than one of the Hub's oldest repositories, so it is
+        // only looked up in the cache.
         options.offline |= args.offline || !name.contains('/');
         let mmproj = args.mmproj.as_ref().map(|path| path.display().to_string());
         let want = Want { file: args.file.clone(), mmproj };
@@ -104,7 +106,7 @@ impl Place {
         Ok(Place { files: Directory::new(folder), gguf })
     }
 
-    /// The GGUF files as a checkpoint folder, if that is what there is.
+    /// The GGUF files, presented as a checkpoint folder; `None` if this is a folder already.
     pub async fn open(&self) -> Result<Option<GgufModel<'_>>> {
         match &self.gguf {
             Some((file, mmproj)) => GgufModel::open(&self.files, file, mmproj.as_deref()).await.map(Some),
@@ -113,9 +115,9 @@ impl Place {
     }
 }
 
-/// Tells the person at the terminal how far a download is.
+/// Shows the progress of a download on the terminal.
 struct Teller {
-    /// When this file began, its bytes that were there then, and when it was last spoken of.
+    /// When this file's download began, how many bytes were already there, and when its progress was last shown.
     begin: Option<(Instant, u64, Instant)>,
     file: String,
 }
@@ -148,7 +150,7 @@ impl Watch for Teller {
         }
         self.begin = Some((begin, before, now));
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-        // A download that starts over has less than it began with.
+        // If a download starts over, fewer bytes are there than at the beginning.
         let came = mib(progress.done.saturating_sub(before));
         let rate = came / (now - begin).as_secs_f64().max(0.001);
         eprint!(
@@ -167,8 +169,8 @@ impl Watch for Teller {
     }
 }
 
-/// The only vision tower in the folder, or of several the only one with the model's name in its own (`mmproj-MODEL.gguf`),
-/// unless the file is a tower itself.
+/// The vision tower for the GGUF file `name`: the only `mmproj*.gguf` in the folder or, if there are several, the only one
+/// whose name contains the model's name (`mmproj-MODEL.gguf`). The file itself does not count.
 pub fn beside(folder: &Path, name: &str) -> Result<Option<String>> {
     let entries = std::fs::read_dir(folder)
         .map_err(|e| Error::Io { path: folder.display().to_string(), message: e.to_string() })?;
@@ -181,12 +183,12 @@ pub fn beside(folder: &Path, name: &str) -> Result<Option<String>> {
         ([one], _) | (_, &[one]) => Ok(Some(one.clone())),
         (several, _) => {
             let found = several.join(", ");
-            Err(Error::invalid("vision tower", "one mmproj*.gguf beside the model, or --mmproj FILE", found))
+            Err(Error::invalid("vision tower", "a single mmproj*.gguf beside the model, or --mmproj FILE", found))
         }
     }
 }
 
-/// Shows how far something is, to people.
+/// Shows a percentage on the terminal, if standard error is one.
 pub fn progress(what: &'static str) -> impl FnMut(u64, u64) {
     let show = std::io::stderr().is_terminal();
     let mut percent = 0;
@@ -199,7 +201,7 @@ pub fn progress(what: &'static str) -> impl FnMut(u64, u64) {
     }
 }
 
-/// A loaded checkpoint, the context to use with it, and max_pixels if that was chosen or asked for.
+/// A loaded checkpoint, the context length to use with it, and max_pixels if it was given or chosen.
 pub struct Ready {
     pub engine: Engine,
     pub context: usize,

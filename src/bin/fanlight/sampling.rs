@@ -1,4 +1,4 @@
-//! How tokens are chosen.
+//! The options that control how tokens are chosen.
 
 use clap::Args;
 use fanlight::chat::{AskOptions, DEFAULT_CONTEXT};
@@ -7,46 +7,46 @@ use fanlight::generate::sampler::SamplingParams;
 
 #[derive(Args)]
 pub struct SamplingArgs {
-    /// Most new tokens.
+    /// Most tokens of the answer.
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
-    /// Divides the logits; 0 is greedy.
+    /// Divides the logits. 0 always takes the likeliest token.
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// Keep this many of the best tokens (0 keeps all).
+    /// Choose only among this many of the likeliest tokens. 0 keeps all.
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Keep this much probability.
+    /// Choose only among the likeliest tokens whose probabilities add up to this.
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
-    /// Drop tokens below this share of the best one's probability.
+    /// Drop tokens whose probability is below this share of the likeliest token's.
     #[arg(long, value_name = "P")]
     pub min_p: Option<f64>,
-    /// Weakens tokens that already occurred (1 is off).
+    /// Makes tokens that already occurred less likely. 1 is off.
     #[arg(long, value_name = "R")]
     pub repetition_penalty: Option<f64>,
-    /// Subtracted from the logits of tokens that the answer has already, from -2 to 2.
+    /// Subtracted once from the logit of each token that is already in the answer, from -2 to 2.
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     pub presence_penalty: Option<f64>,
-    /// The same as often as the answer has them.
+    /// Subtracted from the logit of a token as often as it is already in the answer, from -2 to 2.
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     pub frequency_penalty: Option<f64>,
-    /// Added to the logit of a token, from -100 to 100; may be given several times.
+    /// Added to the logit of a token, from -100 to 100. May be given several times.
     #[arg(long, value_name = "ID=BIAS", value_parser = bias)]
     pub logit_bias: Vec<(u32, f32)>,
-    /// With --json: log-probabilities of the answer's tokens, and of so many of the likeliest.
+    /// With --json: add the log-probability of each token of the answer, and of the N likeliest tokens at its place.
     #[arg(long, value_name = "N")]
     pub logprobs: Option<usize>,
-    /// End an answer that only repeats itself.
+    /// End the answer if it only repeats itself.
     #[arg(long)]
     pub loop_guard: bool,
-    /// Where the random numbers start.
+    /// Seed of the random numbers.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Ends the answer; may be given several times.
+    /// Text that ends the answer. May be given several times.
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Start from greedy decoding instead of the checkpoint's generation_config.json.
+    /// Ignore the checkpoint's generation_config.json and start from greedy decoding.
     #[arg(long)]
     pub no_generation_config: bool,
     /// Prefix images with "Picture N: ".
@@ -91,5 +91,5 @@ impl SamplingArgs {
 
 fn bias(text: &str) -> Result<(u32, f32), String> {
     let pair = text.split_once('=').and_then(|(id, bias)| id.parse().ok().zip(bias.parse().ok()));
-    pair.ok_or_else(|| "expected the id of a token and a number: 42=-100".to_owned())
+    pair.ok_or_else(|| "expected a token id and a number, such as 42=-100".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `fanlight trace`: everything that a prompt computes, in a file.
+//! `fanlight trace`: the intermediate results of a prompt, in a file.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use super::model::{ModelArgs, Ready, load};
 pub struct Trace {
     #[command(flatten)]
     model: ModelArgs,
-    /// Messages in Hugging Face's form; paths are relative to the file.
+    /// Messages in Hugging Face's format. Paths in them are relative to this file.
     #[arg(long, value_name = "FILE.json")]
     messages: PathBuf,
-    /// Where the tensors go.
+    /// The file to write the tensors to.
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
     /// Prefix images with "Picture N: ".
@@ -36,7 +36,7 @@ pub async fn run(args: Trace) -> Result<()> {
     let delta = [i32::try_from(t.rope_delta).unwrap_or(i32::MIN)];
     let mut floats = vec![("logits".to_owned(), &t.logits, t.vocab)];
     let mut grids = Vec::new();
-    // As transformers calls its arguments.
+    // The names are those of the arguments and results in transformers.
     for (kind, pixels, media, count) in
         [("image", "pixel_values", &t.images, images), ("video", "pixel_values_videos", &t.videos, videos)]
     {

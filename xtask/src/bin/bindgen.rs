@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let result = bindgen
         .web(true)
         .map(|b| b.input_path(input).out_name(&name).typescript(true))
-        // Names of functions are an eighth of the file, and for nobody: a panic says its words by itself.
+        // Leave out the names of functions, which are an eighth of the file. A panic prints its message without them.
         .map(|b| b.remove_name_section(true).remove_producers_section(true))
         .and_then(|b| b.generate(out));
     match result {
