@@ -19,8 +19,8 @@ use crate::image::PreprocessorConfig;
 use crate::model::config::task_prompts;
 use crate::model::{Embeds, Model, registry};
 use crate::text::{ChatTemplate, Tokenizer};
-use crate::weights::quantize::Formats;
 use crate::weights::folder::Folder;
+use crate::weights::quantize::Formats;
 use crate::weights::source::{MAX_SMALL_FILE, Source};
 
 /// Most tokens of a conversation unless the caller asks for another limit. It bounds the memory of keys and values.

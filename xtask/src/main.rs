@@ -26,35 +26,21 @@ usage: cargo xtask COMMAND
       --port N          first port to try (8787)
       --model DIR       also serve your checkpoint folder DIR, and open the page with it
       --headless        ask the sample question in headless Chromium and print the streamed answer
-<<<<<<< HEAD
-      --image FILE      …about another image       --ask TEXT    …another question
-  build                 build the page into www/dist and stop
-  pack                  build, and make the npm package in target/package
-  bench                 load a model and answer in headless Chromium; print times and peaks of memory
-      --model PATH      a checkpoint folder or a .gguf file (the demonstration model)
-      --tokens N        how many to generate           --weights FORMAT   quantize while loading
-  test [NAME…]          everything CI runs, or the parts of it that are named: fmt, golden, web, page/xss, …
-      --list            print the names of the parts and stop
-      --changed         the parts that what differs from the upstream branch can have touched
-      --since REVISION  …that what differs from this revision can have touched
-      --filter TEXT     of these, only tests whose name contains TEXT
-      --browser NAME    browser tests only in chromium, or only in firefox
-      --jobs N          how many jobs run side by side (one for each core, at most 4)
-  fuzz [TARGET…]        the readers of foreign files against anything at all; makes the seeds of `cargo +nightly fuzz run`
-      --runs N          so many inputs each
-=======
       --image FILE      use this image instead     --ask TEXT    ask this question instead
   build                 build the page into www/dist
   pack                  build the page, and make the npm package in target/package
   bench                 load a model and answer in headless Chromium; print times and peak memory
       --model PATH      checkpoint folder or .gguf file (default: the demonstration model)
       --tokens N        how many tokens to generate    --weights FORMAT   quantize while loading
-  test                  everything CI runs
-      --only STEP,…     only some of the steps fmt clippy clippy-wasm doc rust fuzz web
-      --filter TEXT     only browser tests whose name contains TEXT
+  test [NAME…]          run everything that CI runs, or only the named parts (fmt, golden, web, page/xss, …)
+      --list            print the names of the parts
+      --changed         run the parts that can be affected by what differs from the upstream branch
+      --since REVISION  …by what differs from this git revision
+      --filter TEXT     only tests whose name contains TEXT
+      --browser NAME    only in this browser: chromium or firefox
+      --jobs N          how many jobs run at the same time (default: one for each core, at most 4)
   fuzz [TARGET…]        run the parsers of foreign files on random input; also makes the seeds for `cargo +nightly fuzz run`
       --runs N          how many inputs for each target
->>>>>>> house-prose
 ";
 
 fn main() -> ExitCode {

@@ -7,7 +7,6 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use crate::Outcome;
 
-<<<<<<< HEAD
 thread_local! {
     /// Inside `captured`, what this thread has printed.
     static CAPTURED: RefCell<Option<Captured>> = const { RefCell::new(None) };
@@ -45,11 +44,8 @@ pub fn say(line: &str) {
     });
 }
 
-/// The repository's root. Cargo says where this package is; the compiled-in value serves a binary started by hand.
-=======
 /// The repository's root. Cargo passes the folder of this package; the value from compile time is for a binary that was started
 /// without cargo.
->>>>>>> house-prose
 pub fn root() -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
@@ -67,18 +63,13 @@ pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-<<<<<<< HEAD
-/// Runs to the end, printing where this thread prints; a failure names the command.
-=======
-/// Runs a command to its end, with its output shown. The error names the command.
->>>>>>> house-prose
+/// Runs a command to its end, printing where this thread prints. The error names the command.
 pub fn run(command: &mut Command) -> Outcome {
     let ended = if CAPTURED.with_borrow(Option::is_some) { run_captured(command) } else { command.status() };
     let status = ended.map_err(|e| format!("`{}` could not be started: {e}", shown(command)))?;
     if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", shown(command))) }
 }
 
-<<<<<<< HEAD
 /// Runs to the end with both streams of output in one pipe, so that their lines stay in order.
 fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
     let (mut reader, writer) = std::io::pipe()?;
@@ -96,10 +87,7 @@ fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
     }
 }
 
-/// Runs to the end and gives stdout; `None` if it could not start or failed. For questions, not for work.
-=======
 /// Runs a command to its end and returns its standard output. `None` if it could not start or failed.
->>>>>>> house-prose
 pub fn ask(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -10,13 +10,8 @@ use crate::Outcome;
 use crate::process::{ask, cargo, command, npm, read, root, run, which, write};
 
 pub const WASM: &str = "wasm32-unknown-unknown";
-<<<<<<< HEAD
-/// The folders with a package.json and a lockfile.
-const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/install/projects"];
-=======
 /// The folders that have a package.json and a lockfile.
-const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/projects"];
->>>>>>> house-prose
+const NPM_FOLDERS: [&str; 3] = ["www", "tests/web", "tests/web/install/projects"];
 const OLDEST_NODE: u32 = 20;
 /// Debian's own Rust with the sources of std, for machines where rustup cannot download the target.
 const DEBIAN_RUST: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-llvm", "rust-web-src", "lld-22"];
@@ -222,23 +217,13 @@ pub fn setup() -> Outcome<Tools> {
     }
     changed |= fetch_crates()?;
 
-<<<<<<< HEAD
     let (Some(wasm), Some(chromium), Some(firefox)) = (wasm_rust(), chromium()?, firefox()?) else {
-        return Err("the wasm32 target or a browser vanished while setting up".into());
-    };
-    let rust = if wasm == WasmRust::Debian { "Debian's rustc-web" } else { "the installed toolchain" };
-    let state = if changed { "done" } else { "nothing to do" };
-    say(&format!("{state} (wasm32 by {rust}, browsers {} and {})", chromium.display(), firefox.display()));
-    Ok(Tools { wasm, chromium, firefox })
-=======
-    let (Some(wasm), Some(chromium)) = (wasm_rust(), chromium()?) else {
-        return Err("the wasm32 target or Chromium disappeared during the setup".into());
+        return Err("the wasm32 target or a browser disappeared during the setup".into());
     };
     let rust = if wasm == WasmRust::Debian { "Debian's rustc-web" } else { "the installed toolchain" };
     let state = if changed { "done" } else { "nothing was missing" };
-    say(&format!("{state} (wasm32 by {rust}, browser {})", chromium.display()));
-    Ok(Tools { wasm, chromium })
->>>>>>> house-prose
+    say(&format!("{state} (wasm32 by {rust}, browsers {} and {})", chromium.display(), firefox.display()));
+    Ok(Tools { wasm, chromium, firefox })
 }
 
 fn say(text: &str) {
@@ -329,11 +314,7 @@ fn vulkan_works() -> bool {
     drivers.iter().any(|name| name.starts_with("lvp")) || (gpu && !drivers.is_empty())
 }
 
-<<<<<<< HEAD
 /// The browser of the headless demo, and one of those that the tests run in.
-=======
-/// The browser for the tests and the headless demo. It is an error if an environment variable names a file that does not exist.
->>>>>>> house-prose
 fn chromium() -> Outcome<Option<PathBuf>> {
     browser(
         &["FANLIGHT_CHROMIUM", "CHROMIUM"],
