@@ -43,8 +43,8 @@ impl Piece {
 /// A matrix that the model wants on the device: `sources` stacked on top of each other, e.g. q, k and v.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatrixSpec {
-    /// The model's name for it; the part before the first `.` is the part of the model that [`Plan::device_bytes`]
-    /// counts it under.
+    /// The model's name for it. [`Plan::device_bytes`](super::plan::Plan::device_bytes) counts it under the part of this name
+    /// before the first `.`.
     pub name: String,
     /// Its pieces, topmost first.
     pub sources: Vec<Piece>,

@@ -22,7 +22,7 @@ impl Media {
     /// Rows of the embeddings, and pads in the prompt.
     ///
     /// # Errors
-    /// [`Error::Invalid`] as in [`Grid::merged`].
+    /// As [`Grid::merged`].
     pub fn tokens(&self, merge: u32) -> Result<usize> {
         self.grid.merged(merge).map(Grid::count)
     }
