@@ -10,9 +10,9 @@ use std::rc::Rc;
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
 use crate::gpu::{Element, Gpu, Tensor};
+use crate::model::Model;
 use crate::model::cache::KvCache;
-use crate::model::positions::{VideoGrid, mrope_positions, rope_delta, segments_from_ids};
-use crate::model::{MediaTokens, Model};
+use crate::model::positions::{MediaTokens, VideoGrid, mrope_positions, rope_delta, segments_from_ids};
 
 pub use passes::prepare;
 pub(super) use passes::rehearse;

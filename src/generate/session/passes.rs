@@ -10,7 +10,7 @@ use crate::error::{Error, Result, in_words};
 use crate::gpu::{Gpu, Lease, Recorder, Rehearsal, Tensor};
 use crate::model::Model;
 use crate::model::decoder::{DecoderConfig, Splice};
-use crate::model::positions::{mrope_table, rope_rows};
+use crate::model::positions::{MediaTokens, mrope_table, rope_rows};
 use crate::ops::argmax::{NOT_A_NUMBER, argmax};
 use crate::ops::gather_rows::KEEP;
 use crate::ops::penalty::penalty;
