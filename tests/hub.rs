@@ -472,7 +472,7 @@ fn without_a_network_the_cache_serves() {
     // At once, with a word.
     let (result, log) = cache.get_as(&options, &Want::default());
     assert_whole(&result);
-    assert!(log.pauses.is_empty() && log.notes[0].contains("in the cache"), "{:?}", log.notes);
+    assert!(log.pauses.is_empty() && log.notes[0].contains("from the cache"), "{:?}", log.notes);
 }
 
 #[test]
