@@ -89,7 +89,7 @@ fn without_a_network_the_cache_serves() {
     // Once the cache has the files, they are used without waiting, and a note says so.
     let (result, log) = cache.get_as(&options, &Want::default());
     assert_whole(&result);
-    assert!(log.pauses.is_empty() && log.notes[0].contains("in the cache"), "{:?}", log.notes);
+    assert!(log.pauses.is_empty() && log.notes[0].contains("from the cache"), "{:?}", log.notes);
 }
 
 #[test]
