@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::parts::named;
+use super::parts::{named, web_file};
 use crate::Outcome;
-use crate::process::{ask, command};
+use crate::process::{ask, command, root};
 
 /// Whatever is checked in Rust.
 const CODE: [&str; 3] = ["fmt", "clippy", "doc"];
@@ -75,7 +75,7 @@ pub fn files(since: Option<&str>) -> Outcome<(Vec<String>, String)> {
 pub fn touched(files: &[String], all: &[String]) -> Outcome<BTreeSet<String>> {
     let mut parts = BTreeSet::new();
     for file in files {
-        if let Some(part) = all.iter().find(|part| *file == own_file(part)) {
+        if let Some(part) = all.iter().find(|part| is_of(file, part)) {
             // A test's own file changes that test alone; one in Rust is also compiled and formatted.
             parts.insert(part.clone());
             if part.starts_with("rust/") {
@@ -99,11 +99,11 @@ fn fits(pattern: &str, file: &str) -> bool {
     pattern.strip_prefix('*').map_or_else(|| file.starts_with(pattern), |end| file.ends_with(end))
 }
 
-fn own_file(part: &str) -> String {
-    match part.strip_prefix("rust/") {
-        Some(target) => format!("tests/{target}.rs"),
-        None => super::parts::web_file(part),
-    }
+/// Whether a file is that of a test, or lies in the test's own folder.
+fn is_of(file: &str, part: &str) -> bool {
+    let Some(target) = part.strip_prefix("rust/") else { return file == web_file(part) };
+    let folder = format!("tests/{target}/");
+    file == format!("tests/{target}.rs") || (file.starts_with(&folder) && root().join(folder).join("main.rs").is_file())
 }
 
 #[cfg(test)]
@@ -133,8 +133,10 @@ mod tests {
         assert!(of("docs/demo.png").is_empty() && of("README.md").len() == 1);
         let test = of("tests/golden.rs");
         assert!(test.contains("rust/golden") && test.contains("fmt") && !test.contains("rust/gguf"), "{test:?}");
+        assert_eq!(of("tests/hub/server.rs").len(), 3);
+        assert!(of("tests/golden/MANIFEST.json").contains("rust/gguf"));
         let page = of("www/demo/demo.ts");
-        assert!(page.iter().all(|part| part.starts_with("web/")) && page.len() < 8, "{page:?}");
+        assert!(page.iter().all(|part| part.starts_with("web/")) && page.len() < 12, "{page:?}");
         let kernel = of("shaders/softmax.wgsl");
         assert!(kernel.contains("rust/kernels") && kernel.contains("web/engine/kernels") && !kernel.contains("doc"));
     }

@@ -19,8 +19,8 @@ use crate::site;
 const PAGE: &str = "build the page and the package";
 const KERNELS: &str = "build the kernel tests";
 /// The tests that take longest begin first, so that none of them is left alone at the end.
-const LONG: [&str; 8] = ["packaging", "examples", "formats", "kernels", "e2e", "video", "page", "lost"];
-/// A file that starts with these words needs no browser; with `only in`, it names the browsers that it is for.
+const LONG: [&str; 8] = ["packaging", "examples", "formats", "kernels", "e2e", "lost", "transcript", "video"];
+/// A line that begins so says that the file is not run in every browser.
 const NO_BROWSER: &str = "// Needs no browser.";
 const ONLY_CHROMIUM: &str = "// Only in Chromium: ";
 
