@@ -22,8 +22,7 @@ async function run(context) {
   const page = await context.newPage();
   page.setDefaultTimeout(0);
   const heap = await watchWorkers(page);
-  await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>-</title>" }));
-  await page.goto(`${site()}blank`);
+  await page.goto(`${site()}blank/`);
   const result = await page.evaluate(
     async ({ model, tokens, weights }) => {
       const { load } = await import("/src/index.js");

@@ -24,7 +24,14 @@ pub fn bench(args: &[String]) -> Outcome {
         Some(name) => (model.parent().unwrap_or(&model).to_owned(), name.to_owned()),
         None => (model, String::new()),
     };
-    let server = Server::start(vec![("/".to_owned(), site::build(&tools)?), ("/bench/".to_owned(), folder)], 8887)?;
+    let server = Server::start(
+        vec![
+            ("/".to_owned(), site::build(&tools)?),
+            ("/bench/".to_owned(), folder),
+            ("/blank/".to_owned(), crate::process::root().join("tests/web/support/blank")),
+        ],
+        8887,
+    )?;
     let mut node = command("node");
     node.arg("tests/web/bench.mjs").arg(format!("/bench/{name}")).args(passed);
     run(node.env("FANLIGHT_CHROMIUM", tools.chromium).env("FANLIGHT_URL", server.url()))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Outcome;
-use crate::process::{cargo, command, copy, npm, root, run};
+use crate::process::{cargo, command, copy, npm, root, run, write};
 use crate::setup::{Tools, WASM};
 
 /// Builds the page and returns the folder to serve.
@@ -58,6 +58,20 @@ pub fn pack() -> Outcome<PathBuf> {
     run(&mut npm)?;
     let made = std::fs::read_dir(&out).map_err(|e| format!("{}: {e}", out.display()))?.flatten().next();
     made.map(|entry| entry.path()).ok_or_else(|| "npm pack did not make a tarball".to_owned())
+}
+
+/// Installs the package into an empty project, as people do; returns the folder of the installed package.
+pub fn install(tarball: &Path) -> Outcome<PathBuf> {
+    let project = root().join("target/installed");
+    if project.exists() {
+        std::fs::remove_dir_all(&project).map_err(|e| format!("{}: {e}", project.display()))?;
+    }
+    std::fs::create_dir_all(&project).map_err(|e| format!("{}: {e}", project.display()))?;
+    write(&project.join("package.json"), "{ \"private\": true, \"type\": \"module\" }")?;
+    let mut npm = npm();
+    npm.args(["install", "--no-save", "--ignore-scripts", "--offline", "--no-audit", "--no-fund", "--loglevel=error"]);
+    run(npm.arg(tarball).current_dir(&project))?;
+    Ok(project.join("node_modules/fanlight"))
 }
 
 /// Builds the kernel tests as a separate wasm module, which is not part of the package. Returns the folder to serve.

@@ -143,16 +143,18 @@ test("quantized weights are kept in place of the files, and the next start reads
       ),
     ),
   );
-  const hub = await startHub(t, { files });
+  const hub = await startHub(t, { files, token: "hf_secret" });
   const page = await open(t, { servers: hub.servers });
   const picture = `data:image/png;base64,${(await readFile(new URL("../../../www/public-sample/sample-screen.png", import.meta.url))).toString("base64")}`;
   const content = [{ type: "image", image: picture }, { type: "text", text: "What does the red button say?" }];
   const ask = () => {
-    const options = { endpoint: hub.endpoint, cache: "quantized", weights: { text: "q8", embeddings: "q8" } };
+    const options = { endpoint: hub.endpoint, token: "hf_secret", cache: "quantized", weights: { text: "q8", embeddings: "q8" } };
     return answer(page, hub.repo, options, [{ role: "user", content }], 16);
   };
   const first = await ask();
   assert.equal(first.info?.cache.kind, "quantized", first.message ?? first.info?.cache.reason);
+  const elsewhere = hub.requests.filter(({ place }) => place === "cdn");
+  assert.ok(elsewhere.length > 0 && elsewhere.every(({ authorization }) => authorization === undefined), "the token stays at the endpoint");
   const kept = () => withPackage(page, async ({ models }) => ({ list: await models.list(), size: await models.size() }));
   const { list, size } = await kept();
   assert.equal(list[0].complete, true);

@@ -10,7 +10,8 @@ import { before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 
-import { open, withBrowser } from "../support/helpers.mjs";
+import { BROWSER, open, withBrowser } from "../support/helpers.mjs";
+import { installInto } from "../support/installed.mjs";
 import { serve } from "../support/static.mjs";
 
 withBrowser();
@@ -18,7 +19,7 @@ withBrowser();
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const run = promisify(execFile);
 const json = async (path) => JSON.parse(await readFile(path, "utf8"));
-const WORK = here("../../../target/examples");
+const WORK = here(`../../../target/examples/${BROWSER}`);
 const EXAMPLES = ["plain", "vite", "react"];
 const SCREEN = here("../../screens/screen-000.png");
 /** What stands on that screen, from tests/screens/questions.json: where a question has an answer that can be checked. */
@@ -26,16 +27,12 @@ const LINK = { question: 'Where is the "Record status" link?', box: [52, 43, 155
 const BUTTON = { question: "Read the blue button.", answer: "Country" };
 
 before(async () => {
-  const tarball = process.env.FANLIGHT_PACKAGE;
-  if (!tarball) throw new Error("FANLIGHT_PACKAGE is not set: start this with `cargo xtask test`");
   await rm(WORK, { recursive: true, force: true });
   for (const name of EXAMPLES) {
     const folder = join(WORK, name);
     await mkdir(folder, { recursive: true });
     await writeFile(join(folder, "package.json"), '{ "private": true }');
-    const windows = process.platform === "win32";
-    const quiet = ["--no-save", "--ignore-scripts", "--offline", "--no-audit", "--no-fund"];
-    await run(windows ? "npm.cmd" : "npm", ["install", ...quiet, tarball], { cwd: folder, shell: windows });
+    await installInto(folder);
     for (const file of await readdir(here(`../../../examples/web/${name}`))) {
       // What someone made by hand there is no part of the example.
       if (!["node_modules", "dist"].includes(file)) await cp(here(`../../../examples/web/${name}/${file}`), join(folder, file));

@@ -276,10 +276,10 @@ test("an abort, leaving the loop and destroy end the request at the server", asy
     const second = await left.result;
     const chunks = await model.chat.completions.create({ messages: [{ role: "user", content: "?" }], stream: true });
     for await (const _ of chunks) break;
-    const pending = session.prompt("?");
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    const running = session.promptStreaming("?");
+    await running[Symbol.asyncIterator]().next();
     model.destroy();
-    return { first, second, third: await caught(pending), after: await caught(session.prompt("?")), create: await caught(model.chat.completions.create({ messages: [{ role: "user", content: "?" }] })) };
+    return { first, second, third: await caught(running.result), after: await caught(session.prompt("?")), create: await caught(model.chat.completions.create({ messages: [{ role: "user", content: "?" }] })) };
   });
   assert.deepEqual([seen.first.finishReason, seen.second.finishReason], ["abort", "abort"]);
   assert.match(seen.first.text, /^word word word /);

@@ -7,7 +7,8 @@ import * as runner from "node:test";
 import { test } from "node:test";
 
 import { clips, COLOR, drawn, HEIGHT, KINDS, WIDTH } from "../support/clips.mjs";
-import { open, withBrowser, withPackage } from "../support/helpers.mjs";
+import { chooseFile } from "../support/demo-page.mjs";
+import { notInFirefox, open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 const { make, origin, requests } = await clips(runner);
@@ -92,8 +93,15 @@ function assertFrames({ frames, info }, times, indices) {
   assert.equal(info.frames, indices.length);
 }
 
+/** Files that Firefox's WebCodecs cannot show, where it is Debian's. */
+const WITHOUT = {
+  "open-gop.mp4": "its decoder of H.264 gives no frame for those that an open group of pictures begins with",
+  "av1.mkv": "its WebCodecs has no decoder of AV1",
+};
+
 for (const name of Object.keys(KINDS)) {
-  test(`${name}: the planned frames with their own times, few at a time`, async (t) => {
+  const where = WITHOUT[name] ? notInFirefox(WITHOUT[name]) : {};
+  test(`${name}: the planned frames with their own times, few at a time`, where, async (t) => {
     const { bytes, times } = await make(name);
     const p = await page(t);
     const seen = await p.evaluate(async ([name, text]) => {
@@ -113,7 +121,9 @@ for (const name of Object.keys(KINDS)) {
   });
 }
 
-test("colours are those that the file says, by its own matrix and range", async (t) => {
+const matrix = notInFirefox("a VideoFrame copied as RGBA ignores the file's matrix and range there");
+
+test("colours are those that the file says, by its own matrix and range", matrix, async (t) => {
   const files = await Promise.all(["bt709.mp4", "bt601.mp4", "full.mp4"].map((name) => make(name)));
   const p = await page(t);
   const texts = files.map(({ bytes }) => bytes.toString("base64"));
@@ -177,7 +187,9 @@ test("of a large file on a server only what is needed is fetched", async (t) => 
   assert.ok(sent > 0 && sent < 30 * 2 ** 20, `${sent} bytes were sent`);
 });
 
-test("a <video> without a file behind it is moved to the times, and is then as it was", async (t) => {
+const mediaSource = notInFirefox("a VideoFrame of a <video> has the time 0 there where the element plays a MediaSource");
+
+test("a <video> without a file behind it is moved to the times, and is then as it was", mediaSource, async (t) => {
   const { bytes, times } = await make("vp9.webm");
   const p = await page(t);
   const seen = await p.evaluate(async (text) => {
@@ -433,7 +445,7 @@ test("what is no video, or none that this browser can show, is said with code, n
       damaged: await caught(ask(file("damaged"), { nframes: 90 })),
       missing: await caught(ask(origin + "/none.mp4")),
       closed: await caught(ask(origin + "/closed/h264.mp4")),
-      page: await caught(ask("/blank")),
+      page: await caught(ask("/blank/")),
       address: await caught(ask("http://[")),
       nothing: await caught(ask({ frames: [] })),
       used: await caught(ask({ frames: [closed] })),
@@ -474,9 +486,7 @@ test("on the page a video is shown, asked about, and led through frame by frame;
   const p = await open(t, { path: "", engine: "fake", viewport: { width: 1280, height: 800 } });
   await p.getByText("Ready. Loaded").waitFor();
   const choose = async (button, name, buffer) => {
-    const chooser = p.waitForEvent("filechooser");
-    await p.getByRole("button", { name: button }).click();
-    await (await chooser).setFiles({ name, mimeType: name.endsWith("mp4") ? "video/mp4" : "image/png", buffer });
+    await chooseFile(p, button, { name, mimeType: name.endsWith("mp4") ? "video/mp4" : "image/png", buffer });
   };
   const add = async (name, buffer, count) => {
     await choose("Add a picture or a video", name, buffer);

@@ -42,7 +42,7 @@ export async function open(t, { path, at, engine = "real", setup, beside, server
   // Only against hanging for good: how long anything takes is no concern of these tests.
   page.setDefaultTimeout(Number(process.env.FANLIGHT_PATIENCE_MS ?? 300_000));
   const faults = [];
-  page.on("pageerror", (error) => faults.push(`uncaught: ${error.stack ?? error}`));
+  page.on("pageerror", (error) => isReport(error) || faults.push(`uncaught: ${error.stack ?? error}`));
   page.on("request", (request) => {
     const url = new URL(request.url());
     const own = [new URL(at ?? site()).origin, ...servers].includes(url.origin);
@@ -56,10 +56,18 @@ export async function open(t, { path, at, engine = "real", setup, beside, server
     const body = `${before}\n${FAKE}`;
     await page.route("**/wasm/fanlight.js", (route) => route.fulfill({ contentType: "text/javascript", body }));
   }
-  await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>-</title>" }));
   await setup?.(page);
-  await page.goto(at ?? site() + (path ?? "blank"));
+  await page.goto(at ?? site() + (path ?? "blank/"));
   return page;
+}
+
+/**
+ * Whether an error of a page is only what Firefox wrote into its console about a request: that it was refused, which the code that made
+ * the request is told as well, or that the page's policy does not allow an empty icon.
+ */
+export function isReport(error) {
+  const text = String(error.stack ?? error);
+  return /^(Cross-Origin Request Blocked|Security Error: Content at|Loading Worker from|.*\(img-src\) at data:)/.test(text);
 }
 
 /** An error as the page's code sees it, in a form that crosses to the test. Use inside `page.evaluate`. */

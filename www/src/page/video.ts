@@ -228,12 +228,13 @@ async function* processed(track: MediaStreamTrack, over: AbortSignal): AsyncGene
 async function* played(track: MediaStreamTrack, over: AbortSignal): AsyncGenerator<VideoFrame> {
   const video = document.createElement("video");
   Object.assign(video, { muted: true, playsInline: true, srcObject: new MediaStream([track]) });
-  await video.play();
   const ended = new Promise<undefined>((resolve) => {
     for (const [target, event] of [[over, "abort"], [track, "ended"]] as const) {
       target.addEventListener(event, () => resolve(undefined));
     }
   });
+  // A stream that never shows a frame never begins to play.
+  await Promise.race([video.play(), ended]);
   while (!over.aborted && track.readyState === "live") {
     const next = new Promise<number>((resolve) => video.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime)));
     const time = await Promise.race([next, ended]);

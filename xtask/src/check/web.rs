@@ -101,6 +101,7 @@ pub fn jobs(
 struct Stage {
     tools: Arc<Tools>,
     server: Server,
+    /// The packed package, installed once: the tests copy it into their projects.
     package: OnceLock<PathBuf>,
     browsers: OnceLock<Outcome<Running>>,
 }
@@ -112,6 +113,7 @@ impl Stage {
             ("/kernel-tests/", "target/wasm/kernels"),
             ("/screens/", "tests/screens"),
             ("/golden/", "tests/golden"),
+            ("/blank/", "tests/web/support/blank"),
         ];
         let mounts = mounts.map(|(prefix, folder)| (prefix.to_owned(), root().join(folder))).to_vec();
         Ok(Stage { tools, server: Server::start(mounts, 8887)?, package: OnceLock::new(), browsers: OnceLock::new() })
@@ -119,7 +121,7 @@ impl Stage {
 
     fn build(&self) -> Outcome {
         site::build(&self.tools)?;
-        self.package.set(site::pack()?).map_err(|_| "the package is made once".to_owned())
+        self.package.set(site::install(&site::pack()?)?).map_err(|_| "the package is made once".to_owned())
     }
 
     fn test(&self, part: &str, browser: Option<Browser>, filter: Option<&str>) -> Outcome {
@@ -128,7 +130,7 @@ impl Stage {
         node.args(["--test", "--test-reporter=spec", "--test-timeout=1200000"]);
         node.args(filter.map(|text| format!("--test-name-pattern={text}"))).arg(web_file(part));
         node.env("FANLIGHT_CHROMIUM", &self.tools.chromium).env("FANLIGHT_FIREFOX", &self.tools.firefox);
-        node.env("FANLIGHT_URL", self.server.url()).envs(self.package.get().map(|path| ("FANLIGHT_PACKAGE", path)));
+        node.env("FANLIGHT_URL", self.server.url()).envs(self.package.get().map(|path| ("FANLIGHT_INSTALLED", path)));
         if let Some(browser) = browser {
             let running = self.browsers.get_or_init(|| Running::start(&self.tools)).as_ref().map_err(Clone::clone)?;
             node.env("FANLIGHT_BROWSER", browser.name())

@@ -1,7 +1,7 @@
 // Compiled and not run: what is typed by OpenAI's npm client can be asked here, and what comes back is what it expects.
 
 import type OpenAI from "openai";
-import type { ChatChunk, ChatCompletion, ChatMessage, ChatMessageParam, ChatRequest, Model } from "../../../www/dist/src/index.js";
+import type { ChatChunk, ChatCompletion, ChatMessage, ChatMessageParam, ChatRequest, Model } from "../../../../www/dist/src/index.js";
 
 type Theirs = OpenAI.ChatCompletionCreateParams;
 declare const model: Model;
