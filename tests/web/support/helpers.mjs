@@ -63,11 +63,11 @@ export async function open(t, { path, at, engine = "real", setup, beside, server
 
 /**
  * Whether an error of a page is only what Firefox wrote into its console about a request: that it was refused, which the code that made
- * the request is told as well, or that the page's policy does not allow an empty icon.
+ * the request is told as well, or that the page's policy allows no icon.
  */
 export function isReport(error) {
   const text = String(error.stack ?? error);
-  return /^(Cross-Origin Request Blocked|Security Error: Content at|Loading Worker from|.*\(img-src\) at data:)/.test(text);
+  return /^(Cross-Origin Request Blocked|Security Error: Content at|Loading Worker from|.*\(img-src\) at (data:|\S*/favicon\.ico))/.test(text);
 }
 
 /** An error as the page's code sees it, in a form that crosses to the test. Use inside `page.evaluate`. */
