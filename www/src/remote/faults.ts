@@ -1,4 +1,4 @@
-// What is said when a server cannot be reached, refuses, or answers with something else.
+// The errors for a server that cannot be reached, refuses a request, or sends an unexpected answer.
 
 import { FanlightError } from "../errors.js";
 import { aborted } from "../shared/abort.js";
@@ -13,7 +13,7 @@ export function unreachable(url: URL, error: unknown, signal: AbortSignal): Fanl
   return new FanlightError("cors", what, hint, true);
 }
 
-/** What a server says of itself is part of the message: it knows best. */
+/** The error for an answer with an error status. It includes the server's own message. */
 export async function refused(url: URL, response: Response): Promise<FanlightError> {
   const { status } = response;
   const text = await response.text().catch(() => "");
@@ -37,7 +37,7 @@ function safely(text: string): unknown {
   }
 }
 
-/** `{error: {message}}`, `{error: "…"}`, `{message}` or FastAPI's `{detail}`. */
+/** The message in an error response: `{error: {message}}`, `{error: "…"}`, `{message}` or FastAPI's `{detail}`. */
 export function messageOf(value: unknown): string {
   if (typeof value === "string") return value;
   if (typeof value !== "object" || value === null) return "";

@@ -46,7 +46,7 @@ export interface VideoFrames {
  * - A `<video>` element. If this page may read the file behind the element, that file is read. Otherwise (Media Source
  *   Extensions) the element seeks to the times at which a video of 30 frames a second would be sampled, and back afterwards. If its
  *   `srcObject` is a `MediaStream`, that stream is used:
- * - A `MediaStream`, for example from a camera. Its video is recorded for `seconds` from the moment when the prompt is run.
+ * - A `MediaStream`, for example from a camera. Its frames are captured for `seconds` from the moment when the prompt is run.
  * - Pictures in order. All of them are used, unless the model's context is too short for that.
  * - `VideoFrame`s that arrive one by one, for example from a decoder. They are closed after use and sampled at `fps`.
  */
@@ -81,11 +81,11 @@ export interface VideoOptions extends PixelLimits {
   /** The most pixels of all frames together. `minPixels` and `maxPixels` are limits for a single frame. */
   totalPixels?: number;
   /**
-   * An exact width instead of one that follows from the limits; set `resizedHeight` too. It is rounded to a size that the
-   * model can see.
+   * The width of the frames, instead of one that follows from the limits; set `resizedHeight` too. It is rounded to a size
+   * that the model can see.
    */
   resizedWidth?: number;
-  /** An exact height, together with `resizedWidth`. */
+  /** The height of the frames, together with `resizedWidth`. */
   resizedHeight?: number;
 }
 

@@ -16,11 +16,11 @@ export interface ImagePart extends PixelLimits {
   /** The picture. It is decoded at its full size and turned upright by its EXIF orientation. */
   image: ImageSource;
   /**
-   * An exact width instead of one that follows from the limits; set `resizedHeight` too. It is rounded to a size that the
-   * model can see.
+   * A width to use instead of the picture's own; set `resizedHeight` too. It is rounded to a size that the model can see,
+   * and the pixel limits still apply.
    */
   resizedWidth?: number;
-  /** An exact height, together with `resizedWidth`. */
+  /** A height to use instead of the picture's own, together with `resizedWidth`. */
   resizedHeight?: number;
 }
 
@@ -29,7 +29,7 @@ export interface VideoPart extends VideoOptions {
   type: "video";
   /** The video. It is read in the worker, when the prompt is run. */
   video: VideoSource;
-  /** How many seconds of a `MediaStream` are recorded. Default: 4. */
+  /** How many seconds of a `MediaStream` are captured. Default: 4. */
   seconds?: number;
 }
 
