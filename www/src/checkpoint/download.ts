@@ -63,7 +63,7 @@ export class Download {
     const entry = this.#entry(name);
     const { size } = entry.file;
     if (!(0 <= start && start <= end && end <= size)) {
-      throw new FanlightError("bad_model", `${name}: bytes ${start} to ${end} of a file of ${size} were asked for`);
+      throw new FanlightError("bad_model", `${name}: bytes ${start} to ${end} were requested, but the file has ${size} bytes`);
     }
     const whole = start === 0 && end === size && size <= SMALL && !entry.expected;
     for (;;) {
@@ -137,7 +137,7 @@ export class Download {
 
   #entry(name: string): Entry {
     const entry = this.#entries.get(name);
-    if (!entry) throw new FanlightError("not_found", `${name} is not there`, "Check that the checkpoint is complete.");
+    if (!entry) throw new FanlightError("not_found", `the file ${name} does not exist`, "Check that the checkpoint is complete.");
     return entry;
   }
 

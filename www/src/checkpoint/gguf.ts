@@ -11,7 +11,7 @@ export function findGguf(names: string[], gguf?: string, mmproj?: string): { ggu
     const files = whole.filter((name) => !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(name));
     if (files.length === 0) return {};
     if (files.length > 1) {
-      const message = `there are ${files.length} models here: ${files.join(", ")}`;
+      const message = `there are ${files.length} GGUF models to choose from: ${files.join(", ")}`;
       throw new FanlightError("bad_request", message, "Name one of them with the option `gguf`.");
     }
     gguf = files[0] as string;

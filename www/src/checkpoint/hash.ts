@@ -27,8 +27,8 @@ export async function fault({ name, sha256, sha1 }: Digests, bytes: Uint8Array):
 }
 
 export function damaged(name: string, expected: string, found: string): FanlightError {
-  const message = `${name} arrived damaged and was discarded: expected ${expected}, found ${found}`;
-  return new FanlightError("integrity", message, "Load the model again; if it stays so, the server's file is broken.", true);
+  const message = `${name} was damaged during the download and has been deleted: expected ${expected}, found ${found}`;
+  return new FanlightError("integrity", message, "Load the model again. If the error stays, the file on the server is broken.", true);
 }
 
 export async function hex(algorithm: "SHA-1" | "SHA-256", bytes: Uint8Array): Promise<string> {

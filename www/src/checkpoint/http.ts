@@ -56,7 +56,7 @@ export class Http {
       try {
         return { value: JSON.parse(text) as unknown, headers: response.headers };
       } catch {
-        throw new FanlightError("network", `${url} answered with something else than JSON`, WRONG_SERVER);
+        throw new FanlightError("network", `${url} did not answer with JSON`, WRONG_SERVER);
       }
     });
   }
@@ -167,7 +167,7 @@ export class Http {
     const response = await this.#fetch(url, file, {}, "HEAD");
     const length = response.headers.get("content-length");
     if (response.ok && length !== null) return Number(length);
-    throw new FanlightError("network", `${url} does not say how long it is`, WRONG_SERVER);
+    throw new FanlightError("network", `${url} does not send its length (Content-Length)`, WRONG_SERVER);
   }
 
   async #fetch(url: URL, file: string, headers: Record<string, string>, method = "GET"): Promise<Response> {
@@ -193,7 +193,7 @@ export class Http {
         throw new FanlightError(
           "cors",
           `${url.origin} did not let this page read ${file} (${String(error)})`,
-          "The server, and any that it redirects to, must be reachable and send Access-Control-Allow-Origin.",
+          "The server, and every server that it redirects to, must be reachable and send Access-Control-Allow-Origin.",
           true,
         );
       }
@@ -227,7 +227,7 @@ export class Http {
     } catch (error) {
       if (error instanceof FanlightError) throw error;
       if (this.#options.signal.aborted) throw new FanlightError("aborted", "loading was aborted");
-      throw new FanlightError("network", `${url} broke off (${String(error)})`, CONNECTION, true);
+      throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, CONNECTION, true);
     } finally {
       clearTimeout(timer);
     }
@@ -252,7 +252,7 @@ export class Http {
 
   #silent(url: URL): FanlightError {
     const seconds = this.#options.timeoutMs / 1000;
-    return new FanlightError("network", `${url} sent nothing for ${seconds} s`, CONNECTION, true);
+    return new FanlightError("network", `${url} sent no data for ${seconds} s`, CONNECTION, true);
   }
 }
 
@@ -276,7 +276,7 @@ function refused(url: URL, response: Response): FanlightError {
   const words = [headers.get("x-error-code"), headers.get("x-error-message")].filter(Boolean).join(": ");
   const message = `${url} answered ${status}${words ? ` (${words})` : ""}`;
   if (status === 401 || status === 403) {
-    return new FanlightError("auth", message, "Give a token that may read this repository, or check its name.");
+    return new FanlightError("auth", message, "Give a token that has access to this repository, or check the repository's name.");
   }
   if (status === 404) return new FanlightError("not_found", message, "Check the name of the model and of its files.");
   if (status === 429 || status >= 500) return new Busy(message, patience(headers));
@@ -311,15 +311,15 @@ function lengthOf({ headers }: Response): number | undefined {
 }
 
 function cut(url: URL, got: number, expected: number): FanlightError {
-  return new FanlightError("network", `${url} ended after ${got} of ${expected} bytes`, CONNECTION, true);
+  return new FanlightError("network", `${url} sent only ${got} of ${expected} bytes`, CONNECTION, true);
 }
 
 function wrongRange(url: URL, asked: number, came: number): FanlightError {
-  return new FanlightError("network", `${url} was asked for bytes from ${asked} on and sent them from ${came} on`, "", true);
+  return new FanlightError("network", `${url} sent bytes from ${came} on instead of from ${asked} on`, "", true);
 }
 
 function wrongLength(file: string, expected: number | undefined, found: number | undefined): FanlightError {
   const length = found === undefined ? "shorter" : `${found} bytes long`;
-  const message = `${file} should be ${expected ?? "?"} bytes long and is ${length} on the server`;
-  return new FanlightError("integrity", message, "The file has changed there; load the model again.");
+  const message = `${file} should have ${expected ?? "?"} bytes, but has ${length} bytes on the server`;
+  return new FanlightError("integrity", message, "The file has changed on the server. Load the model again.");
 }

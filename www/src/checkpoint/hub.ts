@@ -31,19 +31,19 @@ export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(rev
 
 /** Checks what a caller or a link gave. */
 export function repoId(repo: string, revision = "main", endpoint: string = HUB): RepoId {
-  if (!isRepoName(repo)) throw new FanlightError("bad_request", `"${repo}" is no ORG/NAME of a repository`);
+  if (!isRepoName(repo)) throw new FanlightError("bad_request", `"${repo}" is not a repository name of the form ORG/NAME`);
   // Branches may have slashes; nothing in them may climb.
   if (!/^[A-Za-z0-9_][\w.\-/]{0,254}$/.test(revision) || /(^|\/)(\.|$)/.test(revision)) {
-    throw new FanlightError("bad_request", `"${revision}" is no branch, tag or commit`);
+    throw new FanlightError("bad_request", `"${revision}" is not the name of a branch, tag or commit`);
   }
   let url: URL;
   try {
     url = new URL(endpoint, globalThis.location?.href);
   } catch {
-    throw new FanlightError("bad_request", `"${endpoint}" is no address of a server`);
+    throw new FanlightError("bad_request", `"${endpoint}" is not a valid address of a server`);
   }
   if (!/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
-    throw new FanlightError("bad_request", `"${endpoint}" is no plain http address of a server`);
+    throw new FanlightError("bad_request", `"${endpoint}" is not a plain http: or https: address of a server`);
   }
   return { endpoint: url.href.replace(/\/*$/, "/"), repo, revision };
 }

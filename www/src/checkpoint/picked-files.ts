@@ -43,7 +43,7 @@ export class PickedFiles implements Source {
 
   async read(name: string, start: number, end: number): Promise<Uint8Array> {
     const file = this.#files.get(name);
-    if (!file) throw new FanlightError("not_found", `${name} is not among the picked files`, "Pick all of them.");
+    if (!file) throw new FanlightError("not_found", `${name} is not among the picked files`, "Pick all files of the model.");
     try {
       return new Uint8Array(await file.slice(start, end).arrayBuffer());
     } catch (error) {

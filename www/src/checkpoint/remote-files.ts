@@ -20,7 +20,7 @@ type RemotePlace = Exclude<Place, { kind: "files" | "folder" }>;
 /** A name may come from an index file that someone else wrote: it stays inside the folder. */
 function checkName(file: string): void {
   if (!/^[\w.+=-]+(\/[\w.+=-]+)*$/.test(file) || file.split("/").some((part) => part.endsWith("."))) {
-    throw new FanlightError("bad_model", `"${file}" is no file name of a checkpoint`);
+    throw new FanlightError("bad_model", `"${file}" is not a valid file name of a checkpoint`);
   }
 }
 
@@ -90,7 +90,7 @@ export class RemoteFiles implements Source {
   async read(file: string, start: number, end: number): Promise<Uint8Array> {
     if (this.#prepared && file === this.prepared()) return this.#prepared.read(start, end);
     if (!(await this.#file(file))) {
-      throw new FanlightError("not_found", `${file} is not there`, "Check that the checkpoint is complete.");
+      throw new FanlightError("not_found", `the file ${file} does not exist`, "Check that the checkpoint is complete.");
     }
     return this.#running.read(file, start, end);
   }
@@ -141,7 +141,7 @@ export class RemoteFiles implements Source {
   }
 
   get #running(): Download {
-    if (!this.#download) throw new FanlightError("internal", "a file was asked for before its place was known");
+    if (!this.#download) throw new FanlightError("internal", "a file was requested before its address was known");
     return this.#download;
   }
 
@@ -207,7 +207,7 @@ export class RemoteFiles implements Source {
     const config = await this.#http.head(new URL("config.json", base), "config.json", FIRST_BYTES);
     if (!config) {
       const message = `${id.endpoint} has no repository ${id.repo} with a revision ${id.revision}`;
-      throw new FanlightError("not_found", message, "Check the name; private and gated ones need a token.");
+      throw new FanlightError("not_found", message, "Check the name. Private and gated repositories need a token.");
     }
     await this.#openFolder(base);
   }
@@ -244,7 +244,7 @@ export class RemoteFiles implements Source {
         const head = dataBytes(url.href);
         return { name, url, size: head.length, head };
       } catch (error) {
-        throw new FanlightError("bad_request", `the address of ${name} cannot be read: ${String(error)}`);
+        throw new FanlightError("bad_request", `the address of ${name} is not valid: ${String(error)}`);
       }
     };
   }

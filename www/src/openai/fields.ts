@@ -78,15 +78,15 @@ export class Fields {
   }
 
   refuse(name: string, why: string, hint = ""): void {
-    if (this.any(name) !== undefined) throw new FanlightError("bad_request", `${this.path(name)} is not possible: ${why}`, hint);
+    if (this.any(name) !== undefined) throw new FanlightError("bad_request", `${this.path(name)} is not supported: ${why}`, hint);
   }
 
   /** Complains of a field that nobody has asked for. */
   end(): void {
     const other = Object.entries(this.#object).find(([name, value]) => !this.#seen.has(name) && value !== undefined && value !== null);
     if (!other) return;
-    const hint = `Known here: ${[...this.#seen].join(", ")}.`;
-    throw new FanlightError("bad_request", `${this.path(other[0])} is not a field that is known here`, hint);
+    const hint = `Known fields: ${[...this.#seen].join(", ")}.`;
+    throw new FanlightError("bad_request", `${this.path(other[0])} is not a known field`, hint);
   }
 
   #typed<T>(name: string, what: string, is: (value: unknown) => value is T): T | undefined {

@@ -45,8 +45,8 @@ const LOW_DETAIL = 512 * 512;
 export function parseRequest(request: unknown, sight: Sight = {}): Asked {
   const r = new Fields(request, "");
   r.ignore(IGNORED);
-  r.refuse("functions", "`tools` came after it", "Use `tools`.");
-  r.refuse("function_call", "`tool_choice` came after it", "Use `tool_choice`.");
+  r.refuse("functions", "it has been replaced by `tools`", "Use `tools`.");
+  r.refuse("function_call", "it has been replaced by `tool_choice`", "Use `tool_choice`.");
   for (const [i, modality] of (r.list("modalities") ?? []).entries()) {
     if (modality !== "text") throw wrong(`modalities[${i}]`, '"text"', modality);
   }
@@ -54,7 +54,7 @@ export function parseRequest(request: unknown, sight: Sight = {}): Asked {
   const tools = r.list("tools")?.map((tool, i) => toolOf(tool, `tools[${i}]`)) ?? [];
   const stream = r.boolean("stream") ?? false;
   const streamOptions = r.object("stream_options");
-  if (streamOptions && !stream) throw wrong("stream_options", "nothing without `stream: true`", {});
+  if (streamOptions && !stream) throw wrong("stream_options", "`stream: true` with it", {});
   const includeUsage = streamOptions?.boolean("include_usage") ?? false;
   streamOptions?.ignore(["include_obfuscation"]);
   streamOptions?.end();
@@ -73,7 +73,7 @@ function generation(r: Fields, tools: Tool[]): GenerateOptions {
   const penalty = { least: -2, most: 2 };
   const [longer, shorter] = ["max_completion_tokens", "max_tokens"].map((name) => r.number(name, { least: 1, whole: true }));
   if (longer !== undefined && shorter !== undefined && longer !== shorter) {
-    throw wrong("max_tokens", "what max_completion_tokens says, or nothing", shorter);
+    throw wrong("max_tokens", "the same value as max_completion_tokens, or nothing", shorter);
   }
   const topK = r.number("top_k", { least: -1, whole: true });
   const options: { [name in keyof GenerateOptions]: GenerateOptions[name] | undefined } = {
@@ -107,7 +107,7 @@ function bias(fields: Fields | undefined, all: Record<string, unknown> | undefin
 function logprobs(r: Fields): number | undefined {
   const top = r.number("top_logprobs", { least: 0, most: 20, whole: true });
   const wanted = r.boolean("logprobs") ?? false;
-  if (top !== undefined && !wanted) throw wrong("top_logprobs", "nothing without `logprobs: true`", top);
+  if (top !== undefined && !wanted) throw wrong("top_logprobs", "`logprobs: true` with it", top);
   return wanted ? (top ?? 0) : undefined;
 }
 
@@ -163,7 +163,7 @@ function choice(r: Fields, tools: Tool[]): GenerateOptions["toolChoice"] {
   if (typeof value === "string" && value !== "auto" && value !== "required") {
     throw wrong("tool_choice", '"none", "auto", "required" or a function', value);
   }
-  if (tools.length === 0) throw wrong("tool_choice", "nothing without `tools`", value);
+  if (tools.length === 0) throw wrong("tool_choice", "`tools` with it", value);
   if (value === "required") return value;
   const c = new Fields(value, "tool_choice");
   c.need(c.choice("type", "function"), "type", '"function"');
@@ -180,24 +180,24 @@ function choice(r: Fields, tools: Tool[]): GenerateOptions["toolChoice"] {
 
 function conversation(r: Fields, sight: Sight): Message[] {
   const list = r.need(r.list("messages"), "messages", "a list");
-  if (list.length === 0) throw wrong("messages", "at least one", []);
+  if (list.length === 0) throw wrong("messages", "at least one message", []);
   const messages = list.map((message, i) => messageOf(message, `messages[${i}]`, sight));
   const prefixed = messages.findIndex(({ prefix }) => prefix);
-  if (prefixed >= 0 && prefixed < messages.length - 1) throw wrong(`messages[${prefixed}].prefix`, "nothing but in the last message", true);
+  if (prefixed >= 0 && prefixed < messages.length - 1) throw wrong(`messages[${prefixed}].prefix`, "it only in the last message", true);
   return inOrder(messages);
 }
 
 function messageOf(value: unknown, at: string, sight: Sight): Message {
   const m = new Fields(value, at);
-  const role = m.need(m.choice("role", "system", "developer", "user", "assistant", "tool"), "role", "who speaks");
+  const role = m.need(m.choice("role", "system", "developer", "user", "assistant", "tool"), "role", "a role");
   // Templates of this family name nobody.
   m.ignore(["name"]);
   const message: Message = { role: role === "developer" ? "system" : role, content: contentOf(m, role, sight) };
   if (role === "assistant") {
     // As answers have them; they say nothing about the conversation.
     m.ignore(["annotations"]);
-    m.refuse("audio", "no model of this family speaks");
-    m.refuse("function_call", "`tool_calls` came after it", "Use `tool_calls`.");
+    m.refuse("audio", "these models do not write audio");
+    m.refuse("function_call", "it has been replaced by `tool_calls`", "Use `tool_calls`.");
     const reasoning = m.string("reasoning_content");
     if (reasoning !== undefined) message.reasoning = reasoning;
     const calls = m.list("tool_calls")?.map((call, i) => callOf(call, `${at}.tool_calls[${i}]`)) ?? [];
@@ -325,8 +325,8 @@ function inOrder(messages: Message[]): Message[] {
     const rank = ({ toolCallId }: Message) => calls.indexOf(toolCallId ?? "");
     const stray = ordered.slice(i, to).find((message) => rank(message) < 0);
     if (stray) {
-      const hint = "An answer of role \"tool\" follows the assistant's message that has the call.";
-      throw new FanlightError("bad_request", `messages: no call "${stray.toolCallId}" comes before its answer`, hint);
+      const hint = "A message of role \"tool\" must follow the assistant's message with the call that it answers.";
+      throw new FanlightError("bad_request", `messages: there is no call "${stray.toolCallId}" before its answer`, hint);
     }
     ordered.splice(i, to - i, ...ordered.slice(i, to).sort((a, b) => rank(a) - rank(b)));
     i = to;

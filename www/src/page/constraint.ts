@@ -16,7 +16,7 @@ export function wireConstraint(constraint: ResponseConstraint): WireConstraint {
   try {
     return { jsonSchema: JSON.parse(JSON.stringify(constraint)) as JsonSchema };
   } catch (error) {
-    throw new FanlightError("bad_request", `responseConstraint: expected plain values, ${String(error)}`, "Correct the argument.");
+    throw new FanlightError("bad_request", `responseConstraint: expected an object that can be written as JSON: ${String(error)}`, "Correct the argument.");
   }
 }
 

@@ -29,8 +29,8 @@ export class WorkerLink {
     try {
       this.#worker = (make ?? packageWorker)();
     } catch (error) {
-      const hint = "The page's Content-Security-Policy must allow the script in worker-src; one of another origin, blob: as well.";
-      throw new FanlightError("network", `the worker could not be made: ${String(error)}`, hint);
+      const hint = "The page's Content-Security-Policy must allow the worker's script in worker-src. If the script has another origin, it must also allow blob:.";
+      throw new FanlightError("network", `the worker could not be created: ${String(error)}`, hint);
     }
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
@@ -57,7 +57,7 @@ export class WorkerLink {
         this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false }, transfer);
       } catch (error) {
         this.#pending.delete(id);
-        const hint = "A VideoFrame can be given once, and not after close().";
+        const hint = "Each VideoFrame can be given only once, and only before close().";
         return reject(new FanlightError("bad_request", `this cannot be sent to the worker: ${String(error)}`, hint));
       }
       signal?.addEventListener("abort", abort);
@@ -118,11 +118,11 @@ export class WorkerLink {
   }
 
   #waitForDeath(lock: string): void {
-    const gone = () => this.close(died("the worker is gone"));
+    const gone = () => this.close(died("the worker has ended unexpectedly"));
     navigator.locks.request(lock, { signal: this.#watch.signal }, gone).catch(() => {});
   }
 }
 
 function died(message: string): FanlightError {
-  return new FanlightError("internal", message, "Load the model again; reload the page if that fails too.", true);
+  return new FanlightError("internal", message, "Load the model again. If that fails too, reload the page.", true);
 }

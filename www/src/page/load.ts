@@ -98,7 +98,7 @@ function placeOf(model: ModelSource, hub: HubOptions): { place: Place; gguf?: st
   }
   if (typeof model !== "string" && !(model instanceof URL)) {
     const files = Object.entries(model as Record<string, string | URL>);
-    if (files.length === 0) throw new FanlightError("bad_request", "there is no file in this model", "Give its files' addresses.");
+    if (files.length === 0) throw new FanlightError("bad_request", "the object with the model's files is empty", "Give the address of each file.");
     return { place: { kind: "listed", files: Object.fromEntries(files.map(([name, url]) => [name, absolute(url).href])) } };
   }
   const base = absolute(model);
@@ -112,7 +112,7 @@ function absolute(url: string | URL): URL {
   try {
     return new URL(url, document.baseURI);
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is no address of a model or of its files`);
+    throw new FanlightError("bad_request", `"${url}" is not a valid address of a model or of its files`);
   }
 }
 

@@ -44,7 +44,7 @@ export async function imageBytes(source: ImageSource | Promise<Uint8Array>): Pro
       if (ArrayBuffer.isView(source)) {
         return readable(new Uint8Array(source.buffer, source.byteOffset, source.byteLength).slice());
       }
-      throw new FanlightError("bad_request", `a picture cannot come from this: ${kind(source)}`, "See ImageSource.");
+      throw new FanlightError("bad_request", `this value is not a picture source: ${kind(source)}`, "See the type ImageSource.");
   }
 }
 
@@ -65,7 +65,7 @@ function absolute(url: string): URL {
   try {
     return new URL(url, document.baseURI);
   } catch {
-    throw new FanlightError("bad_request", `"${shortened(url)}" is no address of a picture`);
+    throw new FanlightError("bad_request", `"${shortened(url)}" is not a valid address of a picture`);
   }
 }
 
@@ -89,14 +89,14 @@ async function addressed(url: URL, init: RequestInit = {}): Promise<Uint8Array<A
   const { status } = response;
   const message = `${url.href} answered ${status}`;
   if (status === 404 || status === 410) throw new FanlightError("not_found", message, "Check the address of the picture.");
-  if (status === 401 || status === 403) throw new FanlightError("auth", message, "Fetch it yourself, and give the Blob.");
+  if (status === 401 || status === 403) throw new FanlightError("auth", message, "Download the picture in your own code, and give the Blob.");
   throw new FanlightError("network", message, "Check the address of the picture.", status === 429 || status >= 500);
 }
 
 /** Why fetch has failed; browsers do not say. */
 async function unreached(url: URL, error: unknown): Promise<FanlightError> {
   if (url.protocol === "blob:") {
-    const hint = "Such an address ends with revokeObjectURL, or its page; a policy needs connect-src blob:. Give the Blob itself.";
+    const hint = "A blob: address is valid until revokeObjectURL is called or its page is closed, and a Content-Security-Policy must allow it with connect-src blob:. Give the Blob itself instead.";
     return new FanlightError("bad_image", `${url.href} could not be read: ${String(error)}`, hint);
   }
   if (url.origin !== location.origin) {
@@ -105,14 +105,14 @@ async function unreached(url: URL, error: unknown): Promise<FanlightError> {
     if (there) return cors(`${url.origin} does not let this page read ${url.href} (${String(error)})`);
   }
   const message = `${url.href} could not be read: ${String(error)}`;
-  return new FanlightError("network", message, "Check the connection and the page's policy (connect-src).", true);
+  return new FanlightError("network", message, "Check the connection, and connect-src in the page's Content-Security-Policy.", true);
 }
 
 const cors = (message: string): FanlightError =>
   new FanlightError(
     "cors",
     message,
-    "The other site must send Access-Control-Allow-Origin (and an element that shows it needs crossorigin). Else let the person pick the file, or fetch it through your own server.",
+    "The other site must send Access-Control-Allow-Origin, and an element that shows the file needs the attribute crossorigin. Otherwise let the person pick the file, or download it through your own server.",
   );
 
 /** A file that the engine reads as it is, or what the browser makes of another. */
@@ -165,11 +165,11 @@ async function svg(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
     const image = new Image();
     image.src = url;
     await image.decode().catch(() => {
-      throw new FanlightError("bad_image", "this SVG cannot be shown", "A page's policy needs img-src blob: for it.");
+      throw new FanlightError("bad_image", "this SVG cannot be shown", "If the page has a Content-Security-Policy, it must allow img-src blob:.");
     });
     const size = { width: image.naturalWidth, height: image.naturalHeight };
     if (size.width === 0 || size.height === 0) {
-      throw new FanlightError("bad_image", "this SVG has no size", "Give it width and height in pixels.");
+      throw new FanlightError("bad_image", "this SVG has no size", "Set its width and height in pixels.");
     }
     return packed(drawn(image, size, "SVG"));
   } finally {
@@ -205,8 +205,8 @@ interface Rgba extends Size {
 
 function checkSize({ width, height }: Size, what: string): void {
   if (width > 0 && height > 0 && width * height <= MOST_PIXELS) return;
-  const message = `${what} of ${width}×${height} pixels cannot be looked at`;
-  throw new FanlightError("bad_image", message, `It may have 1 to ${MOST_PIXELS} pixels (${MOST_PIXELS >> 20} megapixels).`);
+  const message = `${what} of ${width}×${height} pixels has an unsupported size`;
+  throw new FanlightError("bad_image", message, `It must have between 1 and ${MOST_PIXELS} pixels (${MOST_PIXELS >> 20} megapixels).`);
 }
 
 /** A BMP whose rows are these bytes: 32 bits a pixel, top row first, with masks that name the bytes' own order. */
@@ -239,7 +239,7 @@ function imageData({ data, width, height }: ImageData): Uint8Array {
 function drawn(source: CanvasImageSource, { width, height }: Size, what: string): Rgba {
   checkSize({ width, height }, what);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
-  if (!context) throw new FanlightError("bad_image", `this browser has no canvas of ${width}×${height} pixels`);
+  if (!context) throw new FanlightError("bad_image", `this browser cannot create a canvas of ${width}×${height} pixels`);
   try {
     context.drawImage(source, 0, 0);
     return { rgba: context.getImageData(0, 0, width, height).data, width, height };
@@ -300,7 +300,7 @@ function currentFrame(video: HTMLVideoElement): VideoFrame {
     if (error instanceof DOMException && error.name === "SecurityError") {
       throw cors("this <video> shows another site's video, which this page may not read");
     }
-    throw new FanlightError("bad_image", `what this <video> shows cannot be read: ${String(error)}`);
+    throw new FanlightError("bad_image", `the current frame of this <video> cannot be read: ${String(error)}`);
   }
 }
 

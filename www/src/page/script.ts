@@ -34,8 +34,8 @@ const foreign = (url: string): boolean => /^https?:/.test(url) && new URL(url).o
 /** Why a worker said nothing before it failed. Browsers do not tell, so its script is asked for once more. */
 export async function notStarted(own: boolean, words: string): Promise<FanlightError> {
   if (!own) {
-    const hint = "Check the script that it is made of: it must run fanlight/worker, as a module.";
-    return new FanlightError("network", `the worker that the option \`worker\` made did not start${words}`, hint, true);
+    const hint = "Check its script: it must import fanlight/worker and be started with { type: \"module\" }.";
+    return new FanlightError("network", `the worker from the option \`worker\` did not start${words}`, hint, true);
   }
   const url = published();
   const failed = (what: string, hint: string) =>
@@ -53,8 +53,8 @@ export async function notStarted(own: boolean, words: string): Promise<FanlightE
     return failed(`came as "${type}" and not as text/javascript`, BUNDLER);
   }
   const blob = foreign(url) ? ", with `worker-src blob:` and its origin in worker-src because it is of another one" : "";
-  const hint = `The page's Content-Security-Policy must allow it${blob}, and the files beside it must be there (wasm/fanlight.js).`;
-  return failed(`is there and did not start${words}`, hint);
+  const hint = `The page's Content-Security-Policy must allow it${blob}, and the files that it imports must exist (wasm/fanlight.js).`;
+  return failed(`exists, but did not start${words}`, hint);
 }
 
 const BUNDLER =

@@ -158,7 +158,7 @@ function questionOf({ modelType, taskPrompts }: Asking["info"], task: Task): Que
   const tasks: Task[] = ["detect", "point", "ocr", "document"];
   const question = tasks.some((name) => taskPrompts[name] !== undefined) ? undefined : QUESTIONS[modelType]?.[task];
   if (question) return question;
-  const hint = "Say in the option `prompt` what to ask, if it can be done.";
+  const hint = "If you want to try it with this model, give your own prompt in the option `prompt`.";
   throw new FanlightError("unsupported", `this model (${modelType}) was not trained for "${task}"`, hint);
 }
 

@@ -41,7 +41,7 @@ async function prepared(video: VideoSource, seconds: number): Promise<Prepared> 
   if (video instanceof MediaStream) return watching(video, seconds);
   if ("frames" in video) return list(video);
   if (Symbol.asyncIterator in video || Symbol.iterator in video) return feed(iterated(video), false);
-  throw new FanlightError("bad_request", "this is nothing a video can come from", "See VideoSource.");
+  throw new FanlightError("bad_request", "this value is not a video source", "See the type VideoSource.");
 }
 
 const whole = (source: WireVideo["source"]): Prepared => ({ source, transfer: [], release() {} });
@@ -50,7 +50,7 @@ function absolute(url: string | URL): string {
   try {
     return new URL(url, document.baseURI).href;
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is no address of a video`);
+    throw new FanlightError("bad_request", `"${url}" is not a valid address of a video`);
   }
 }
 
@@ -66,7 +66,7 @@ async function list({ frames, timestamps, fps }: VideoFrames): Promise<Prepared>
 function element(video: HTMLVideoElement, seconds: number): Prepared {
   if (video.srcObject instanceof MediaStream) return watching(video.srcObject, seconds);
   if (!video.currentSrc && !video.src) {
-    throw new FanlightError("bad_video", "this <video> has no source", "Give it one, and wait until it can play.");
+    throw new FanlightError("bad_video", "this <video> has no source", "Set its src, and wait for its event `canplay`.");
   }
   const seeker = new Seeker(video);
   const answer = async (request: FrameRequest): Promise<FrameReply> =>
@@ -142,7 +142,7 @@ class Seeker {
       const frame = new VideoFrame(video);
       return { frame, timestamp: frame.timestamp / 1e6 };
     } catch (error) {
-      const hint = "A video of another site can be looked at only if that site allows it and the element has crossOrigin set.";
+      const hint = "A video from another site can be read only if that site sends Access-Control-Allow-Origin and the element has crossOrigin set.";
       throw new FanlightError("cors", `the frames of this <video> cannot be read: ${String(error)}`, hint);
     }
   }

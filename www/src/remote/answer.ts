@@ -22,7 +22,7 @@ export async function* chunks(response: Response, signal: AbortSignal): AsyncGen
     throw unreachable(new URL(response.url), error, signal);
   }
   // Some servers do not send [DONE].
-  if (!finished) throw new FanlightError("network", `${response.url} broke off in the middle of the answer`, "Try again.", true);
+  if (!finished) throw new FanlightError("network", `${response.url} stopped sending in the middle of the answer`, "Try again.", true);
 }
 
 function parsedChunk(data: string, url: string): ChatChunk {
@@ -30,7 +30,7 @@ function parsedChunk(data: string, url: string): ChatChunk {
   try {
     value = JSON.parse(data) as typeof value;
   } catch {
-    throw new FanlightError("network", `${url} sent something that is no JSON: ${data.slice(0, 80)}`, WRONG_SERVER);
+    throw new FanlightError("network", `${url} sent something that is not JSON: ${data.slice(0, 80)}`, WRONG_SERVER);
   }
   if (value.error) throw new FanlightError("network", `${url}: ${messageOf(value)}`, "Try again.", true);
   if (!Array.isArray(value.choices)) throw new FanlightError("network", `${url} sent an event without choices`, WRONG_SERVER);
@@ -141,7 +141,7 @@ function callOf({ id, name, arguments: text }: { id: string; name: string; argum
   try {
     return { id, name, arguments: JSON.parse(text || "{}") as Record<string, unknown> };
   } catch {
-    const message = `the server's call of ${name} has arguments that are no JSON: ${text.slice(0, 80)}`;
+    const message = `the server sent a call of ${name} whose arguments are not JSON: ${text.slice(0, 80)}`;
     throw new FanlightError("network", message, "Ask again.", true);
   }
 }

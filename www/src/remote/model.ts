@@ -91,7 +91,7 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
   /** @internal */
   constructor({ baseURL, model, apiKey, headers = {}, modelType = familyOf(model), minPixels, maxPixels }: ConnectOptions) {
     const base = URL.parse(`${baseURL}`.replace(/\/*$/, "/"), document.baseURI);
-    if (!base || !/^https?:$/.test(base.protocol)) throw new FanlightError("bad_request", `"${baseURL}" is no address of a server`);
+    if (!base || !/^https?:$/.test(base.protocol)) throw new FanlightError("bad_request", `"${baseURL}" is not a valid address of a server`);
     this.#url = new URL("chat/completions", base);
     this.#headers = { ...headers, ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }) };
     this.#limits = { ...(minPixels !== undefined && { minPixels }), ...(maxPixels !== undefined && { maxPixels }) };

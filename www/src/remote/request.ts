@@ -9,7 +9,7 @@ import type { GenerateOptions, ImageSource, Message, Part, PixelLimits, Tool } f
 export function requestOf(options: GenerateOptions, tools: Tool[]): Omit<ChatRequestBase, "messages"> {
   const { responseConstraint: constraint, logprobs, toolChoice } = options;
   if (constraint instanceof RegExp || (constraint && "lark" in constraint)) {
-    throw new FanlightError("unsupported", "a server takes a JSON schema as constraint, and no expression or grammar");
+    throw new FanlightError("unsupported", "a server accepts only a JSON schema as responseConstraint, not a regular expression or grammar");
   }
   const request = {
     max_tokens: options.maxTokens,
@@ -39,7 +39,7 @@ export async function outgoing(messages: (Message | Taken)[]) {
     if (part.type === "text") return part;
     if (part.type === "video") return { type: "video_url", video_url: { url: await videoUrl(part.video) }, ...(part.fps !== undefined && { fps: part.fps }) };
     if (part.resizedWidth !== undefined || part.resizedHeight !== undefined) {
-      throw new FanlightError("unsupported", "a server cannot be told an exact size of a picture", "Use minPixels and maxPixels.");
+      throw new FanlightError("unsupported", "resizedWidth and resizedHeight are not possible with a model on a server", "Use minPixels and maxPixels.");
     }
     const bytes = await asSent(part.image);
     const { minPixels, maxPixels } = part;
@@ -100,7 +100,7 @@ async function imageUrl(source: ImageSource): Promise<string> {
 async function videoUrl(video: unknown): Promise<string> {
   if (isPublic(video)) return String(video);
   if (video instanceof Blob) return dataUrl(new Uint8Array(await video.arrayBuffer()), video.type || "video/mp4");
-  throw new FanlightError("unsupported", "a server takes a video as a file or as an address", "Give a Blob or an https URL.");
+  throw new FanlightError("unsupported", "a server accepts a video only as a file or an address", "Give a Blob or an https URL.");
 }
 
 /** A picture's file, in a format that every server accepts. `imageBytes` gives a BMP for raw pixels, which is converted to PNG here. */

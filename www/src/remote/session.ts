@@ -42,7 +42,7 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
 
   /** @internal */
   constructor(server: Server, gone: AbortSignal, { messages = [], tools = [], addVisionId }: SessionOptions) {
-    if (addVisionId) throw new FanlightError("unsupported", "addVisionId is not something that a server can be told");
+    if (addVisionId) throw new FanlightError("unsupported", "addVisionId is not possible with a model on a server");
     this.#server = server;
     this.#gone = gone;
     this.#said = messages;

@@ -28,7 +28,7 @@ export async function support(): Promise<Support> {
   } catch (error) {
     return none(`WebGPU answered with an error: ${String(error)}`, NO_ADAPTER);
   }
-  if (!adapter) return none("WebGPU is there, but no graphics adapter answered", NO_ADAPTER);
+  if (!adapter) return none("this browser has WebGPU, but no graphics adapter is available", NO_ADAPTER);
   const limits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name] ?? 0]));
   return { webgpu: true, adapter: adapterInfo(adapter), limits };
 }

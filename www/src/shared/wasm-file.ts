@@ -14,7 +14,7 @@ export async function fetched(url: string): Promise<Response> {
 /** Refuses an answer that cannot be wasm. */
 export function checked(response: Response): Response {
   if (!response.ok) throw new Error(`it answered ${response.status}`);
-  if (/^text\/html\b/.test(response.headers.get("content-type") ?? "")) throw new Error("a web page came in its place");
+  if (/^text\/html\b/.test(response.headers.get("content-type") ?? "")) throw new Error("the server sent a web page instead");
   return response;
 }
 
@@ -22,7 +22,7 @@ export function checked(response: Response): Response {
 export function unusable(url: string, error: unknown): FanlightError {
   const message = error instanceof Error ? error.message : String(error);
   const hint = /Content.Security.Policy|unsafe-eval/i.test(message)
-    ? "The policy of the page and of the worker's script needs script-src 'wasm-unsafe-eval'."
-    : "Check that the file is there and comes as application/wasm: a bundler may not have copied it. Else give the option `wasm`.";
+    ? "The Content-Security-Policy of the page and of the worker's script must allow script-src 'wasm-unsafe-eval'."
+    : "Check that the file exists and is sent as application/wasm; a bundler may not have copied it. If it has another address, give that in the option `wasm`.";
   return new FanlightError("network", `the engine's wasm could not be loaded: ${url}: ${message}`, hint, true);
 }

@@ -56,7 +56,7 @@ async function load(engine: WasmEngine): Promise<WasmGrammar> {
   try {
     module = (await import(/* @vite-ignore */ /* webpackIgnore: true */ script)) as GrammarModule;
   } catch (error) {
-    const message = `the part that constrains answers could not be loaded: ${String(error)}`;
+    const message = `the module for constrained answers could not be loaded: ${String(error)}`;
     throw new FanlightError("network", message, "Check the connection, then try again.", true);
   }
   const wasm = await fetched(url);

@@ -70,7 +70,7 @@ export class Recovery {
       if (++this.#losses > MOST_LOSSES) {
         this.#losses = MOST_LOSSES;
         const hint = "Reload the page and choose a smaller model, fewer pixels or a shorter context; if that does not help, restart the browser.";
-        throw new FanlightError("device_lost", `the GPU device was lost, after ${MOST_LOSSES} others in a row: ${message}`, hint);
+        throw new FanlightError("device_lost", `the GPU device was lost again, after ${MOST_LOSSES} losses in a row: ${message}`, hint);
       }
       try {
         await this.#device.reload();

@@ -211,7 +211,7 @@ async function taken(
 }
 
 function loaded(): WasmEngine {
-  if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");
+  if (!engine) throw new FanlightError("internal", "the worker received a call before a model was loaded");
   return engine;
 }
 

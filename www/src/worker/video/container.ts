@@ -102,7 +102,7 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
     if (signal.aborted) return aborted();
     if (error instanceof FanlightError) return error;
     if (error instanceof bunny.UnsupportedInputFormatError) {
-      return bad("this is no video file that can be opened here", `${PLAYABLE} MOV and Matroska can be opened too.`);
+      return bad("this is not a video file that can be opened", `${PLAYABLE} MOV and Matroska can be opened too.`);
     }
     return bad(`the video could not be read: ${String(error)}`, DAMAGED);
   };
@@ -161,7 +161,7 @@ async function trackOf(input: Input): Promise<InputTrack> {
   const track = await input.getPrimaryVideoTrack();
   if (!track) {
     if ((await input.getTracks()).length === 0) throw bad("this file ends before its video begins", DAMAGED);
-    throw bad("this file has no video in it", "Use a file with pictures, not with sound alone.");
+    throw bad("this file has no video track", "Use a file that has video, not only sound.");
   }
   const codec = await track.getCodec();
   if (codec !== null && (await track.canDecode())) return track;
@@ -265,7 +265,7 @@ async function located(url: string, signal: AbortSignal): Promise<Blob | string>
   } catch (error) {
     if (signal.aborted) throw aborted();
     if (error instanceof FanlightError) throw error;
-    throw new FanlightError("network", `${url} broke off (${String(error)})`, "Check the connection.", true);
+    throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, "Check the connection.", true);
   }
 }
 
@@ -295,7 +295,7 @@ function mediabunny(): Promise<Mediabunny> {
   // Bundlers copy the file that the line above names; they are not to look for what this imports.
   loaded ??= (import(/* @vite-ignore */ /* webpackIgnore: true */ script) as Promise<Mediabunny>).catch((error: unknown) => {
     loaded = undefined;
-    throw new FanlightError("network", `the reader of video files could not be loaded: ${String(error)}`, "Try again.", true);
+    throw new FanlightError("network", `the module that reads video files could not be loaded: ${String(error)}`, "Try again.", true);
   });
   return loaded;
 }

@@ -131,7 +131,7 @@ async function list(
   options: VideoOptions,
 ): Promise<Footage> {
   const [first] = frames;
-  if (!first) throw new FanlightError("bad_video", "this video is a list of no pictures");
+  if (!first) throw new FanlightError("bad_video", "this video is an empty list of pictures");
   const size = first instanceof VideoFrame ? upright(first) : wasm.imageSize(first);
   const own = frames.map((frame) => (frame instanceof VideoFrame ? frame.timestamp / 1e6 : Number.NaN));
   const times = timestamps ?? (fps === undefined && ascends(own) ? own : undefined);
@@ -170,8 +170,8 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
     const { frame, timestamp } = reply;
     try {
       if (timestamp <= last && !live) {
-        const message = `a frame of ${timestamp} s came after one of ${last} s`;
-        throw new FanlightError("bad_video", message, "Give the frames timestamps that ascend.");
+        const message = `a frame with timestamp ${timestamp} s follows one with timestamp ${last} s`;
+        throw new FanlightError("bad_video", message, "The timestamps of frames must be ascending.");
       }
       origin ??= timestamp;
       const due = kept.length === 0 || slot(timestamp - origin, step) > slot(last - origin, step);
@@ -190,10 +190,10 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
     }
   }
   const [first] = kept;
-  if (!first) throw new FanlightError("bad_video", "no frame came", "Check that the source is not muted and not at its end.");
+  if (!first) throw new FanlightError("bad_video", "the video source sent no frame", "Check that the source is not muted and not at its end.");
   const { width, height } = first;
   const room = `${maxFrames} frames and ${MOST_HELD / 2 ** 20} MiB`;
-  const thinned = `One frame in ${step} seconds in place of ${1 / fps} was kept of what came, to stay within ${room}.`;
+  const thinned = `One frame every ${step} seconds was kept instead of one every ${1 / fps}, to stay within ${room}.`;
   return {
     track: { width, height, times: kept.map(({ timestamp }) => timestamp) },
     options: { ...options, everyFrame: nframes === undefined },
@@ -217,8 +217,8 @@ async function element(frames: Frames, options: VideoOptions): Promise<Footage> 
   if (reply === "end" || !("size" in reply)) throw unexpected();
   const { width, height, duration } = reply.size;
   if (!Number.isFinite(duration)) {
-    const hint = "Give the stream behind it, or its captureStream().";
-    throw new FanlightError("bad_video", "this <video> has no end to choose frames from", hint);
+    const hint = "Give its MediaStream instead, for example from captureStream().";
+    throw new FanlightError("bad_video", "this <video> has no known duration, so its frames cannot be sampled", hint);
   }
   return {
     track: { width, height, frames: Math.max(1, Math.floor(duration * ASSUMED_FPS)), fps: ASSUMED_FPS },
@@ -276,4 +276,4 @@ function end(port: MessagePort): void {
   port.postMessage("end" satisfies FrameRequest);
 }
 
-const unexpected = () => new FanlightError("internal", "the page sent something else than a frame");
+const unexpected = () => new FanlightError("internal", "the page sent something other than a frame");
