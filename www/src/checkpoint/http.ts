@@ -1,20 +1,20 @@
-// One way to ask a server: ranges that resume at the byte, retries with growing pauses, a token that goes to one host
-// alone, and errors in words. Every failure that leaves this file is a FanlightError.
+// All requests for checkpoints: downloads that resume at the byte where they stopped, retries with growing pauses, a token
+// that is sent to one origin only, and readable errors. Every failure that leaves this file is a FanlightError.
 
 import { FanlightError } from "../errors.js";
 
-/** Failures in a row without a byte of progress before giving up, and the pause after the first of them. */
+/** How many failures in a row without progress end a download, and the pause after the first failure. */
 const ATTEMPTS = 6;
 const FIRST_PAUSE_MS = 400;
-/** No server keeps a page waiting longer than this, whatever its Retry-After says. */
+/** The longest pause, whatever a server's Retry-After says. */
 const LONGEST_PAUSE_MS = 60_000;
-/** An attempt that brought this much counts as progress. */
+/** An attempt that received this many bytes counts as progress. */
 const PROGRESS_BYTES = 64 * 1024;
 
 export interface HttpOptions {
   /** Sent as `Authorization: Bearer …` to this origin and to no other. */
   token?: { value: string; origin: string };
-  /** A connection that brings nothing for this long has failed. */
+  /** A connection that receives no data for this long has failed. */
   timeoutMs: number;
   signal: AbortSignal;
 }
@@ -25,17 +25,17 @@ export interface Part {
   file: string;
   start: number;
   end: number;
-  /** The file's length where it is known. */
+  /** The length of the file, if known. */
   size?: number | undefined;
 }
 
-/** The beginning of a file, and what its answer said about it. */
+/** The beginning of a file, and what the response said about it. */
 export interface Head {
   size: number;
   bytes: Uint8Array;
-  /** Something that changes when the file does: ETag or date. */
+  /** A value that changes when the file changes: its ETag or date. */
   version: string | undefined;
-  /** Whether the server sends parts of files. */
+  /** Whether the server sends ranges of files. */
   ranges: boolean;
 }
 
@@ -46,7 +46,7 @@ export class Http {
     this.#options = options;
   }
 
-  /** A JSON document and its answer's headers; `undefined` for 404. */
+  /** A JSON document with the headers of its response; `undefined` for 404. */
   async json(url: URL, attempts = ATTEMPTS): Promise<{ value: unknown; headers: Headers } | undefined> {
     return this.#retrying(attempts, async () => {
       const response = await this.#fetch(url, url.pathname, {});
@@ -71,7 +71,7 @@ export class Http {
       if (response.status === 416) return { size: 0, bytes: new Uint8Array(), version, ranges: true };
       if (response.status === 206) {
         refuseHtml(url, file, response);
-        // A server of another origin may hide Content-Range, but never the length of a whole answer.
+        // A server of another origin may hide Content-Range, but never the length of a complete response.
         const size = rangeOf(response)?.total ?? (await this.#length(url, file));
         const body = await this.#all(response, url, Math.min(bytes, size));
         if (body.length !== Math.min(bytes, size)) throw cut(url, body.length, Math.min(bytes, size));
@@ -79,7 +79,7 @@ export class Http {
       }
       if (response.status !== 200) throw refused(url, response);
       refuseHtml(url, file, response);
-      // No ranges here.
+      // This server does not send ranges.
       const length = lengthOf(response);
       if (length !== undefined && length > bytes) {
         await response.body?.cancel();
@@ -92,8 +92,9 @@ export class Http {
   }
 
   /**
-   * Brings `part` to `write`, in order, resuming where a connection broke. `whole` is called when the server sends the
-   * whole file instead, and makes the part the whole file; `write` then gets all of it, from 0 on again after a break.
+   * Passes the bytes of `part` to `write`, in order, and resumes where a connection broke. `whole` is called if the server
+   * sends the whole file instead; it changes the part to the whole file. `write` then receives all of it, again from 0
+   * after a break.
    */
   async read(part: Part, write: (at: number, bytes: Uint8Array) => Promise<void>, whole: () => void): Promise<void> {
     const { url, file, size } = part;
@@ -139,7 +140,7 @@ export class Http {
     }
   }
 
-  /** Repeats what fails in a way that may pass. */
+  /** Repeats a request that failed in a way that may be temporary. */
   async #retrying<T>(attempts: number, attempt: () => Promise<T>): Promise<T> {
     for (let failures = 1; ; failures++) {
       try {
@@ -153,7 +154,7 @@ export class Http {
   }
 
   async #pause(failures: number, error: FanlightError): Promise<void> {
-    // Not in step with every other page that the same fault has stopped.
+    // A random part of the pause keeps pages from retrying all at the same moment.
     const growing = FIRST_PAUSE_MS * 2 ** (failures - 1) * (0.75 + Math.random() / 2);
     const { signal } = this.#options;
     await new Promise<void>((resolve) => {
@@ -174,13 +175,13 @@ export class Http {
     const { token, timeoutMs, signal } = this.#options;
     const silence = new AbortController();
     const timer = setTimeout(() => silence.abort(), timeoutMs);
-    // Fetch itself takes this header off when a redirect leaves the origin.
+    // fetch removes this header by itself when a redirect leaves the origin.
     if (token && token.origin === url.origin) headers = { ...headers, authorization: `Bearer ${token.value}` };
     try {
       return await fetch(url, {
         method,
         headers,
-        // Range answers are not worth the HTTP cache, and Firefox aborts large streams into it.
+        // Ranges are not useful in the HTTP cache, and Firefox aborts large streams into it.
         cache: "no-store",
         credentials: url.origin === location.origin ? "same-origin" : "omit",
         referrerPolicy: "no-referrer",
@@ -203,7 +204,7 @@ export class Http {
     }
   }
 
-  /** Hands on a body as it comes; stops when `take` says so, and fails when nothing comes for a while. */
+  /** Passes on a response body as it arrives. Stops when `take` says so, and fails when no data arrives for a while. */
   async #body(response: Response, url: URL, take: (bytes: Uint8Array) => Promise<boolean>): Promise<void> {
     const reader = response.body?.getReader();
     if (!reader) return;
@@ -233,7 +234,7 @@ export class Http {
     }
   }
 
-  /** The whole of a short body. */
+  /** The complete body of a short response. */
   async #all(response: Response, url: URL, expected = 0): Promise<Uint8Array> {
     let bytes = new Uint8Array(expected);
     let filled = 0;
@@ -259,7 +260,7 @@ export class Http {
 const CONNECTION = "Check the connection; what has arrived is kept.";
 const WRONG_SERVER = "Check the address: it must be a server that gives out a checkpoint's files.";
 
-/** A server that asks for patience, and for how much. */
+/** The error for a server that asks to wait, with how long. */
 class Busy extends FanlightError {
   readonly waitMs: number | undefined;
 
@@ -269,7 +270,7 @@ class Busy extends FanlightError {
   }
 }
 
-/** What to throw for an answer that is neither the file nor "not found". */
+/** The error for a response that is neither the file nor "not found". */
 function refused(url: URL, response: Response): FanlightError {
   const { status, headers } = response;
   response.body?.cancel().catch(() => {});
@@ -283,16 +284,16 @@ function refused(url: URL, response: Response): FanlightError {
   return new FanlightError("network", message, WRONG_SERVER);
 }
 
-/** How long a busy server wants to be left alone. */
+/** How long a busy server asks to wait. */
 function patience(headers: Headers): number | undefined {
   const after = headers.get("retry-after");
-  // "ratelimit: …;t=seconds" is the Hub's newer form.
+  // "ratelimit: …;t=seconds" is the Hub's newer format.
   const seconds = /^\d+$/.test(after ?? "") ? after : /;\s*t=(\d+)/.exec(headers.get("ratelimit") ?? "")?.[1];
   const ms = seconds != null ? 1000 * Number(seconds) : after != null ? Date.parse(after) - Date.now() : Number.NaN;
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_PAUSE_MS);
 }
 
-/** A login page, or the page of a single-page application, in place of a file. */
+/** Throws if the response is a web page instead of a file, such as a login page. */
 function refuseHtml(url: URL, file: string, response: Response): void {
   if (!response.ok || !/^text\/html\b/i.test(response.headers.get("content-type") ?? "")) return;
   response.body?.cancel().catch(() => {});
@@ -304,7 +305,7 @@ function rangeOf(response: Response): { start: number; total: number | undefined
   return match ? { start: Number(match[1]), total: match[2] === "*" ? undefined : Number(match[2]) } : undefined;
 }
 
-/** The length of a whole answer, if it says so and not that of a compressed transfer. */
+/** The length of a complete response, if the header gives it and it is not that of a compressed transfer. */
 function lengthOf({ headers }: Response): number | undefined {
   const length = headers.get("content-encoding") ? null : headers.get("content-length");
   return length === null ? undefined : Number(length);
