@@ -5,7 +5,7 @@
  * simple, computer-drawn screens. It reads the buttons on them and finds boxes, and knows nothing about photographs or the world.
  */
 export const screenReader: Readonly<Record<string, URL>> = {
-  // Each file has its own line with a full `new URL(…, import.meta.url)`, because that is what bundlers look for.
+  // The expression is written out for each file, because bundlers look for exactly this form.
   "chat_template.jinja": new URL("../models/screen-reader/chat_template.jinja", import.meta.url),
   "config.json": new URL("../models/screen-reader/config.json", import.meta.url),
   "generation_config.json": new URL("../models/screen-reader/generation_config.json", import.meta.url),

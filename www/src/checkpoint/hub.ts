@@ -32,7 +32,7 @@ export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(rev
 /** Checks the parts of a repository's name, which the caller or a link has given. */
 export function repoId(repo: string, revision = "main", endpoint: string = HUB): RepoId {
   if (!isRepoName(repo)) throw new FanlightError("bad_request", `"${repo}" is not a repository name of the form ORG/NAME`);
-  // Branches may contain slashes, but no `..`.
+  // Branches may contain slashes, but no empty part and no part that begins with a dot, such as `..`.
   if (!/^[A-Za-z0-9_][\w.\-/]{0,254}$/.test(revision) || /(^|\/)(\.|$)/.test(revision)) {
     throw new FanlightError("bad_request", `"${revision}" is not the name of a branch, tag or commit`);
   }
