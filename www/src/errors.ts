@@ -24,6 +24,7 @@ export type ErrorCode =
   | "aborted" // your code aborted the call, by a signal or by `destroy()`
   | "internal"; // a bug in this package, or the engine crashed
 
+/** An error as plain fields, which can be sent between the worker and the page. */
 export interface ErrorFields {
   code: ErrorCode;
   message: string;
@@ -57,7 +58,7 @@ export class FanlightError extends Error {
   }
 }
 
-/** The fields of anything that was thrown. Errors that are no `FanlightError` (a wasm trap, a bug) become "internal". */
+/** The fields of any thrown value. Errors other than `FanlightError` (a wasm trap, a bug) get the code "internal". */
 export function errorFields(thrown: unknown): ErrorFields {
   const { code, hint, retryable } = (thrown ?? {}) as Partial<ErrorFields>;
   const message = thrown instanceof Error || isRecord(thrown) ? String(thrown.message) : String(thrown);

@@ -1,17 +1,17 @@
 // The package: everything that a page imports. The engine runs in a worker; nothing here blocks the page.
 //
-// What lies where; what stands further down imports what stands above it, and not the other way round:
+// The folders. A folder imports only from those above it in this list:
 //
-//   types/, types.ts   what a page sends and gets: the documentation of the API
+//   types/, types.ts   the types of the API, with its documentation
 //   errors, protocol   the one kind of error, and the messages between page and worker
-//   shared/            what several of the rooms below need: aborts, pixels of frames, data: URLs, whether there is WebGPU
-//   checkpoint/        where a checkpoint's files are, how they are fetched, and what is kept of them
-//   worker/            what runs in the worker, which nothing here imports: the page starts it by its address
-//   openai/            OpenAI's Chat Completions: their shapes, requests read, answers written
-//   page/              what runs in the page: loading, models, sessions, the page's end of the worker, pictures and videos
-//   remote/            a model on a server, with the interface of one that runs here
+//   shared/            what several of the folders below need: aborts, pixels of video frames, data: URLs, WebGPU detection
+//   checkpoint/        where a checkpoint's files are, how they are downloaded, and what is kept of them
+//   worker/            what runs in the worker; no other folder imports it, because the page starts it by its address
+//   openai/            OpenAI's Chat Completions: their types, reading requests, writing answers
+//   page/              what runs in the page: loading, models, sessions, messages to the worker, pictures and videos
+//   remote/            a model on a server, with the same interface as a local one
 //
-// Exactly which room may import from which stands in tests/web/architecture.test.mjs, which refuses all else.
+// tests/web/architecture.test.mjs lists exactly which folder may import from which, and fails for any other import.
 
 export { availability } from "./page/availability.js";
 export { type ErrorCode, FanlightError } from "./errors.js";

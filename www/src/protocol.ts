@@ -1,4 +1,4 @@
-// The one table of messages between page and worker.
+// All messages between the page and its worker.
 
 import type { ErrorFields } from "./errors.js";
 import type {
@@ -25,7 +25,7 @@ import type {
   VideoOptions,
 } from "./types.js";
 
-/** Every call: what the page sends, what comes back once, and what may arrive in between. */
+/** Every call: what the page sends, the result, and the events that may arrive before it. */
 export interface Calls {
   load: {
     args: LoadArgs;
@@ -40,12 +40,12 @@ export interface Calls {
   session: { args: { addVisionId: boolean }; result: number; event: never };
   prompt: { args: { session: number; options: PromptOptions } & WireTurn; result: Result; event: Delta };
   plan: { args: { session: number; options: PromptOptions } & WireTurn; result: Plan; event: never };
-  /** Resolves with the conversation's tokens. */
+  /** Resolves with the number of tokens in the conversation. */
   append: { args: { session: number; options: PromptOptions } & WireTurn; result: number; event: never };
   clone: { args: { session: number }; result: number; event: never };
   locate: { args: { text: string; pictures: Sizes[] }; result: Located[]; event: never };
   document: { args: { html: string; picture: Sizes }; result: Block[]; event: never };
-  /** The next three are of a model that runs elsewhere: the engine only reads what it wrote. */
+  /** The next three calls are for a model that runs on a server: the engine only reads what that model wrote. */
   sizesFor: { args: { modelType: string; images: Uint8Array[]; limits: PixelLimits[] }; result: ImageInfo[]; event: never };
   locateFor: { args: { modelType: string; text: string; pictures: Sizes[] }; result: Located[]; event: never };
   documentFor: { args: { modelType: string; html: string; picture: Sizes }; result: Block[]; event: never };
@@ -58,7 +58,7 @@ export interface LoadArgs {
   cache: Keeping;
   timeoutMs: number;
   options: EngineOptions;
-  /** Where the engine's wasm is, or itself; not given: beside the worker's script. */
+  /** The address of the engine's wasm, or the module itself. Default: the file next to the worker's script. */
   wasm?: string | WebAssembly.Module;
 }
 
@@ -66,21 +66,23 @@ export interface LoadArgs {
 export type Place =
   | { kind: "hub"; id: RepoId; token?: string | undefined }
   | { kind: "url"; base: string }
-  /** Addresses by name, absolute. */
+  /** Absolute addresses by file name. */
   | { kind: "listed"; files: Record<string, string> }
   | { kind: "files"; files: File[] }
   | { kind: "folder"; folder: FileSystemDirectoryHandle };
 
-/** A repository on the Hub, or on a server that speaks its paths. */
+/** A repository on the Hub, or on a server with the same paths. */
 export interface RepoId {
-  /** Origin and, for a mirror, path of the server. Ends in "/". */
+  /** The server's origin and, for a mirror, its path. Ends in "/". */
   endpoint: string;
-  /** `ORG/NAME`, or `NAME` alone for the oldest ones. */
+  /** `ORG/NAME`, or only `NAME` for the oldest repositories. */
   repo: string;
   revision: string;
 }
 
-/** How the engine loads: `gguf` and `mmproj` are files in the folder, `weights` is the engine's own notation. */
+/**
+ * The engine's options for loading. `gguf` and `mmproj` are files in the folder; `weights` is in the engine's own notation.
+ */
 export interface EngineOptions extends PixelLimits {
   contextLength?: number;
   memory?: number | undefined;
@@ -90,25 +92,25 @@ export interface EngineOptions extends PixelLimits {
   mmproj?: string | undefined;
 }
 
-/** A constraint that can cross: a regular expression is its source. */
+/** A constraint in a form that can be sent: a regular expression becomes its source and flags. */
 export type WireConstraint = { jsonSchema: JsonSchema } | { regex: string; flags: string } | { lark: string };
 
-/** What goes with the messages of one prompt. */
+/** The options of one prompt. */
 export type PromptOptions = Omit<GenerateOptions, "signal" | "responseConstraint"> & {
   responseConstraint?: WireConstraint;
   tools?: Tool[];
-  /** The messages take the place of the conversation; its cache is used for what they have in common. */
+  /** The messages replace the conversation. What both have in common is not computed again. */
   replace?: true;
 };
 
-/** Messages, and what they name by index. */
+/** Messages, with the pictures and videos to which they refer by index. */
 export interface WireTurn {
   messages: WireMessage[];
   images: Uint8Array[];
   videos: WireVideo[];
 }
 
-/** A message whose pictures and videos are numbers: indices into the `images` and `videos` beside it. */
+/** A message whose pictures and videos are indices into `images` and `videos` of the `WireTurn`. */
 export interface WireMessage extends Omit<Message, "content"> {
   content:
     | string
@@ -119,43 +121,46 @@ export interface WireMessage extends Omit<Message, "content"> {
       )[];
 }
 
-/** A video on its way to the worker. A `port` leads to frames that only the page can get at: see `FrameRequest`. */
+/** A video on its way to the worker. A `port` gives frames that only the page can read; see `FrameRequest`. */
 export interface WireVideo {
   options: VideoOptions;
   source:
     | { kind: "file"; file: Blob }
-    /** `port`: a `<video>` that plays it, for what the worker cannot read. */
+    /** `port`: a `<video>` element that plays this address, in case the worker cannot read it. */
     | { kind: "url"; url: string; port?: MessagePort }
-    /** Pictures are encoded. */
+    /** Pictures are sent encoded. */
     | { kind: "list"; frames: (VideoFrame | Uint8Array)[]; timestamps?: number[]; fps?: number }
-    /** One frame after another, as they come; `live`: times count from the first of them. */
+    /** Frames that arrive one after another. `live`: times count from the first frame. */
     | { kind: "feed"; port: MessagePort; live: boolean };
 }
 
-/** What the worker asks over a video's port, one at a time; `end` has no reply. */
+/** What the worker requests over the port of a video, one request at a time. `end` has no reply. */
 export type FrameRequest = "size" | "next" | { at: number } | "end";
 
 export type FrameReply =
   | { size: { width: number; height: number; duration: number } }
-  /** Seconds. */
+  /** `timestamp` is in seconds. */
   | { frame: VideoFrame; timestamp: number }
   | "end"
   | { error: ErrorFields };
 
 export type Call = keyof Calls;
 
-/** `id` is the page's number for the call; an abort names the call it ends. `aborted`: it was ended before it began. */
+/**
+ * `id` is the page's number for the call; an abort names the call to end. `aborted`: the call was aborted before it was
+ * sent.
+ */
 export type ToWorker =
   | { [C in Call]: { id: number; call: C; args: Calls[C]["args"]; aborted: boolean } }[Call]
   | { abort: number };
 
 export type FromWorker =
-  // Sent once: the worker runs and holds the Web Lock `alive` until it dies.
+  // Sent once: the worker has started, and holds the Web Lock named `alive` until it ends.
   | { alive: string }
   | { id: number; event: Calls[Call]["event"] }
   | { id: number; result: Calls[Call]["result"] }
   | { id: number; error: ErrorFields }
-  // Belongs to no call.
+  // An event of the model, which belongs to no call.
   | { notice: ModelEvent; info: EventInfo }
-  // Nothing more will come.
+  // The worker has failed and sends nothing more.
   | { fatal: ErrorFields };

@@ -1,4 +1,4 @@
-// What a page sends and gets. These types are the documentation of the API, a file for each subject.
+// The types of the API, in one file for each subject. Their comments are the documentation of the API.
 
 export type * from "./types/device.js";
 export type * from "./types/generate.js";

@@ -246,9 +246,9 @@ test("a server that says no to this page, is not there, breaks off, or has a fau
     ),
   );
   assert.deepEqual([seen.cut.code, seen.cut.retryable], ["network", true]);
-  assert.match(seen.cut.message, /^Hal .*broke off/);
+  assert.match(seen.cut.message, /^Hal .*stopped sending/);
   assert.match(seen.fault.message, /^Hal .*out of memory/);
-  assert.match(seen.odd.message, /no JSON/);
+  assert.match(seen.odd.message, /not JSON/);
   assert.deepEqual([seen.closed.code, seen.gone.code], ["cors", "cors"]);
   assert.match(seen.closed.hint, /Access-Control-Allow-Origin/);
   assert.deepEqual(seen.bad.map(({ code }) => code), ["bad_request", "bad_request"]);

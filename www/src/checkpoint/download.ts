@@ -1,8 +1,10 @@
-// The files of one checkpoint while it is loaded. What Rust asks for comes from the disk where it is there, else from the
-// network; once Rust has said what it will read (`expect`), that is fetched ahead, several requests at a time.
+// The files of one checkpoint while it is loaded. Bytes that Rust asks for are read from the disk if they are there,
+// otherwise from the network. As soon as Rust has said what it will read (`expect`), those bytes are downloaded ahead, with
+// several requests at a time.
 //
-// queue.ts says which bytes are fetched next, entry.ts where the bytes of one file go, hash.ts whether a file is what it should be.
-// With a disk nothing piles up in memory; without one no more than WINDOW is fetched ahead.
+// queue.ts decides which bytes are downloaded next, entry.ts where the bytes of a file are stored, and hash.ts whether a file
+// is correct.
+// If bytes are stored on the disk, they do not accumulate in memory. Otherwise at most WINDOW bytes are downloaded ahead.
 
 import { FanlightError } from "../errors.js";
 import type { Progress } from "../types.js";
@@ -14,9 +16,9 @@ import { Queue, type Read, WINDOW } from "./queue.js";
 import { type Range, Ranges } from "./ranges.js";
 
 const CONNECTIONS = 4;
-/** A read of a file's beginning brings this much, because more of it will be asked for. */
+/** A read at the beginning of a file downloads at least this many bytes, because more of them will be needed soon. */
 const AHEAD = 256 << 10;
-/** How long written bytes may wait to become safe. */
+/** How long written bytes may wait until they are flushed and recorded in the journal. */
 const RECORD_MS = 250;
 const HASH_STEP = 4 << 20;
 /** Files up to this size that are read whole are checked before Rust sees them. */
@@ -42,19 +44,19 @@ export class Download {
     this.#meter = new Meter(this.#entries, options.onProgress);
   }
 
-  /** Takes a file in; what the disk has of it counts. */
+  /** Adds a file, with the bytes of it that are already on the disk. */
   async open(file: RemoteFile): Promise<void> {
     const entry = new Entry(file, this.#options);
     this.#entries.set(file.name, entry);
     await entry.open();
   }
 
-  /** The files that were expected: the large ones. */
+  /** The files that `expect` named: the large ones. */
   get expected(): RemoteFile[] {
     return [...this.#entries.values()].filter(({ expected }) => expected).map(({ file }) => file);
   }
 
-  /** Whether reads that jump about would fetch things twice. */
+  /** Whether reads that do not follow the order of the file would download bytes twice. */
   get sequential(): boolean {
     return !this.#options.store || [...this.#entries.values()].some(({ file }) => !file.key);
   }
@@ -63,7 +65,7 @@ export class Download {
     const entry = this.#entry(name);
     const { size } = entry.file;
     if (!(0 <= start && start <= end && end <= size)) {
-      throw new FanlightError("bad_model", `${name}: bytes ${start} to ${end} of a file of ${size} were asked for`);
+      throw new FanlightError("bad_model", `${name}: bytes ${start} to ${end} were requested, but the file has ${size} bytes`);
     }
     const whole = start === 0 && end === size && size <= SMALL && !entry.expected;
     for (;;) {
@@ -77,14 +79,16 @@ export class Download {
         return bytes;
       } catch (error) {
         if (this.#failed) throw this.#failed;
-        // A file that another tab is writing cannot be read here; the network can.
+        // A file that another tab is writing cannot be read from the disk, but still over the network.
         if (error instanceof FanlightError || entry.writer || !entry.stored) throw error;
         entry.loseDisk();
       }
     }
   }
 
-  /** Says what will be read, in order. Settles when the files are ready for it: another tab may be fetching them. */
+  /**
+   * Says what will be read, in order. Settles when the files are ready for that; another tab may still be downloading them.
+   */
   async expect(reads: { file: string; start: number; end: number }[]): Promise<void> {
     const expected = reads.map(({ file, start, end }): Read => ({ entry: this.#entry(file), start, end }));
     this.#queue.expect(expected);
@@ -92,19 +96,19 @@ export class Download {
     for (const entry of entries) entry.expected = new Ranges();
     for (const { entry, start, end } of expected) entry.expected?.add(start, end);
     for (const entry of entries) entry.total = entry.hash || entry.stored?.complete ? entry.file.size : (entry.expected?.size ?? 0);
-    // One order for all tabs, so that no two wait for each other.
+    // The same order in all tabs, so that no two tabs wait for each other.
     const key = ({ file }: Entry) => file.key ?? "";
     for (const entry of entries.sort((a, b) => (key(a) < key(b) ? -1 : 1))) {
       await this.#prepare(entry);
       entry.ready = true;
-      // Of a short file everything may be here already.
+      // All bytes of a short file may be here already.
       void this.#hash(entry);
       this.#pump();
     }
     this.#meter.tell(true);
   }
 
-  /** Waits until every file that was expected is complete and is what it should be. */
+  /** Waits until every expected file is complete and correct. */
   async finish(): Promise<void> {
     const open = () => [...this.#entries.values()].some((entry) => entry.expected && entry.hash);
     while (open()) {
@@ -117,13 +121,13 @@ export class Download {
     this.close();
   }
 
-  /** Bytes that came over the network. */
+  /** Bytes that were downloaded. */
   get networkBytes(): number {
     const entries = [...this.#entries.values()];
     return entries.reduce((total, { network, file }) => total + network + (file.head?.length ?? 0), 0);
   }
 
-  /** Whether anything is still to come from the network. */
+  /** Whether any request is still running. */
   get downloading(): boolean {
     return this.#active > 0;
   }
@@ -137,7 +141,7 @@ export class Download {
 
   #entry(name: string): Entry {
     const entry = this.#entries.get(name);
-    if (!entry) throw new FanlightError("not_found", `${name} is not there`, "Check that the checkpoint is complete.");
+    if (!entry) throw new FanlightError("not_found", `the file ${name} does not exist`, "Check that the checkpoint is complete.");
     return entry;
   }
 
@@ -150,7 +154,7 @@ export class Download {
         if (entry.here.covers(start, end)) return;
         if (!entry.urgent.has(urgent)) {
           entry.urgent.add(urgent);
-          // Whoever holds bytes back because memory is full looks again.
+          // A stream that is held back because memory is full has to check again whether its bytes are needed now.
           this.#change();
         }
         this.#pump();
@@ -214,19 +218,19 @@ export class Download {
     if (entry.stream === part) await this.#room(entry, end);
   }
 
-  /** Holds a stream back while memory is full, unless someone waits for what it brings. */
+  /** Holds a stream back while memory is full, unless a read waits for its bytes. */
   async #room(entry: Entry, at: number): Promise<void> {
     const full = () => !entry.writer && entry.expected && entry.memory.ranges.size > WINDOW;
     while (full() && !this.#closed && !this.#failed) {
       const waiting = [...entry.urgent];
-      // It is past what is wanted: begin again.
+      // A read waits for bytes before this position, so a new request must begin there.
       if (waiting.some(([start, end]) => !entry.here.covers(start, Math.min(end, at)))) throw new Superseded();
       if (waiting.length > 0) return;
       await this.#changed.promise;
     }
   }
 
-  /** Opens an expected file for writing, unless all of it is there. */
+  /** Opens an expected file for writing, unless all of it is on the disk. */
   async #prepare(entry: Entry): Promise<void> {
     if (!entry.wanted) return;
     const waiting = setInterval(() => this.#meter.tell(true, "wait"), 10 * EVENT_MS);
@@ -249,7 +253,7 @@ export class Download {
         hash.at = end;
         entry.settle();
         this.#change();
-        // Room for what the network and Rust have to do.
+        // Gives the network and Rust time to work.
         await new Promise((resolve) => setTimeout(resolve));
       }
       if (hash.at === entry.file.size && entry.hash === hash) await this.#verify(entry, await hash.hasher.finish());
@@ -263,7 +267,7 @@ export class Download {
   async #verify(entry: Entry, found: string): Promise<void> {
     const { name, sha256 } = entry.file;
     if (found !== sha256) {
-      // Said first: nobody reads from what is on its way out.
+      // Report the failure first, so that nobody reads from a file that is about to be deleted.
       this.#fail(damaged(name, `sha256 ${sha256}`, found));
       await entry.discard();
       return;
@@ -273,7 +277,7 @@ export class Download {
     this.#change();
   }
 
-  /** Checks a small file before anybody reads it, and keeps it. */
+  /** Checks a small file before it is used, and stores it. */
   async #keepSmall(entry: Entry, bytes: Uint8Array): Promise<void> {
     const error = await fault(entry.file, bytes);
     if (error) {
@@ -303,6 +307,6 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve };
 }
 
-/** Ends a request whose bytes nobody needs any more. */
+/** Ends a request whose bytes are no longer needed. */
 class Superseded extends Error {}
 

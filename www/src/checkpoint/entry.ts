@@ -1,5 +1,5 @@
-// Where the bytes of one file are while it is loaded. With a disk they go from the network to the file and are read back; without
-// one they wait in memory until Rust has read them and they are hashed.
+// The bytes of one file while it is loaded. If files are stored on the disk, downloaded bytes are written there and read
+// back. Otherwise they stay in memory until Rust has read them and they are hashed.
 
 import type { Hasher } from "./hash.js";
 import type { Part } from "./http.js";
@@ -10,55 +10,55 @@ import { type BlobFacts, blobLock, hold, type Store, type Stored, type Writer } 
 export interface RemoteFile extends BlobFacts {
   name: string;
   url: URL;
-  /** Of git's blob. */
+  /** The sha1 of git's blob. */
   sha1?: string | undefined;
-  /** What it is stored under; nothing for a file that may have changed by the next time. */
+  /** The key under which the file is stored. Absent for a file that may have changed by the next time. */
   key?: string | undefined;
-  /** Bytes that are known already: the beginning. */
+  /** The beginning of the file, if it has been downloaded already. */
   head?: Uint8Array;
-  /** Whether its server sends parts of it; not known if absent. */
+  /** Whether the server sends ranges of the file. Absent if that is not known. */
   ranges?: boolean;
 }
 
-/** What keeps files, if anything does. */
+/** What storing files needs: the store, a hash, and a listener for a full disk. */
 export interface Keeper {
-  /** Nothing where nothing is kept. */
+  /** Absent if nothing is to be stored. */
   store: Store | undefined;
   sha256: () => Hasher;
-  /** Called once for each file, when what was to be kept on the disk is not. */
+  /** Called once for each file that cannot be stored on the disk. */
   onFull: (reason: string) => void;
 }
 
-/** A file while it is loaded: which of its bytes are here, in memory or on the disk, and which are on their way. */
+/** A file while it is loaded: which of its bytes are in memory or on the disk, and which are being downloaded. */
 export class Entry {
   readonly #keeper: Keeper;
-  /** What can be read now. */
+  /** Bytes that can be read now. */
   readonly here = new Ranges();
-  /** What is being fetched. */
+  /** Bytes that are being downloaded. */
   readonly claimed = new Ranges();
-  /** All that was ever here, for showing progress. */
+  /** All bytes that have ever been here, for showing progress. */
   readonly seen = new Ranges();
-  /** What Rust has said it will read and has not yet read; nothing before it has said anything. */
+  /** What Rust has said it will read, and has not read yet. Absent before Rust has said anything. */
   expected: Ranges | undefined;
-  /** It is known where its bytes go, so they may be fetched ahead. */
+  /** Whether it is decided where the bytes are stored, so that they may be downloaded ahead. */
   ready = false;
-  /** Bytes that will be here in the end. */
+  /** How many bytes will be here in the end. */
   total = 0;
   network = 0;
   readonly memory = new Pieces();
   stored: Stored | undefined;
   writer: Writer | undefined;
-  /** Written and not yet safe. */
+  /** Bytes that are written, but not yet flushed and recorded. */
   readonly unsafe = new Ranges();
   recorded = 0;
-  /** Between writing and reading. */
+  /** Pending while the file is closed for writing and opened for reading. */
   reopening: Promise<unknown> | undefined;
-  /** Gives the blob's lock back. */
+  /** Releases the lock of the blob. */
   release = (): void => {};
-  /** The one request for all of it, from a server that has no ranges. */
+  /** The single request for the whole file, if the server does not send ranges. */
   stream: Part | undefined;
   hash: { hasher: Hasher; at: number; running: boolean } | undefined;
-  /** What reads wait for. */
+  /** Ranges for which reads are waiting. */
   readonly urgent = new Set<Range>();
 
   constructor(readonly file: RemoteFile, keeper: Keeper) {
@@ -71,7 +71,7 @@ export class Entry {
     return { size: this.file.size, sha256: this.file.sha256 };
   }
 
-  /** Looks what the disk has of it. */
+  /** Finds out which bytes are on the disk. */
   async open(): Promise<void> {
     const { store, sha256 } = this.#keeper;
     if (this.file.key && store) {
@@ -81,7 +81,7 @@ export class Entry {
     if (!this.stored?.complete && this.file.sha256) this.hash = { hasher: sha256(), at: 0, running: false };
   }
 
-  /** Takes bytes in: to the disk if they go there, else into memory. */
+  /** Stores downloaded bytes: on the disk if the file is open for writing, otherwise in memory. */
   put(at: number, bytes: Uint8Array): void {
     if (!this.#write(at, bytes)) this.keep(at, bytes);
   }
@@ -91,7 +91,7 @@ export class Entry {
     this.arrived([[at, at + bytes.length]]);
   }
 
-  /** These can be read now. */
+  /** Notes that these ranges can be read now. */
   arrived(ranges: Iterable<Range>): void {
     for (const [start, end] of ranges) {
       this.here.add(start, end);
@@ -110,9 +110,9 @@ export class Entry {
     return bytes;
   }
 
-  /** Forgets what waits in memory for nobody. */
+  /** Drops bytes in memory that are no longer needed. */
   settle(): void {
-    // Before it is known where the bytes go, all of them may be wanted there.
+    // Before it is decided where the bytes are stored, all of them may have to be written to the disk.
     if (!this.expected || !this.ready) return;
     for (const [start, end] of [...this.memory.ranges]) {
       const stop = this.hash ? Math.min(end, this.hash.at) : end;
@@ -125,17 +125,17 @@ export class Entry {
 
   // ── To the disk ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Whether its bytes are to go to the disk, and are not all there. */
+  /** Whether the file is to be stored on the disk and is not complete there. */
   get wanted(): boolean {
     return this.#keeper.store !== undefined && Boolean(this.file.key) && !this.stored?.complete;
   }
 
-  /** Waits until no other tab writes the file, and keeps them from it until `shut`. */
+  /** Waits until no other tab writes the file, and locks it until `shut`. */
   async lock(): Promise<void> {
     this.release = (await hold(blobLock(this.file.key ?? ""))) ?? this.release;
   }
 
-  /** Opens the file for writing, unless another tab has fetched it meanwhile. The lock is held. */
+  /** Opens the file for writing, unless another tab has completed it meanwhile. The caller holds the lock. */
   async openWriter(): Promise<void> {
     const { store } = this.#keeper;
     const { key } = this.file;
@@ -157,7 +157,7 @@ export class Entry {
     for (const [at, bytes] of this.memory.drain()) this.put(at, bytes);
   }
 
-  /** Makes what was written to the disk safe, so that it is still there after a tab that dies. */
+  /** Flushes and records what was written to the disk, so that it survives if the tab dies. */
   record(): void {
     if (!this.writer || this.unsafe.size === 0) return;
     this.recorded = performance.now();
@@ -169,7 +169,7 @@ export class Entry {
     }
   }
 
-  /** Keeps a small file of which all bytes are in memory and are what they should be. */
+  /** Stores a small file that is completely in memory and has been checked. */
   async keepWhole(bytes: Uint8Array): Promise<void> {
     this.hash = undefined;
     const { store, onFull } = this.#keeper;
@@ -187,7 +187,7 @@ export class Entry {
     }
   }
 
-  /** Its hash is what it should be: what was written is complete, and is read like any other file from now on. */
+  /** Marks the file as complete, after its hash was found correct. From now on it is read like any other file. */
   async complete(): Promise<void> {
     this.hash = undefined;
     this.record();
@@ -204,7 +204,7 @@ export class Entry {
     }
   }
 
-  /** Its hash is not what it should be: what was written of it goes. */
+  /** Deletes what was written, after the hash was found wrong. */
   async discard(): Promise<void> {
     this.writer?.close();
     this.writer = undefined;
@@ -212,7 +212,7 @@ export class Entry {
     if (key) await this.#keeper.store?.discard(key).catch(() => {});
   }
 
-  /** Only what is in memory can be read from now on. */
+  /** Stops using the disk: from now on only bytes in memory can be read. */
   loseDisk(): void {
     const { size, sha256 } = this.file;
     if (this.stored?.complete && sha256) this.hash = { hasher: this.#keeper.sha256(), at: 0, running: false };
@@ -222,7 +222,7 @@ export class Entry {
     for (const [start, end] of this.memory.ranges) this.here.add(start, end);
   }
 
-  /** Ends writing and lets other tabs at the file. */
+  /** Ends writing and lets other tabs open the file. */
   shut(): void {
     this.record();
     this.writer?.close();
@@ -243,7 +243,7 @@ export class Entry {
     return true;
   }
 
-  /** The disk takes no more: the rest of the file passes through memory, and what was written of it goes. */
+  /** Handles a full disk: what was written of the file is deleted, and the rest only passes through memory. */
   #full(error: unknown): void {
     this.writer?.close();
     this.writer = undefined;

@@ -1,22 +1,22 @@
-// Whether a file is what its server says it is.
+// Checks that a file has the content that its server lists.
 
 import { FanlightError } from "../errors.js";
 
 /** A running sha256. */
 export interface Hasher {
   update(bytes: Uint8Array): void;
-  /** In hexadecimal digits. */
+  /** The hash in hexadecimal digits. */
   finish(): string | Promise<string>;
 }
 
-/** What a server says that a file's content hashes to: `sha256` for large files, git's `sha1` for small ones, or nothing. */
+/** The hash that a server lists for a file: `sha256` for large files, git's `sha1` for small ones, or neither. */
 export interface Digests {
   name: string;
   sha256?: string | undefined;
   sha1?: string | undefined;
 }
 
-/** What is wrong with the bytes of a whole file, if anything is. */
+/** The error for a file whose bytes are not what the server lists, or nothing if they are correct. */
 export async function fault({ name, sha256, sha1 }: Digests, bytes: Uint8Array): Promise<FanlightError | undefined> {
   const [expected, found] = sha256
     ? [`sha256 ${sha256}`, `sha256 ${await hex("SHA-256", bytes)}`]
@@ -27,8 +27,8 @@ export async function fault({ name, sha256, sha1 }: Digests, bytes: Uint8Array):
 }
 
 export function damaged(name: string, expected: string, found: string): FanlightError {
-  const message = `${name} arrived damaged and was discarded: expected ${expected}, found ${found}`;
-  return new FanlightError("integrity", message, "Load the model again; if it stays so, the server's file is broken.", true);
+  const message = `${name} was damaged during the download and has been deleted: expected ${expected}, found ${found}`;
+  return new FanlightError("integrity", message, "Load the model again. If the error stays, the file on the server is broken.", true);
 }
 
 export async function hex(algorithm: "SHA-1" | "SHA-256", bytes: Uint8Array): Promise<string> {
@@ -36,7 +36,7 @@ export async function hex(algorithm: "SHA-1" | "SHA-256", bytes: Uint8Array): Pr
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** As git names a file's content. */
+/** The sha1 that git computes for a file's content. */
 async function gitBlob(bytes: Uint8Array): Promise<string> {
   const header = new TextEncoder().encode(`blob ${bytes.length}\0`);
   const all = new Uint8Array(header.length + bytes.length);

@@ -1,20 +1,20 @@
-// One way to ask a server: ranges that resume at the byte, retries with growing pauses, a token that goes to one host
-// alone, and errors in words. Every failure that leaves this file is a FanlightError.
+// All requests for checkpoints: downloads that resume at the byte where they stopped, retries with growing pauses, a token
+// that is sent to one origin only, and readable errors. Every failure that leaves this file is a FanlightError.
 
 import { FanlightError } from "../errors.js";
 
-/** Failures in a row without a byte of progress before giving up, and the pause after the first of them. */
+/** How many failures in a row without progress end a download, and the pause after the first failure. */
 const ATTEMPTS = 6;
 const FIRST_PAUSE_MS = 400;
-/** No server keeps a page waiting longer than this, whatever its Retry-After says. */
+/** The longest pause, whatever a server's Retry-After says. */
 const LONGEST_PAUSE_MS = 60_000;
-/** An attempt that brought this much counts as progress. */
+/** An attempt that received this many bytes counts as progress. */
 const PROGRESS_BYTES = 64 * 1024;
 
 export interface HttpOptions {
   /** Sent as `Authorization: Bearer …` to this origin and to no other. */
   token?: { value: string; origin: string };
-  /** A connection that brings nothing for this long has failed. */
+  /** A connection that receives no data for this long has failed. */
   timeoutMs: number;
   signal: AbortSignal;
 }
@@ -25,17 +25,17 @@ export interface Part {
   file: string;
   start: number;
   end: number;
-  /** The file's length where it is known. */
+  /** The length of the file, if known. */
   size?: number | undefined;
 }
 
-/** The beginning of a file, and what its answer said about it. */
+/** The beginning of a file, and what the response said about it. */
 export interface Head {
   size: number;
   bytes: Uint8Array;
-  /** Something that changes when the file does: ETag or date. */
+  /** A value that changes when the file changes: its ETag or date. */
   version: string | undefined;
-  /** Whether the server sends parts of files. */
+  /** Whether the server sends ranges of files. */
   ranges: boolean;
 }
 
@@ -46,7 +46,7 @@ export class Http {
     this.#options = options;
   }
 
-  /** A JSON document and its answer's headers; `undefined` for 404. */
+  /** A JSON document with the headers of its response; `undefined` for 404. */
   async json(url: URL, attempts = ATTEMPTS): Promise<{ value: unknown; headers: Headers } | undefined> {
     return this.#retrying(attempts, async () => {
       const response = await this.#fetch(url, url.pathname, {});
@@ -56,7 +56,7 @@ export class Http {
       try {
         return { value: JSON.parse(text) as unknown, headers: response.headers };
       } catch {
-        throw new FanlightError("network", `${url} answered with something else than JSON`, WRONG_SERVER);
+        throw new FanlightError("network", `${url} did not answer with JSON`, WRONG_SERVER);
       }
     });
   }
@@ -71,7 +71,7 @@ export class Http {
       if (response.status === 416) return { size: 0, bytes: new Uint8Array(), version, ranges: true };
       if (response.status === 206) {
         refuseHtml(url, file, response);
-        // A server of another origin may hide Content-Range, but never the length of a whole answer.
+        // A server of another origin may hide Content-Range, but never the length of a complete response.
         const size = rangeOf(response)?.total ?? (await this.#length(url, file));
         const body = await this.#all(response, url, Math.min(bytes, size));
         if (body.length !== Math.min(bytes, size)) throw cut(url, body.length, Math.min(bytes, size));
@@ -79,7 +79,7 @@ export class Http {
       }
       if (response.status !== 200) throw refused(url, response);
       refuseHtml(url, file, response);
-      // No ranges here.
+      // This server does not send ranges.
       const length = lengthOf(response);
       if (length !== undefined && length > bytes) {
         await response.body?.cancel();
@@ -92,8 +92,9 @@ export class Http {
   }
 
   /**
-   * Brings `part` to `write`, in order, resuming where a connection broke. `whole` is called when the server sends the
-   * whole file instead, and makes the part the whole file; `write` then gets all of it, from 0 on again after a break.
+   * Passes the bytes of `part` to `write`, in order, and resumes where a connection broke. `whole` is called if the server
+   * sends the whole file instead; it changes the part to the whole file. `write` then receives all of it, again from 0
+   * after a break.
    */
   async read(part: Part, write: (at: number, bytes: Uint8Array) => Promise<void>, whole: () => void): Promise<void> {
     const { url, file, size } = part;
@@ -139,7 +140,7 @@ export class Http {
     }
   }
 
-  /** Repeats what fails in a way that may pass. */
+  /** Repeats a request that failed in a way that may be temporary. */
   async #retrying<T>(attempts: number, attempt: () => Promise<T>): Promise<T> {
     for (let failures = 1; ; failures++) {
       try {
@@ -153,7 +154,7 @@ export class Http {
   }
 
   async #pause(failures: number, error: FanlightError): Promise<void> {
-    // Not in step with every other page that the same fault has stopped.
+    // A random part of the pause keeps pages from retrying all at the same moment.
     const growing = FIRST_PAUSE_MS * 2 ** (failures - 1) * (0.75 + Math.random() / 2);
     const { signal } = this.#options;
     await new Promise<void>((resolve) => {
@@ -167,20 +168,20 @@ export class Http {
     const response = await this.#fetch(url, file, {}, "HEAD");
     const length = response.headers.get("content-length");
     if (response.ok && length !== null) return Number(length);
-    throw new FanlightError("network", `${url} does not say how long it is`, WRONG_SERVER);
+    throw new FanlightError("network", `${url} does not send its length (Content-Length)`, WRONG_SERVER);
   }
 
   async #fetch(url: URL, file: string, headers: Record<string, string>, method = "GET"): Promise<Response> {
     const { token, timeoutMs, signal } = this.#options;
     const silence = new AbortController();
     const timer = setTimeout(() => silence.abort(), timeoutMs);
-    // Fetch itself takes this header off when a redirect leaves the origin.
+    // fetch removes this header by itself when a redirect leaves the origin.
     if (token && token.origin === url.origin) headers = { ...headers, authorization: `Bearer ${token.value}` };
     try {
       return await fetch(url, {
         method,
         headers,
-        // Range answers are not worth the HTTP cache, and Firefox aborts large streams into it.
+        // Ranges are not useful in the HTTP cache, and Firefox aborts large streams into it.
         cache: "no-store",
         credentials: url.origin === location.origin ? "same-origin" : "omit",
         referrerPolicy: "no-referrer",
@@ -193,7 +194,7 @@ export class Http {
         throw new FanlightError(
           "cors",
           `${url.origin} did not let this page read ${file} (${String(error)})`,
-          "The server, and any that it redirects to, must be reachable and send Access-Control-Allow-Origin.",
+          "The server, and every server that it redirects to, must be reachable and send Access-Control-Allow-Origin.",
           true,
         );
       }
@@ -203,7 +204,7 @@ export class Http {
     }
   }
 
-  /** Hands on a body as it comes; stops when `take` says so, and fails when nothing comes for a while. */
+  /** Passes on a response body as it arrives. Stops when `take` says so, and fails when no data arrives for a while. */
   async #body(response: Response, url: URL, take: (bytes: Uint8Array) => Promise<boolean>): Promise<void> {
     const reader = response.body?.getReader();
     if (!reader) return;
@@ -227,13 +228,13 @@ export class Http {
     } catch (error) {
       if (error instanceof FanlightError) throw error;
       if (this.#options.signal.aborted) throw new FanlightError("aborted", "loading was aborted");
-      throw new FanlightError("network", `${url} broke off (${String(error)})`, CONNECTION, true);
+      throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, CONNECTION, true);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** The whole of a short body. */
+  /** The complete body of a short response. */
   async #all(response: Response, url: URL, expected = 0): Promise<Uint8Array> {
     let bytes = new Uint8Array(expected);
     let filled = 0;
@@ -252,14 +253,14 @@ export class Http {
 
   #silent(url: URL): FanlightError {
     const seconds = this.#options.timeoutMs / 1000;
-    return new FanlightError("network", `${url} sent nothing for ${seconds} s`, CONNECTION, true);
+    return new FanlightError("network", `${url} sent no data for ${seconds} s`, CONNECTION, true);
   }
 }
 
 const CONNECTION = "Check the connection; what has arrived is kept.";
 const WRONG_SERVER = "Check the address: it must be a server that gives out a checkpoint's files.";
 
-/** A server that asks for patience, and for how much. */
+/** The error for a server that asks to wait, with how long. */
 class Busy extends FanlightError {
   readonly waitMs: number | undefined;
 
@@ -269,30 +270,30 @@ class Busy extends FanlightError {
   }
 }
 
-/** What to throw for an answer that is neither the file nor "not found". */
+/** The error for a response that is neither the file nor "not found". */
 function refused(url: URL, response: Response): FanlightError {
   const { status, headers } = response;
   response.body?.cancel().catch(() => {});
   const words = [headers.get("x-error-code"), headers.get("x-error-message")].filter(Boolean).join(": ");
   const message = `${url} answered ${status}${words ? ` (${words})` : ""}`;
   if (status === 401 || status === 403) {
-    return new FanlightError("auth", message, "Give a token that may read this repository, or check its name.");
+    return new FanlightError("auth", message, "Give a token that has access to this repository, or check the repository's name.");
   }
   if (status === 404) return new FanlightError("not_found", message, "Check the name of the model and of its files.");
   if (status === 429 || status >= 500) return new Busy(message, patience(headers));
   return new FanlightError("network", message, WRONG_SERVER);
 }
 
-/** How long a busy server wants to be left alone. */
+/** How long a busy server asks to wait. */
 function patience(headers: Headers): number | undefined {
   const after = headers.get("retry-after");
-  // "ratelimit: …;t=seconds" is the Hub's newer form.
+  // "ratelimit: …;t=seconds" is the Hub's newer format.
   const seconds = /^\d+$/.test(after ?? "") ? after : /;\s*t=(\d+)/.exec(headers.get("ratelimit") ?? "")?.[1];
   const ms = seconds != null ? 1000 * Number(seconds) : after != null ? Date.parse(after) - Date.now() : Number.NaN;
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_PAUSE_MS);
 }
 
-/** A login page, or the page of a single-page application, in place of a file. */
+/** Throws if the response is a web page instead of a file, such as a login page. */
 function refuseHtml(url: URL, file: string, response: Response): void {
   if (!response.ok || !/^text\/html\b/i.test(response.headers.get("content-type") ?? "")) return;
   response.body?.cancel().catch(() => {});
@@ -304,22 +305,22 @@ function rangeOf(response: Response): { start: number; total: number | undefined
   return match ? { start: Number(match[1]), total: match[2] === "*" ? undefined : Number(match[2]) } : undefined;
 }
 
-/** The length of a whole answer, if it says so and not that of a compressed transfer. */
+/** The length of a complete response, if the header gives it and it is not that of a compressed transfer. */
 function lengthOf({ headers }: Response): number | undefined {
   const length = headers.get("content-encoding") ? null : headers.get("content-length");
   return length === null ? undefined : Number(length);
 }
 
 function cut(url: URL, got: number, expected: number): FanlightError {
-  return new FanlightError("network", `${url} ended after ${got} of ${expected} bytes`, CONNECTION, true);
+  return new FanlightError("network", `${url} sent only ${got} of ${expected} bytes`, CONNECTION, true);
 }
 
 function wrongRange(url: URL, asked: number, came: number): FanlightError {
-  return new FanlightError("network", `${url} was asked for bytes from ${asked} on and sent them from ${came} on`, "", true);
+  return new FanlightError("network", `${url} sent bytes from ${came} on instead of from ${asked} on`, "", true);
 }
 
 function wrongLength(file: string, expected: number | undefined, found: number | undefined): FanlightError {
   const length = found === undefined ? "shorter" : `${found} bytes long`;
-  const message = `${file} should be ${expected ?? "?"} bytes long and is ${length} on the server`;
-  return new FanlightError("integrity", message, "The file has changed there; load the model again.");
+  const message = `${file} should have ${expected ?? "?"} bytes, but has ${length} bytes on the server`;
+  return new FanlightError("integrity", message, "The file has changed on the server. Load the model again.");
 }

@@ -1,5 +1,5 @@
-// What the Hub says of a repository: which commit a revision is, and which files that has, with their lengths and hashes.
-// Any server that speaks the Hub's paths will do (https://huggingface.co/docs/hub/api).
+// What the Hub says about a repository: the commit of a revision, and the files of the commit with their lengths and hashes.
+// Works with any server that has the Hub's paths (https://huggingface.co/docs/hub/api).
 
 import { FanlightError } from "../errors.js";
 import type { RepoId } from "../protocol.js";
@@ -9,9 +9,9 @@ export const HUB = "https://huggingface.co";
 
 export interface RepoFile {
   size: number;
-  /** Of the content, for large files. */
+  /** The sha256 of the content, for large files. */
   sha256?: string | undefined;
-  /** Of git's blob, for the others. */
+  /** The sha1 of git's blob, for the other files. */
   sha1?: string | undefined;
 }
 
@@ -29,31 +29,34 @@ export function isRepoName(text: string): boolean {
 
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
 
-/** Checks what a caller or a link gave. */
+/** Checks the parts of a repository's name, which the caller or a link has given. */
 export function repoId(repo: string, revision = "main", endpoint: string = HUB): RepoId {
-  if (!isRepoName(repo)) throw new FanlightError("bad_request", `"${repo}" is no ORG/NAME of a repository`);
-  // Branches may have slashes; nothing in them may climb.
+  if (!isRepoName(repo)) throw new FanlightError("bad_request", `"${repo}" is not a repository name of the form ORG/NAME`);
+  // Branches may contain slashes, but no empty part and no part that begins with a dot, such as `..`.
   if (!/^[A-Za-z0-9_][\w.\-/]{0,254}$/.test(revision) || /(^|\/)(\.|$)/.test(revision)) {
-    throw new FanlightError("bad_request", `"${revision}" is no branch, tag or commit`);
+    throw new FanlightError("bad_request", `"${revision}" is not the name of a branch, tag or commit`);
   }
   let url: URL;
   try {
     url = new URL(endpoint, globalThis.location?.href);
   } catch {
-    throw new FanlightError("bad_request", `"${endpoint}" is no address of a server`);
+    throw new FanlightError("bad_request", `"${endpoint}" is not a valid address of a server`);
   }
   if (!/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
-    throw new FanlightError("bad_request", `"${endpoint}" is no plain http address of a server`);
+    throw new FanlightError("bad_request", `"${endpoint}" is not a plain http: or https: address of a server`);
   }
   return { endpoint: url.href.replace(/\/*$/, "/"), repo, revision };
 }
 
-/** Where a file of a repository is. Asked again each time: what the server redirects to expires. */
+/**
+ * The address of a file in a repository. It is requested anew each time, because the addresses to which the server
+ * redirects expire.
+ */
 export function fileUrl({ endpoint, repo }: RepoId, commit: string, file: string): URL {
   return new URL(`${endpoint}${repo}/resolve/${encodeURIComponent(commit)}/${file}`);
 }
 
-/** Which commit a revision is now; `undefined` if the server knows no such thing. */
+/** The commit of a revision; `undefined` if the server does not have it. */
 export async function resolve(
   http: Http,
   { endpoint, repo, revision }: RepoId,
@@ -79,7 +82,7 @@ export async function list(http: Http, { endpoint, repo }: RepoId, commit: strin
     for (const entry of answer.value) addFile(files, entry as Partial<TreeEntry> | null);
     const link = /<([^>]+)>;\s*rel="next"/.exec(answer.headers.get("link") ?? "")?.[1];
     next = link ? new URL(link, url) : undefined;
-    // Another host would get the token's requests.
+    // On another host, the token would be sent to that host.
     if (next && next.origin !== url.origin) throw odd(url, "its next page on the same server");
   }
   return files;

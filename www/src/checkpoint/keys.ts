@@ -1,4 +1,5 @@
-// What things are stored under: the manifest of a checkpoint, the file of a commit, and weights prepared with given options.
+// The keys under which things are stored: the manifest of a checkpoint, the file of a commit, and weights that were prepared
+// with given options.
 
 import type { EngineOptions, RepoId } from "../protocol.js";
 import type { Keeping } from "../types.js";
@@ -8,28 +9,28 @@ import type { RepoFile } from "./hub.js";
 /** The sha256 of a text, cut to 32 digits. */
 export const named = async (text: string): Promise<string> => (await hex("SHA-256", new TextEncoder().encode(text))).slice(0, 32);
 
-/** What the manifest of a commit, or of a folder, is stored under. */
+/** The key of the manifest of a commit or a folder. */
 export const repoManifest = ({ endpoint, repo }: RepoId, commit: string): Promise<string> => named(`${endpoint}${repo}@${commit}`);
 export const folderManifest = (base: URL): Promise<string> => named(base.href);
 
 export const preparedKey = async (manifest: string, wish: string): Promise<string> => `prepared-${await named(`${manifest}\n${wish}`)}`;
 
-/** What the weights that are kept for these options are stored under; nothing where the files are kept as they are. */
+/** The key of the prepared weights for these options; nothing if the files are stored as they are. */
 export function preparedFor(manifest: string, cache: Keeping, options: EngineOptions): Promise<string> | undefined {
   return keeping(cache, options) === "quantized" ? preparedKey(manifest, wishOf(options)) : undefined;
 }
 
-/** What is kept as it is needs nothing prepared. */
+/** Files that are stored as they are need no prepared weights. */
 export function keeping(cache: Keeping, { weights = "keep" }: EngineOptions): Keeping {
   return cache === "quantized" && weights === "keep" ? "opfs" : cache;
 }
 
-/** All that prepared weights depend on besides the checkpoint. */
+/** Everything besides the checkpoint on which prepared weights depend. */
 export function wishOf({ weights = "keep", memory, contextLength, maxPixels, kvCache }: EngineOptions): string {
   return JSON.stringify([weights, ...(weights === "auto" ? [memory, contextLength, maxPixels, kvCache] : [])]);
 }
 
-/** What a file of the Hub is stored under: its content's hash, whichever repository it is in. */
+/** The key of a file of the Hub: the hash of its content, whichever repository it is in. */
 export function blobKey(file: RepoFile | undefined): string {
   return file?.sha256 ?? (file?.sha1 ? `git-${file.sha1}` : "");
 }

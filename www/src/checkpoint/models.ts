@@ -1,12 +1,12 @@
-// What is kept on this device: to show it, and to remove it. Needs no worker and no network.
+// Lists and removes the checkpoints that are kept on this device. Needs no worker and no network.
 
 import { FanlightError } from "../errors.js";
 import type { CachedFile, CachedModel } from "../types.js";
 import { type Manifest, type ManifestFile, modelLock, Store, type Stored } from "./store.js";
 
-/** What is kept on this device: to show it, and to remove it. Needs no worker and no network. */
+/** Lists and removes the checkpoints that are kept on this device. Needs no worker and no network. */
 export const models = {
-  /** Every checkpoint of which files are kept, the last used first. Where nothing can be kept, none. */
+  /** Every checkpoint of which files are kept, the last used first. Empty if this browser cannot keep files. */
   async list(): Promise<CachedModel[]> {
     const store = await opened();
     if (!store) return [];
@@ -14,7 +14,7 @@ export const models = {
     return found.sort((a, b) => b.lastUsed.getTime() - a.lastUsed.getTime());
   },
 
-  /** Bytes that all of them take. */
+  /** Bytes on the disk of all kept checkpoints together. */
   async size(): Promise<number> {
     const store = await opened();
     if (!store) return 0;
@@ -24,8 +24,8 @@ export const models = {
   },
 
   /**
-   * Every file of a checkpoint, and how much of it is here: of an `id` of the list, or of the `ORG/NAME` or address that it was
-   * loaded by (the revision that was loaded last). None for one that nothing is kept of.
+   * The files of a checkpoint, and how much of each is kept. `model` is an `id` from the list, or the `ORG/NAME` or address with
+   * which the checkpoint was loaded (then the revision that was loaded last). Empty if nothing is kept of it.
    */
   async files(model: string | CachedModel): Promise<CachedFile[]> {
     const store = await opened();
@@ -41,7 +41,7 @@ export const models = {
     );
   },
 
-  /** Whether everything is here that the last load of it needed, so that the next one with the same options fetches no file. */
+  /** Whether everything that the last load needed is kept, so that the next load with the same options downloads no file. */
   async isCached(model: string | CachedModel): Promise<boolean> {
     const store = await opened();
     const complete = (await matching(store, model)).map((manifest) => store && isComplete(store, manifest));
@@ -49,8 +49,8 @@ export const models = {
   },
 
   /**
-   * Removes a checkpoint: an `id` of the list, or the `ORG/NAME` or address that it was loaded by (all its revisions
-   * then). Files that another one shares stay. Throws `busy` while some tab is loading it; nothing is removed then.
+   * Removes a checkpoint. `model` is an `id` from the list, or the `ORG/NAME` or address with which it was loaded (then all its
+   * revisions are removed). Files that another checkpoint also uses stay. Rejects with code "busy" while a tab is loading it.
    */
   async remove(model: string | CachedModel): Promise<void> {
     const store = await opened();
@@ -78,7 +78,7 @@ async function matching(store: Store | undefined, model: string | CachedModel): 
   return (await store?.manifests())?.filter(({ id, model }) => names.includes(id) || names.includes(model)) ?? [];
 }
 
-/** Whether the files that the last load read are here, or these. */
+/** Whether all of the files `names` are kept; by default those that the last load read. */
 export async function isComplete(store: Store, { files, needed }: Manifest, names = needed): Promise<boolean> {
   const whole = names.map(async (name) => {
     const file = files[name];
@@ -88,7 +88,7 @@ export async function isComplete(store: Store, { files, needed }: Manifest, name
   return names.length > 0 && (await Promise.all(whole)).every(Boolean);
 }
 
-/** Files without a sha256 are never said to be complete: once they were read, what is needed of them is there. */
+/** Files without a sha256 are never marked complete. Once a load has read one, everything that is needed from it is kept. */
 const isWhole = (blob: Stored, file: ManifestFile | undefined): boolean =>
   blob.complete || (file?.sha256 === undefined && file?.read === true);
 

@@ -1,6 +1,6 @@
-// Opens a checkpoint: a repository on the Hub, a folder behind an address, files with an address each, or files that a person
-// picked. This folder is how the engine gets its files: what the Hub says, ranges of bytes over the network, and what is kept on
-// the disk. The worker reads through it; the page asks it what is there.
+// Opens a checkpoint: a repository on the Hub, a folder at an address, files with an address each, or files that a person has
+// picked. The code in this folder provides the engine with files: from the Hub, over the network, and from the disk. The
+// worker reads files through it; the page uses it to find out what is stored.
 
 import type { Place } from "../protocol.js";
 import { filesOf, PickedFiles } from "./picked-files.js";

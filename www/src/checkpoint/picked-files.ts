@@ -1,15 +1,15 @@
-// Files that are on this device already: a folder or files that a person picked.
+// Files on this device: a folder or files that a person has picked.
 
 import { FanlightError } from "../errors.js";
 import type { Source } from "./source.js";
 
-/** How deep a folder is looked into: split GGUF files lie one below the top. */
+/** How deep a folder is searched: split GGUF files are one level below the top. */
 const DEPTH = 3;
 
 export async function filesOf(folder: FileSystemDirectoryHandle, path = "", depth = DEPTH): Promise<[string, File][]> {
   const files: [string, File][] = [];
   try {
-    // Typings of pages lack the iteration.
+    // TypeScript's types for pages lack the iteration.
     for await (const handle of (folder as unknown as { values(): AsyncIterable<FileSystemHandle> }).values()) {
       const name = path + handle.name;
       if (handle.kind === "file") files.push([name, await (handle as FileSystemFileHandle).getFile()]);
@@ -30,7 +30,7 @@ export class PickedFiles implements Source {
 
   constructor(files: [string, File][]) {
     const paths = files.map(([path]) => path);
-    // A picked folder puts its own name before all of them.
+    // The paths of a picked folder all begin with the name of the folder.
     const top = /^[^/]+\//.exec(paths[0] ?? "")?.[0] ?? "";
     const below = top !== "" && paths.every((path) => path.startsWith(top)) ? top.length : 0;
     for (const [path, file] of files) this.#files.set(path.slice(below), file);
@@ -43,7 +43,7 @@ export class PickedFiles implements Source {
 
   async read(name: string, start: number, end: number): Promise<Uint8Array> {
     const file = this.#files.get(name);
-    if (!file) throw new FanlightError("not_found", `${name} is not among the picked files`, "Pick all of them.");
+    if (!file) throw new FanlightError("not_found", `${name} is not among the picked files`, "Pick all files of the model.");
     try {
       return new Uint8Array(await file.slice(start, end).arrayBuffer());
     } catch (error) {

@@ -1,8 +1,8 @@
-// Bytes of a file that wait in memory.
+// Bytes of a file that are kept in memory.
 
 import { type Range, Ranges } from "./ranges.js";
 
-/** Bytes in memory, as they came. */
+/** Bytes in memory, in the pieces in which they arrived. */
 export class Pieces {
   readonly ranges = new Ranges();
   #pieces: { at: number; bytes: Uint8Array }[] = [];
@@ -12,7 +12,7 @@ export class Pieces {
     this.ranges.add(at, at + bytes.length);
   }
 
-  /** Fills `into` with bytes from `start` on; says which are not here. */
+  /** Fills `into` with the bytes from `start` on, and returns the ranges that are missing. */
   copy(start: number, into: Uint8Array): Range[] {
     const end = start + into.length;
     for (const { at, bytes } of this.#pieces) {
@@ -32,7 +32,7 @@ export class Pieces {
     });
   }
 
-  /** Everything, which is then no longer here. */
+  /** Removes all pieces and returns them. */
   drain(): [number, Uint8Array][] {
     const all = this.#pieces.map(({ at, bytes }): [number, Uint8Array] => [at, bytes]);
     this.#pieces = [];

@@ -1,4 +1,4 @@
-// Weights as they lie on the device, kept from an earlier load with the same options (src/weights/prepared.rs).
+// Weights in the format of the device, stored by an earlier load with the same options (src/weights/prepared.rs).
 
 import { blobLock, hold, type Store, type Stored, type Writer } from "./store.js";
 
@@ -17,7 +17,7 @@ export class Prepared {
     this.#onFull = onFull;
   }
 
-  /** `loads`: the weights may be made now if they are not there. */
+  /** `loads`: whether the weights may be prepared now if they are not stored. */
   static async open(store: Store, key: string, loads: boolean, onFull: (reason: string) => void): Promise<Prepared> {
     const prepared = new Prepared(store, key, onFull);
     const stored = await store.blob(key).catch(() => undefined);
@@ -43,7 +43,7 @@ export class Prepared {
     return this.#stored.read(start, end);
   }
 
-  /** Starts anew: half of it is worth nothing, since what it is made of is read from the beginning too. */
+  /** Starts from the beginning: a half-written file is useless, because its source is read from the beginning too. */
   begin(size: number): boolean {
     if (!this.#writer) return false;
     this.#size = size;
@@ -64,7 +64,7 @@ export class Prepared {
     }
   }
 
-  /** Whether all of it is there now. */
+  /** Whether all of it is stored now. */
   async finish(): Promise<boolean> {
     const writer = this.#writer;
     if (!writer || this.#size === 0) return false;
@@ -92,7 +92,7 @@ export class Prepared {
     this.#release();
   }
 
-  /** Another tab that prepares the same has the lock; this one then does without. */
+  /** If another tab is preparing the same weights, it holds the lock, and this tab does not store them. */
   async #openWriter(): Promise<void> {
     const release = await hold(blobLock(this.key), { ifAvailable: true });
     if (!release) return;

@@ -1,4 +1,4 @@
-// How far a download is, told as often as somebody can look.
+// Reports the progress of a download, at most every EVENT_MS milliseconds.
 
 import type { Progress } from "../types.js";
 import type { Entry } from "./entry.js";
@@ -11,13 +11,13 @@ export class Meter {
   readonly #onProgress: (progress: Progress) => void;
   #last = { time: 0, bytes: 0, rate: 0 };
 
-  /** @param entries all files by name, as they are at any time */
+  /** @param entries all files by name; the map may change at any time */
   constructor(entries: ReadonlyMap<string, Entry>, onProgress: (progress: Progress) => void) {
     this.#entries = entries;
     this.#onProgress = onProgress;
   }
 
-  /** Tells how far it is, if it is time for that or `always`; "wait": another tab is fetching a file. */
+  /** Reports the progress if enough time has passed, or if `always`. "wait": another tab is downloading a file. */
   tell(always: boolean, wait?: "wait"): void {
     const now = performance.now();
     const passed = now - this.#last.time;
@@ -30,7 +30,7 @@ export class Meter {
     const bytes = entries.reduce((total, { network }) => total + network, 0);
     if (passed >= EVENT_MS) {
       const rate = (1000 * (bytes - this.#last.bytes)) / passed;
-      // Smoothed over about a second.
+      // Averaged over about a second.
       const share = Math.min(1, passed / 1000);
       const smooth = this.#last.time === 0 ? rate : share * rate + (1 - share) * this.#last.rate;
       this.#last = { time: now, bytes, rate: smooth };

@@ -1,12 +1,12 @@
-// Which bytes are asked for next, over all files of a checkpoint: first what somebody waits for, then what will be read, in its
-// order, then what only the hashes need.
+// Decides which bytes are requested next, over all files of a checkpoint: first bytes for which a read is waiting, then bytes
+// that will be read, in that order, then bytes that are needed only for hashes.
 
 import type { Entry } from "./entry.js";
 import type { Range, Ranges } from "./ranges.js";
 
-/** One request on the way to the disk, and one on the way to memory. */
+/** The largest size of a request, for bytes that go to the disk and for bytes that go to memory. */
 const SEGMENT = { disk: 16 << 20, memory: 4 << 20 };
-/** Most bytes that wait in memory. */
+/** The most bytes that are kept in memory. */
 export const WINDOW = 32 << 20;
 
 /** A range of a file that will be read. */
@@ -18,10 +18,10 @@ export interface Read {
 
 export class Queue {
   readonly #entries: ReadonlyMap<string, Entry>;
-  /** What Rust will read, in its order. */
+  /** What Rust will read, in order. */
   #reads: Read[] = [];
 
-  /** @param entries all files by name, as they are at any time */
+  /** @param entries all files by name; the map may change at any time */
   constructor(entries: ReadonlyMap<string, Entry>) {
     this.#entries = entries;
   }
@@ -30,7 +30,7 @@ export class Queue {
     this.#reads = reads;
   }
 
-  /** The next request to make; nothing while memory is full, and once all has been asked for. */
+  /** The next request. Nothing while memory is full, or once everything has been requested. */
   next(): { entry: Entry; range: Range } | undefined {
     for (const entry of this.#entries.values()) {
       for (const [start, end] of entry.urgent) {
@@ -38,18 +38,18 @@ export class Queue {
         if (range) return { entry, range };
       }
     }
-    // What has been read, or is on the disk, is not looked at again.
+    // Skip what has been read or is on the disk.
     while (this.#reads[0] && done(this.#reads[0])) this.#reads.shift();
     for (const { entry, start, end } of this.#reads) {
       if (!entry.ready) continue;
-      // Without a disk a file that is hashed has to come in order, holes included.
+      // Without a disk, a file that is hashed must be downloaded in order, including parts that are not read.
       const range =
         entry.hash && !entry.writer
           ? this.#hole(entry, entry.hash.at, entry.file.size)
           : this.#hole(entry, start, end, entry.hash ? undefined : entry.expected);
       if (range) return this.#mayStart(entry) ? { entry, range } : undefined;
     }
-    // What nobody reads is fetched for the hash, last.
+    // Bytes that are not read are downloaded last, for the hash.
     for (const entry of this.#entries.values()) {
       const range = entry.ready && entry.hash && this.#hole(entry, entry.hash.at, entry.file.size);
       if (range) return this.#mayStart(entry) ? { entry, range } : undefined;
@@ -57,7 +57,7 @@ export class Queue {
     return undefined;
   }
 
-  /** The first bytes from `start` to `end`, and of `only`, that are neither here nor on their way. */
+  /** The first bytes from `start` to `end`, and within `only`, that are neither here nor requested. */
   #hole(entry: Entry, start: number, end: number, only?: Ranges): Range | undefined {
     if (entry.stream || entry.stored?.complete) return undefined;
     const known = entry.here.with(entry.claimed);
@@ -66,7 +66,7 @@ export class Queue {
     if (!hole) return undefined;
     if (entry.file.ranges === false) return [0, entry.file.size];
     if (!entry.writer) return [hole[0], Math.min(hole[1], hole[0] + SEGMENT.memory)];
-    // On the disk all of a file that is hashed is wanted, so a request need not end where a read does.
+    // If a hashed file is stored on the disk, all of it is needed, so a request may continue past the end of a read.
     const [[from, to]] = entry.hash ? (known.missing(hole[0], entry.file.size) as [Range]) : [hole];
     return [from, Math.min(to, from + SEGMENT.disk)];
   }
@@ -83,7 +83,7 @@ export class Queue {
   }
 }
 
-/** Whether a part of the queue needs nothing more from the network. */
+/** Whether this part of the queue needs nothing more from the network. */
 function done({ entry, start, end }: Read): boolean {
   if (entry.stored?.complete) return true;
   if (entry.writer) return entry.here.covers(start, end);

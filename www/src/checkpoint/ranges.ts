@@ -1,9 +1,9 @@
-// A set of whole numbers as sorted half-open ranges: which bytes of a file are here, or on their way.
+// A set of whole numbers, stored as sorted half-open ranges. Used for the bytes of a file that are here or requested.
 
 export type Range = [start: number, end: number];
 
 export class Ranges {
-  /** Sorted, none empty, none touching another. */
+  /** Sorted; no range is empty, and no two touch. */
   #list: Range[] = [];
 
   constructor(ranges: Iterable<Range> = []) {
@@ -38,12 +38,12 @@ export class Ranges {
     return start >= end || this.reach(start) >= end;
   }
 
-  /** Where the run that holds `from` ends; `from` itself if it is not in the set. */
+  /** The end of the range that contains `from`; `from` itself if it is not in the set. */
   reach(from: number): number {
     return this.#list.find(([start, end]) => start <= from && from < end)?.[1] ?? from;
   }
 
-  /** What of `start` to `end` is not in the set. */
+  /** The parts of `start` to `end` that are not in the set. */
   missing(start: number, end: number): Range[] {
     const holes: Range[] = [];
     let at = start;

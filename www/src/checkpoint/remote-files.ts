@@ -1,5 +1,5 @@
-// Files behind addresses: a repository on the Hub, a folder, or files with an address each. What was fetched is kept where that
-// is wanted, and counts the next time.
+// Files at addresses: a repository on the Hub, a folder, or files with an address each. Downloaded files are stored if that
+// is wanted, and used the next time.
 
 import { FanlightError } from "../errors.js";
 import type { Place, RepoId } from "../protocol.js";
@@ -17,17 +17,17 @@ import { hold, type Manifest, modelLock, Store } from "./store.js";
 
 type RemotePlace = Exclude<Place, { kind: "files" | "folder" }>;
 
-/** A name may come from an index file that someone else wrote: it stays inside the folder. */
+/** A file name may come from an index file that somebody else wrote, so it must not leave the folder. */
 function checkName(file: string): void {
   if (!/^[\w.+=-]+(\/[\w.+=-]+)*$/.test(file) || file.split("/").some((part) => part.endsWith("."))) {
-    throw new FanlightError("bad_model", `"${file}" is no file name of a checkpoint`);
+    throw new FanlightError("bad_model", `"${file}" is not a valid file name of a checkpoint`);
   }
 }
 
 const FIRST_BYTES = 256 * 1024;
-/** Attempts to ask what a revision means where that is known from last time. */
+/** How often the server is asked for the commit of a revision, if the commit of last time is known. */
 const IMPATIENT = 2;
-/** What Rust calls the file of prepared weights. */
+/** Rust's name for the file of prepared weights. */
 const PREPARED = "prepared.fanlight";
 
 export class RemoteFiles implements Source {
@@ -40,7 +40,7 @@ export class RemoteFiles implements Source {
   #store: Store | undefined;
   #download: Download | undefined;
   #locate: (file: string) => Promise<RemoteFile | undefined> = async () => undefined;
-  /** Files by name, with those that are not there. */
+  /** Files by name, including those that do not exist. */
   readonly #files = new Map<string, Promise<RemoteFile | undefined>>();
   #manifest: Manifest | undefined;
   #releaseModel = (): void => {};
@@ -76,7 +76,7 @@ export class RemoteFiles implements Source {
     else await this.#openListed(place.files);
     if (this.#manifest) await this.#lockModel(this.#manifest.id);
     if (this.#options.cache === "quantized" && this.cache.kind !== "none" && !this.commit) this.cache.kind = "opfs";
-    // Only a commit says that the files are still those that the weights were made of.
+    // Only with a commit is it certain that the files are still those from which the weights were prepared.
     if (this.#manifest && this.#store && this.commit && this.#options.cache === "quantized") {
       const key = await preparedKey(this.#manifest.id, this.#options.wish);
       this.#prepared = await Prepared.open(this.#store, key, this.#options.loads, (reason) => this.#notKept(reason));
@@ -90,13 +90,13 @@ export class RemoteFiles implements Source {
   async read(file: string, start: number, end: number): Promise<Uint8Array> {
     if (this.#prepared && file === this.prepared()) return this.#prepared.read(start, end);
     if (!(await this.#file(file))) {
-      throw new FanlightError("not_found", `${file} is not there`, "Check that the checkpoint is complete.");
+      throw new FanlightError("not_found", `the file ${file} does not exist`, "Check that the checkpoint is complete.");
     }
     return this.#running.read(file, start, end);
   }
 
   async expect(reads: { file: string; start: number; end: number }[]): Promise<void> {
-    // Noted first: a load that is cut off is found again by its files.
+    // Stored first, so that the files of an interrupted load can be found again.
     await this.#keepManifest();
     await this.#running.expect(reads.filter(({ file }) => file !== this.prepared()));
   }
@@ -141,7 +141,7 @@ export class RemoteFiles implements Source {
   }
 
   get #running(): Download {
-    if (!this.#download) throw new FanlightError("internal", "a file was asked for before its place was known");
+    if (!this.#download) throw new FanlightError("internal", "a file was requested before its address was known");
     return this.#download;
   }
 
@@ -155,7 +155,7 @@ export class RemoteFiles implements Source {
         return found;
       });
       this.#files.set(name, file);
-      // A failure is not remembered: the next call asks again.
+      // A failure is not remembered: the next call tries again.
       file.catch(() => this.#files.delete(name));
     }
     return file;
@@ -171,7 +171,7 @@ export class RemoteFiles implements Source {
     try {
       commit = await resolve(this.#http, id, kept ? IMPATIENT : undefined);
     } catch (error) {
-      // No network: what the revision meant last time has to do, if there is one.
+      // Without network, use the commit of last time, if there is one.
       const away = error instanceof FanlightError && (error.code === "network" || error.code === "cors");
       if (!kept?.commit || !away) throw error;
       commit = kept.commit;
@@ -201,13 +201,13 @@ export class RemoteFiles implements Source {
     };
   }
 
-  /** A server that has the Hub's paths for files and not for lists of them. */
+  /** A server that has the Hub's paths for files, but not for lists of files. */
   async #openUnlisted(id: RepoId): Promise<void> {
     const base = new URL(`${id.endpoint}${id.repo}/resolve/${encodeURIComponent(id.revision)}/`);
     const config = await this.#http.head(new URL("config.json", base), "config.json", FIRST_BYTES);
     if (!config) {
       const message = `${id.endpoint} has no repository ${id.repo} with a revision ${id.revision}`;
-      throw new FanlightError("not_found", message, "Check the name; private and gated ones need a token.");
+      throw new FanlightError("not_found", message, "Check the name. Private and gated repositories need a token.");
     }
     await this.#openFolder(base);
   }
@@ -225,7 +225,7 @@ export class RemoteFiles implements Source {
     };
   }
 
-  /** Files that lie anywhere. A query of an address may be a signature that is another each time, and is not looked at. */
+  /** Files with an address each. The query of an address may be a signature that changes each time, so it is ignored. */
   async #openListed(files: Record<string, string>): Promise<void> {
     this.names = Object.keys(files);
     this.names.forEach(checkName);
@@ -244,17 +244,17 @@ export class RemoteFiles implements Source {
         const head = dataBytes(url.href);
         return { name, url, size: head.length, head };
       } catch (error) {
-        throw new FanlightError("bad_request", `the address of ${name} cannot be read: ${String(error)}`);
+        throw new FanlightError("bad_request", `the address of ${name} is not valid: ${String(error)}`);
       }
     };
   }
 
-  /** A file of which nothing is known but where it is. */
+  /** A file of which only the address is known. */
   async #found(manifest: Manifest, name: string, url: URL, identity: string): Promise<RemoteFile | undefined> {
     const head = await this.#http.head(url, name, FIRST_BYTES);
     if (!head) return undefined;
     const { size, version, bytes, ranges } = head;
-    // Without something that changes with the file, there is no telling next time whether it is the same.
+    // Without a value that changes with the file, it is impossible to tell next time whether the file is the same.
     const facts = new TextEncoder().encode(`${identity}\n${size}\n${version}`);
     const key = version === undefined ? undefined : await hex("SHA-256", facts);
     if (key) manifest.files[name] = { size, key };
@@ -276,12 +276,12 @@ export class RemoteFiles implements Source {
     }
   }
 
-  /** Prepared weights take the place of the files that they were made of. */
+  /** Stores prepared weights instead of the files from which they were made. */
   async #settlePrepared(): Promise<void> {
     const prepared = this.#prepared;
     const manifest = this.#manifest;
     if (!prepared || !manifest || !(prepared.complete || (await prepared.finish()))) {
-      // Nothing was quantized, or it could not be kept: then the files are what is kept.
+      // Nothing was quantized, or it could not be stored. Then the files themselves are stored.
       if (this.cache.kind === "quantized") this.cache.kind = "opfs";
       return;
     }
@@ -292,14 +292,14 @@ export class RemoteFiles implements Source {
     manifest.needed.push(prepared.key);
   }
 
-  /** Removes files that no other checkpoint needs, unless another tab is loading this one. */
+  /** Deletes files that no other checkpoint needs, unless another tab is loading this checkpoint. */
   async #discard(keys: string[], id: string): Promise<void> {
     const store = this.#store;
     if (!store) return;
     const others = (await store.manifests()).filter((manifest) => manifest.id !== id);
     const needed = others.flatMap(({ needed, files }) => needed.map((name) => files[name]?.key));
     this.#releaseModel();
-    // Our own hold ends a moment later; another tab's may last, and then the files stay.
+    // This tab's own lock is released a moment later. If another tab holds the lock for longer, the files stay.
     const signal = AbortSignal.timeout(500);
     const removing = navigator.locks.request(modelLock(id), { signal }, async () => {
       for (const key of keys) if (!needed.includes(key)) await store.discard(key).catch(() => {});

@@ -1,15 +1,15 @@
-// What the browser keeps of checkpoints, in the origin's private file system:
+// What the browser stores of checkpoints, in the origin's private file system:
 //
-//   fanlight/blobs/KEY           a file's bytes, perhaps not all of them yet
-//   fanlight/blobs/KEY.journal   a line of JSON each: what the file is, every range that is safely there, "complete"
-//   fanlight/models/ID.json      which files make a checkpoint
+//   fanlight/blobs/KEY           the bytes of a file, perhaps not all of them yet
+//   fanlight/blobs/KEY.journal   lines of JSON: what the file is, every range that has been written, and "complete"
+//   fanlight/models/ID.json      the files of a checkpoint
 //
-// KEY is the file's sha256 where the Hub names it. A range is written to the journal after its bytes were flushed, so a
-// tab that dies loses what came after the last line and nothing else. Only the holder of the Web Lock of a KEY writes it.
+// KEY is the file's sha256 if the Hub lists it. A range is added to the journal only after its bytes were flushed, so if a
+// tab dies, only the bytes after the last line are lost. Only the tab that holds the Web Lock of a KEY writes its files.
 
 import { type Range, Ranges } from "./ranges.js";
 
-/** What a blob is. It must be the same for what is there to count. */
+/** What a blob is. Stored bytes are used only if this is the same. */
 export interface BlobFacts {
   size: number;
   sha256?: string | undefined;
@@ -20,28 +20,28 @@ export interface ManifestFile {
   key: string;
   sha256?: string | undefined;
   sha1?: string | undefined;
-  /** A load has read all that it needs of it. */
+  /** Whether a load has read everything that it needs from the file. */
   read?: true;
 }
 
-/** A checkpoint of which files were kept. */
+/** A checkpoint of which files are stored. */
 export interface Manifest {
   id: string;
   /** `ORG/NAME`, or the address of a folder. */
   model: string;
   endpoint?: string;
   commit?: string;
-  /** The revisions that meant this commit when they were last looked up. */
+  /** The revisions that pointed to this commit when they were last looked up. */
   revisions: string[];
-  /** Every file of the commit, as the Hub lists them, or those that were read. */
+  /** Every file of the commit, as the Hub lists them, or the files that were read. */
   files: Record<string, ManifestFile>;
-  /** Names of those that were read when it was loaded. */
+  /** The names of the files that the last load read. */
   needed: string[];
   /** When it was last loaded, in milliseconds since 1970. */
   used: number;
 }
 
-/** Only dedicated workers have it; typings of pages do not. */
+/** Exists only in dedicated workers; TypeScript's types for pages do not have it. */
 interface SyncHandle {
   read(into: Uint8Array, options: { at: number }): number;
   write(bytes: Uint8Array, options: { at: number }): number;
@@ -55,11 +55,13 @@ const sync = (file: FileSystemFileHandle): Promise<SyncHandle> =>
   (file as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle();
 
 export const blobLock = (key: string): string => `fanlight:blob:${key}`;
-/** Held, shared, while a checkpoint is being loaded. */
+/** Held in shared mode while a checkpoint is being loaded. */
 export const modelLock = (id: string): string => `fanlight:model:${id}`;
 const MANIFESTS_LOCK = "fanlight:models";
 
-/** Takes a Web Lock. Gives what releases it; nothing where it is taken and `ifAvailable` was asked for. */
+/**
+ * Takes a Web Lock and returns a function that releases it. Returns nothing if `ifAvailable` is set and the lock is taken.
+ */
 export function hold(name: string, options: LockOptions = {}): Promise<(() => void) | undefined> {
   return new Promise((settle, reject) => {
     const held = (lock: Lock | null) => (lock ? new Promise<void>(settle) : settle(undefined));
@@ -76,21 +78,21 @@ export class Store {
     this.#models = models;
   }
 
-  /** Throws what the browser throws where there is no such file system: in some private windows, for example. */
+  /** Throws the browser's error if there is no such file system, for example in some private windows. */
   static async open(): Promise<Store> {
     const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("fanlight", { create: true });
     const folder = (name: string) => root.getDirectoryHandle(name, { create: true });
     return new Store(await folder("blobs"), await folder("models"));
   }
 
-  /** What is there of a blob; `undefined` for nothing that is of use. */
+  /** What is stored of a blob; `undefined` if nothing usable is. */
   async blob(key: string, facts?: BlobFacts): Promise<Stored | undefined> {
     const journal = await this.#text(this.#blobs, `${key}.journal`);
     const data = await file(this.#blobs, key);
     return journal === undefined || !data ? undefined : Stored.parse(data, journal, facts);
   }
 
-  /** Opens a blob for writing, with what is there of it. The caller holds its lock. */
+  /** Opens a blob for writing and keeps what is stored of it. The caller holds its lock. */
   async writer(key: string, facts: BlobFacts): Promise<Writer> {
     const stored = await this.blob(key, facts);
     const handles: SyncHandle[] = [];
@@ -106,7 +108,7 @@ export class Store {
     }
   }
 
-  /** Keeps a whole small file. The caller holds its lock. */
+  /** Stores a whole small file. The caller holds its lock. */
   async put(key: string, facts: BlobFacts, bytes: Uint8Array): Promise<void> {
     const writer = await this.writer(key, facts);
     try {
@@ -119,7 +121,7 @@ export class Store {
   }
 
   async discard(key: string): Promise<void> {
-    // The journal goes first: without it the data count for nothing.
+    // Delete the journal first: without it, the data are ignored.
     for (const name of [`${key}.journal`, key]) await remove(this.#blobs, name);
   }
 
@@ -129,13 +131,13 @@ export class Store {
       try {
         manifests.push(JSON.parse((await this.#text(this.#models, name)) ?? "") as Manifest);
       } catch {
-        // Torn by a tab that died; the next load writes it again.
+        // A tab died while it wrote this file. The next load writes it again.
       }
     }
     return manifests;
   }
 
-  /** Writes a manifest, joined with what others have written to it meanwhile. */
+  /** Writes a manifest, merged with what other tabs have written to it meanwhile. */
   async keep(manifest: Manifest): Promise<void> {
     await navigator.locks.request(MANIFESTS_LOCK, async () => {
       const others = await this.manifests();
@@ -147,7 +149,7 @@ export class Store {
         if (before?.read && before.key === file.key) joined.files[name] = { ...file, read: true };
       }
       await this.#write(joined);
-      // A revision means one commit at a time.
+      // A revision points to one commit at a time.
       for (const other of others) {
         const stays = other.revisions.filter((revision) => !manifest.revisions.includes(revision));
         const same = other.model === manifest.model && other.endpoint === manifest.endpoint && other.id !== manifest.id;
@@ -156,7 +158,7 @@ export class Store {
     });
   }
 
-  /** Removes a manifest and every blob that no other one names. */
+  /** Removes a manifest and every blob that no other manifest names. */
   async drop(id: string): Promise<void> {
     await navigator.locks.request(MANIFESTS_LOCK, async () => {
       await remove(this.#models, `${id}.json`);
@@ -164,7 +166,7 @@ export class Store {
       for (const name of await names(this.#blobs)) {
         const key = name.replace(/\.journal$/, "");
         if (named.has(key)) continue;
-        // One that another tab is writing stays: it will be named when that tab is done.
+        // A blob that another tab is writing stays. That tab will add it to a manifest when it is done.
         await navigator.locks.request(blobLock(key), { ifAvailable: true }, (lock) => lock && this.discard(key));
       }
     });
@@ -191,12 +193,12 @@ export class Store {
   }
 }
 
-/** A blob that can be read, by any number of tabs. */
+/** A stored blob. Any number of tabs can read it at the same time. */
 export class Stored {
   readonly ranges = new Ranges();
-  /** All is there and was what it should be. */
+  /** Whether the blob is complete and correct. */
   complete = false;
-  /** How much of the journal makes sense, in bytes: what follows was being written when a tab died. */
+  /** How many bytes of the journal are valid. What follows was being written when a tab died. */
   journalEnd = 0;
   readonly #data: File;
 
@@ -222,7 +224,7 @@ export class Stored {
       said = entry === "complete";
       stored.journalEnd += line.length + 1;
     }
-    // Whatever the journal says, bytes that are not there are not there.
+    // The journal may list bytes that the file does not have.
     stored.ranges.remove(data.size, Number.POSITIVE_INFINITY);
     stored.complete &&= said && stored.ranges.covers(0, data.size);
     return stored.journalEnd > 0 ? stored : undefined;
@@ -245,9 +247,9 @@ function parsed(line: string): unknown {
   }
 }
 
-/** A blob being written: both of its files are open, and no other tab can open them. */
+/** A blob that is open for writing. No other tab can open its two files. */
 export class Writer {
-  /** What is safely there. */
+  /** The ranges that are recorded in the journal. */
   readonly ranges: Ranges;
   readonly #data: SyncHandle;
   readonly #journal: SyncHandle;
@@ -275,7 +277,7 @@ export class Writer {
     return bytes.subarray(0, count);
   }
 
-  /** Makes what was written to these ranges safe. */
+  /** Flushes these ranges and records them in the journal. */
   record(ranges: Iterable<Range>): void {
     this.#data.flush();
     for (const [start, end] of ranges) {
@@ -285,13 +287,13 @@ export class Writer {
     this.#journal.flush();
   }
 
-  /** Says that all is there and is what it should be. */
+  /** Records that the blob is complete and correct. */
   complete(): void {
     this.#append("complete");
     this.#journal.flush();
   }
 
-  /** Says anew what the file is; nothing of it is there yet. */
+  /** Empties the blob and records what the file is. */
   restart(facts: BlobFacts): void {
     this.#data.truncate(0);
     this.#journal.truncate(0);
@@ -300,7 +302,7 @@ export class Writer {
     this.#append({ size: facts.size, sha256: facts.sha256 });
   }
 
-  /** Gives the file its length: what was not written is zeros. */
+  /** Sets the length of the file. Bytes that were not written are zero. */
   resize(size: number): void {
     this.#data.truncate(size);
   }
@@ -338,7 +340,7 @@ async function remove(folder: FileSystemDirectoryHandle, name: string): Promise<
 
 async function names(folder: FileSystemDirectoryHandle): Promise<string[]> {
   const found: string[] = [];
-  // Typings of pages lack the iteration.
+  // TypeScript's types for pages lack the iteration.
   for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) found.push(name);
   return found;
 }

@@ -1,9 +1,10 @@
-// A stream of chunks as OpenAI's client has it: read once, ended by its controller, given on as lines of JSON.
+// A stream of chunks with the interface of OpenAI's client: it can be read once, its controller ends it, and it can be
+// converted to lines of JSON.
 
 import { FanlightError } from "../errors.js";
 import type { ChatChunk, ChatStream } from "./types.js";
 
-/** `chunks` ends by itself when the controller aborts. */
+/** Makes a stream of chunks. `chunks` must end by itself when the controller aborts. */
 export function chatStream(chunks: AsyncGenerator<ChatChunk>, controller: AbortController): ChatStream {
   let read = false;
   async function* iterate(): AsyncGenerator<ChatChunk> {
@@ -19,7 +20,7 @@ export function chatStream(chunks: AsyncGenerator<ChatChunk>, controller: AbortC
     } catch (error) {
       if (!controller.signal.aborted) throw error;
     } finally {
-      // Who leaves the loop wants no more of it.
+      // A caller that leaves the loop early wants no more chunks, so the answer ends.
       if (!done) controller.abort();
     }
   }
@@ -57,7 +58,7 @@ function tee(chunks: AsyncGenerator<ChatChunk>, controller: AbortController): [C
         if (!next) {
           next = chunks.next();
           other.push(next);
-          // Whoever reads it gets the error.
+          // The branch that reads the chunk gets the error, so it must not count as unhandled.
           next.catch(() => {});
         }
         const { value, done } = await next;
@@ -72,7 +73,7 @@ function tee(chunks: AsyncGenerator<ChatChunk>, controller: AbortController): [C
   return [branchStream(branch(left, right), controller), branchStream(branch(right, left), controller)];
 }
 
-/** One of two: leaving it leaves the other one alone. */
+/** One of the two streams of `tee`. Leaving its loop early does not affect the other one. */
 function branchStream(chunks: AsyncGenerator<ChatChunk>, controller: AbortController): ChatStream {
   return {
     controller,

@@ -1,9 +1,9 @@
-// OpenAI's Chat Completions, answered here. Stateless on the outside: every request carries its whole conversation. One
-// conversation of the engine stands behind all of them, whose cache keeps what two requests have in common at their beginning.
-// One and not several, because its keys and values are what a memory plan counts.
+// OpenAI's Chat Completions, answered by a model in this page. Every request has its whole conversation. All requests use one
+// conversation of the engine, so that what two requests in a row have in common at the beginning is not computed again. There
+// is only one such conversation, because a memory plan counts the keys and values of one.
 //
-// This folder is that interface: the shapes of requests and answers, reading the ones and writing the others. It knows the model
-// only by what it asks of it (`Answering`).
+// The code in this folder reads requests and writes answers in OpenAI's format. It uses the model only through the interface
+// `Answering`.
 
 import { FanlightError } from "../errors.js";
 import { aborted, orAborted } from "../shared/abort.js";
@@ -26,20 +26,20 @@ import type {
   ChatUsage,
 } from "./types.js";
 
-/** What answers: a model. `Taken` is what it makes of messages by reading their pictures. */
+/** A model that can answer. `Taken` is the type of messages whose pictures have been read. */
 export interface Answering<Taken> {
   readonly info: ModelInfo;
-  /** Reads the pictures of messages now: what a canvas shows may be something else when their turn comes. */
+  /** Reads the pictures of messages now, because what a canvas shows may change before the request is run. */
   take(messages: Message[]): Taken;
   session(): Promise<Conversation<Taken>>;
 }
 
-/** A conversation in which messages and tools can take the place of all that was said before. */
+/** A conversation whose messages and tools can be replaced. */
 interface Conversation<Taken> {
   replacing(messages: Taken, tools: Tool[], options: GenerateOptions): Stream;
 }
 
-/** What goes on top of every chunk and answer. */
+/** The fields that every chunk and every answer has. */
 type Head = Pick<ChatCompletion, "id" | "created" | "model" | "system_fingerprint">;
 
 export function chatCompletions<Taken>(model: Answering<Taken>): ChatCompletions {
@@ -58,7 +58,7 @@ export function chatCompletions<Taken>(model: Answering<Taken>): ChatCompletions
     const stop = () => controller.abort(signal?.reason);
     if (signal?.aborted) stop();
     signal?.addEventListener("abort", stop, { once: true });
-    // A signal may outlive many requests.
+    // Remove the listener, because a signal may be used for many requests.
     const settled = () => signal?.removeEventListener("abort", stop);
     return chatStream(streamed(head, asked, conversation, controller.signal, settled), controller);
   }
@@ -66,7 +66,7 @@ export function chatCompletions<Taken>(model: Answering<Taken>): ChatCompletions
   return { create: create as ChatCompletions["create"] };
 }
 
-/** A piece of the answer `index`: a delta of it, or all of it. */
+/** A piece of the answer `index`: an addition to it, or the whole result. */
 type Piece = { index: number } & (
   | { text?: string; reasoning?: string; call?: ToolCall; logprobs?: TokenLogprob[] }
   | { result: Result }
@@ -75,19 +75,19 @@ type Piece = { index: number } & (
 class SharedConversation<Taken> {
   readonly #model: Answering<Taken>;
   #session: Conversation<Taken> | undefined;
-  /** Settles when the request before has. */
+  /** Settles when the previous request has. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(model: Answering<Taken>) {
     this.#model = model;
   }
 
-  /** One answer for each seed, one after another. Rejects with "aborted" as soon as the signal says so. */
+  /** Generates one answer for each seed, one after another. Rejects with "aborted" as soon as the signal is aborted. */
   async answers(asked: Asked, signal: AbortSignal, onPiece: (piece: Piece) => void): Promise<Result[]> {
     const messages = this.#model.take(asked.messages);
     const run = this.#last.then(() => this.#run(asked, messages, signal, onPiece));
     this.#last = run.catch(() => {});
-    // One who waits in the queue need not wait to hear it.
+    // A request that waits in the queue can be aborted at once.
     return orAborted(run, signal, "the request was aborted");
   }
 
@@ -120,7 +120,7 @@ class SharedConversation<Taken> {
     const stream: Stream = session.replacing(messages, asked.tools, options);
     let first: ToolCall | undefined;
     for await (const { text, reasoning, toolCall, logprobs } of stream) {
-      // With one call allowed, nothing after it is part of the answer.
+      // If only one call is allowed, everything after it is left out.
       if (first && !asked.manyCalls) continue;
       onPiece({ text, ...(reasoning !== undefined && { reasoning }), ...(toolCall && { call: toolCall }), ...(logprobs && { logprobs }) });
       first ??= toolCall;
@@ -157,7 +157,7 @@ function whole(head: Head, asked: Asked, results: Result[]): ChatCompletion {
 
 // ── Piece by piece ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Begins at once, as a request to a server would, whenever somebody reads. */
+/** The chunks of a response. The answer starts at once, even before the chunks are read. */
 function streamed<Taken>(
   head: Head,
   asked: Asked,
@@ -199,7 +199,7 @@ function streamed<Taken>(
   return chunks();
 }
 
-/** Makes the chunks of one answer. */
+/** Converts the pieces of one answer to chunks. */
 class Writer {
   readonly #index: number;
   readonly #logprobs: boolean;
@@ -216,7 +216,7 @@ class Writer {
     if (!this.#begun) yield this.#choice({ role: "assistant", content: "", refusal: null });
     this.#begun = true;
     if ("result" in piece) {
-      // Tokens that wrote nothing, such as the one that ends an answer.
+      // Tokens without text, such as the one that ends an answer.
       const rest = piece.result.logprobs?.slice(this.#tokens) ?? [];
       yield { ...this.#choice({}, rest), finish_reason: finishReason(piece.result) };
       return;
@@ -252,13 +252,13 @@ const logprobsOut = (logprobs: TokenLogprob[]): ChatLogprobs => ({
   refusal: null,
 });
 
-/** An answer that went round in circles was stopped for good; an abort does not come this far. */
+/** The reason in OpenAI's words. "repetition" becomes "stop"; aborted answers are errors. */
 function finishReason({ finishReason }: Result): ChatFinishReason {
   if (finishReason === "abort") throw new FanlightError("aborted", "the request was aborted");
   return finishReason === "repetition" ? "stop" : finishReason;
 }
 
-/** The prompt counts once, however many answers it has. */
+/** The numbers of tokens. The prompt counts once, however many answers there are. */
 function usage(results: Result[]): ChatUsage {
   const first = results[0]?.usage;
   const prompt = first?.promptTokens ?? 0;
@@ -277,7 +277,7 @@ function usage(results: Result[]): ChatUsage {
   };
 }
 
-/** Of all that an answer depends on besides its request. */
+/** A text that identifies everything on which an answer depends, besides the request. */
 function fingerprint({ modelType, parameters, weights, kvCache, commit }: ModelInfo): string {
   return ["fp", commit?.slice(0, 10) ?? `${modelType}-${parameters}`, weights, kvCache].join("_").replaceAll(/[^\w-]+/g, "-");
 }

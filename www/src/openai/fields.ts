@@ -1,4 +1,4 @@
-// Reads an object that somebody else has made: every field by name, with what it may be, and none dropped in silence.
+// Reads an object from outside field by field. Every field is checked, and unknown fields are errors.
 
 import { FanlightError } from "../errors.js";
 
@@ -11,7 +11,7 @@ interface Bounds {
 export class Fields {
   readonly #object: Record<string, unknown>;
   readonly #seen = new Set<string>();
-  /** Where it is, for messages: `messages[0].content[1]`. */
+  /** Where the object is in the request, for messages: `messages[0].content[1]`. */
   readonly at: string;
 
   constructor(value: unknown, at: string) {
@@ -20,12 +20,12 @@ export class Fields {
     this.at = at;
   }
 
-  /** Where a field of it is. */
+  /** The path of one of its fields, for messages. */
   path(name: string): string {
     return this.at === "" ? name : `${this.at}.${name}`;
   }
 
-  /** Whatever it is; `undefined` for what is not there, and for null. */
+  /** The value of a field, unchecked; `undefined` if it is absent or null. */
   any(name: string): unknown {
     this.#seen.add(name);
     return this.#object[name] ?? undefined;
@@ -61,7 +61,7 @@ export class Fields {
     return value === undefined ? undefined : new Fields(value, this.path(name));
   }
 
-  /** A schema, or another object that is handed on as it is. */
+  /** A schema, or another object that is passed on unchanged. */
   plain(name: string): Record<string, unknown> | undefined {
     const fields = this.object(name);
     return fields && fields.#object;
@@ -72,21 +72,21 @@ export class Fields {
     return value;
   }
 
-  /** Fields that may be there, and change nothing. */
+  /** Accepts these fields without reading them. */
   ignore(names: readonly string[]): void {
     for (const name of names) this.#seen.add(name);
   }
 
   refuse(name: string, why: string, hint = ""): void {
-    if (this.any(name) !== undefined) throw new FanlightError("bad_request", `${this.path(name)} is not possible: ${why}`, hint);
+    if (this.any(name) !== undefined) throw new FanlightError("bad_request", `${this.path(name)} is not supported: ${why}`, hint);
   }
 
-  /** Complains of a field that nobody has asked for. */
+  /** Throws if there is a field that has not been read or ignored. */
   end(): void {
     const other = Object.entries(this.#object).find(([name, value]) => !this.#seen.has(name) && value !== undefined && value !== null);
     if (!other) return;
-    const hint = `Known here: ${[...this.#seen].join(", ")}.`;
-    throw new FanlightError("bad_request", `${this.path(other[0])} is not a field that is known here`, hint);
+    const hint = `Known fields: ${[...this.#seen].join(", ")}.`;
+    throw new FanlightError("bad_request", `${this.path(other[0])} is not a known field`, hint);
   }
 
   #typed<T>(name: string, what: string, is: (value: unknown) => value is T): T | undefined {

@@ -1,4 +1,4 @@
-// A request in the shape of OpenAI's Chat Completions, as what a session is asked.
+// Reads a request in the format of OpenAI's Chat Completions.
 
 import { FanlightError } from "../errors.js";
 import type { GenerateOptions, ImagePart, ImageSource, Message, Part, PixelLimits, Tool, ToolCall, VideoOptions, VideoSource } from "../types.js";
@@ -9,22 +9,22 @@ export interface Asked {
   messages: Message[];
   tools: Tool[];
   options: GenerateOptions;
-  /** Answers that are wanted, and how their seeds differ. */
+  /** One seed for each answer that is requested. */
   seeds: (number | undefined)[];
-  /** Whether an answer may have more than one call. */
+  /** Whether an answer may have more than one tool call. */
   manyCalls: boolean;
   model: string | undefined;
   stream: boolean;
   includeUsage: boolean;
 }
 
-/** What the pictures of a request are bounded by. */
+/** Limits for the pictures of a request. */
 export interface Sight {
-  /** Most pixels of a picture, as the model was loaded. */
+  /** The most pixels of a picture, as the model was loaded. */
   maxPixels?: number | undefined;
 }
 
-/** Accounts, bills and speed: what they ask for has no meaning here, or changes nothing of an answer. */
+/** Fields about accounts, billing and speed. They have no meaning here, or do not change the answer. */
 const IGNORED = [
   "user",
   "metadata",
@@ -38,15 +38,15 @@ const IGNORED = [
 ];
 
 const MOST_ANSWERS = 128;
-/** OpenAI's own size of a picture whose detail is low. */
+/** OpenAI's size of a picture with low detail. */
 const LOW_DETAIL = 512 * 512;
 
-/** Throws "bad_request" that names the first field that is not what it may be. */
+/** Throws "bad_request" for the first field that is not valid; the message names it. */
 export function parseRequest(request: unknown, sight: Sight = {}): Asked {
   const r = new Fields(request, "");
   r.ignore(IGNORED);
-  r.refuse("functions", "`tools` came after it", "Use `tools`.");
-  r.refuse("function_call", "`tool_choice` came after it", "Use `tool_choice`.");
+  r.refuse("functions", "it has been replaced by `tools`", "Use `tools`.");
+  r.refuse("function_call", "it has been replaced by `tool_choice`", "Use `tool_choice`.");
   for (const [i, modality] of (r.list("modalities") ?? []).entries()) {
     if (modality !== "text") throw wrong(`modalities[${i}]`, '"text"', modality);
   }
@@ -54,14 +54,14 @@ export function parseRequest(request: unknown, sight: Sight = {}): Asked {
   const tools = r.list("tools")?.map((tool, i) => toolOf(tool, `tools[${i}]`)) ?? [];
   const stream = r.boolean("stream") ?? false;
   const streamOptions = r.object("stream_options");
-  if (streamOptions && !stream) throw wrong("stream_options", "nothing without `stream: true`", {});
+  if (streamOptions && !stream) throw wrong("stream_options", "`stream: true` with it", {});
   const includeUsage = streamOptions?.boolean("include_usage") ?? false;
   streamOptions?.ignore(["include_obfuscation"]);
   streamOptions?.end();
   const options = generation(r, tools);
   const n = r.number("n", { least: 1, most: MOST_ANSWERS, whole: true }) ?? 1;
   const first = r.number("seed", { whole: true }) ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-  // The engine's seeds are not negative; OpenAI's may be.
+  // OpenAI allows negative seeds, the engine does not.
   const seeds = Array.from({ length: n }, (_, i) => Math.abs(first) + i);
   const manyCalls = r.boolean("parallel_tool_calls") ?? true;
   const model = r.string("model");
@@ -73,7 +73,7 @@ function generation(r: Fields, tools: Tool[]): GenerateOptions {
   const penalty = { least: -2, most: 2 };
   const [longer, shorter] = ["max_completion_tokens", "max_tokens"].map((name) => r.number(name, { least: 1, whole: true }));
   if (longer !== undefined && shorter !== undefined && longer !== shorter) {
-    throw wrong("max_tokens", "what max_completion_tokens says, or nothing", shorter);
+    throw wrong("max_tokens", "the same value as max_completion_tokens, or nothing", shorter);
   }
   const topK = r.number("top_k", { least: -1, whole: true });
   const options: { [name in keyof GenerateOptions]: GenerateOptions[name] | undefined } = {
@@ -91,7 +91,7 @@ function generation(r: Fields, tools: Tool[]): GenerateOptions {
     responseConstraint: format(r.object("response_format")),
     toolChoice: choice(r, tools),
   };
-  // What is not given is the checkpoint's own.
+  // Options that are not given come from the checkpoint.
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
@@ -107,7 +107,7 @@ function bias(fields: Fields | undefined, all: Record<string, unknown> | undefin
 function logprobs(r: Fields): number | undefined {
   const top = r.number("top_logprobs", { least: 0, most: 20, whole: true });
   const wanted = r.boolean("logprobs") ?? false;
-  if (top !== undefined && !wanted) throw wrong("top_logprobs", "nothing without `logprobs: true`", top);
+  if (top !== undefined && !wanted) throw wrong("top_logprobs", "`logprobs: true` with it", top);
   return wanted ? (top ?? 0) : undefined;
 }
 
@@ -128,7 +128,7 @@ function format(f: Fields | undefined): GenerateOptions["responseConstraint"] {
   if (type === "json_object") return { type: "object" };
   const s = f.need(schema, "json_schema", "an object");
   s.ignore(["name", "description"]);
-  // It is always strict.
+  // Answers always match the schema strictly.
   s.boolean("strict");
   const found = s.plain("schema");
   s.end();
@@ -163,7 +163,7 @@ function choice(r: Fields, tools: Tool[]): GenerateOptions["toolChoice"] {
   if (typeof value === "string" && value !== "auto" && value !== "required") {
     throw wrong("tool_choice", '"none", "auto", "required" or a function', value);
   }
-  if (tools.length === 0) throw wrong("tool_choice", "nothing without `tools`", value);
+  if (tools.length === 0) throw wrong("tool_choice", "`tools` with it", value);
   if (value === "required") return value;
   const c = new Fields(value, "tool_choice");
   c.need(c.choice("type", "function"), "type", '"function"');
@@ -180,24 +180,24 @@ function choice(r: Fields, tools: Tool[]): GenerateOptions["toolChoice"] {
 
 function conversation(r: Fields, sight: Sight): Message[] {
   const list = r.need(r.list("messages"), "messages", "a list");
-  if (list.length === 0) throw wrong("messages", "at least one", []);
+  if (list.length === 0) throw wrong("messages", "at least one message", []);
   const messages = list.map((message, i) => messageOf(message, `messages[${i}]`, sight));
   const prefixed = messages.findIndex(({ prefix }) => prefix);
-  if (prefixed >= 0 && prefixed < messages.length - 1) throw wrong(`messages[${prefixed}].prefix`, "nothing but in the last message", true);
+  if (prefixed >= 0 && prefixed < messages.length - 1) throw wrong(`messages[${prefixed}].prefix`, "it only in the last message", true);
   return inOrder(messages);
 }
 
 function messageOf(value: unknown, at: string, sight: Sight): Message {
   const m = new Fields(value, at);
-  const role = m.need(m.choice("role", "system", "developer", "user", "assistant", "tool"), "role", "who speaks");
-  // Templates of this family name nobody.
+  const role = m.need(m.choice("role", "system", "developer", "user", "assistant", "tool"), "role", "a role");
+  // The prompts of these models have no names of participants.
   m.ignore(["name"]);
   const message: Message = { role: role === "developer" ? "system" : role, content: contentOf(m, role, sight) };
   if (role === "assistant") {
-    // As answers have them; they say nothing about the conversation.
+    // Answers have this field, but it is not part of the conversation.
     m.ignore(["annotations"]);
-    m.refuse("audio", "no model of this family speaks");
-    m.refuse("function_call", "`tool_calls` came after it", "Use `tool_calls`.");
+    m.refuse("audio", "these models do not write audio");
+    m.refuse("function_call", "it has been replaced by `tool_calls`", "Use `tool_calls`.");
     const reasoning = m.string("reasoning_content");
     if (reasoning !== undefined) message.reasoning = reasoning;
     const calls = m.list("tool_calls")?.map((call, i) => callOf(call, `${at}.tool_calls[${i}]`)) ?? [];
@@ -224,7 +224,7 @@ function contentOf(m: Fields, role: string, sight: Sight): string | Part[] {
 function partOf(value: unknown, at: string, looks: boolean, sight: Sight): Part {
   const p = new Fields(value, at);
   const type = p.need(p.string("type"), "type", "a type");
-  // A hint to a cache that is here anyway.
+  // A hint for a cache. The cache here does not need it.
   p.ignore(["prompt_cache_breakpoint"]);
   const part = ((): Part => {
     if (type === "text") return { type, text: p.need(p.string("text"), "text", "a text") };
@@ -253,7 +253,7 @@ function image(p: Fields): ImagePart {
   return { type: "image", image, ...limits(p), ...either(p, { resized_width: "resizedWidth", resized_height: "resizedHeight" }) };
 }
 
-/** By the names of qwen-vl-utils. */
+/** The names of qwen-vl-utils, and those of `VideoOptions`. */
 const VIDEO: { [name in Exclude<keyof ChatVideoOptions, "seconds">]: keyof VideoOptions } = {
   fps: "fps",
   nframes: "nframes",
@@ -278,7 +278,7 @@ function video(p: Fields, type: "video" | "video_url"): Part {
 
 const limits = (p: Fields): PixelLimits => either(p, { min_pixels: "minPixels", max_pixels: "maxPixels" });
 
-/** Numbers, in Python's spelling or in JavaScript's. */
+/** Reads numbers whose names may be written in snake_case or camelCase. */
 function either<N extends string>(p: Fields, names: Record<string, N>): { [name in N]?: number } {
   const found = Object.entries(names).map(([snake, camel]) => [camel, p.number(snake, { least: 0 }) ?? p.number(camel, { least: 0 })]);
   return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as { [name in N]?: number };
@@ -289,7 +289,7 @@ function callOf(value: unknown, at: string): ToolCall {
   const id = c.need(c.string("id"), "id", "the call's id");
   c.need(c.choice("type", "function"), "type", '"function"');
   const f = c.need(c.object("function"), "function", "an object");
-  // The client's stream helpers leave a number here.
+  // The stream helpers of OpenAI's client add this number.
   c.ignore(["index"]);
   c.end();
   const name = f.need(f.string("name"), "name", "a name");
@@ -299,7 +299,7 @@ function callOf(value: unknown, at: string): ToolCall {
   return { id, name, arguments: argumentsOf(text, f.path("arguments")) };
 }
 
-/** A call without arguments may have an empty text. */
+/** Parses the arguments of a call. A call without arguments may have an empty text. */
 function argumentsOf(text: string, at: string): Record<string, unknown> {
   let value: unknown;
   try {
@@ -311,7 +311,10 @@ function argumentsOf(text: string, at: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** A turn's answers in the order of its calls, which templates tell them apart by. */
+/**
+ * Puts the answers to the calls of a message into the order of the calls, because chat templates tell them apart only by
+ * their order.
+ */
 function inOrder(messages: Message[]): Message[] {
   const ordered = [...messages];
   for (let i = 0; i < ordered.length; ) {
@@ -325,8 +328,8 @@ function inOrder(messages: Message[]): Message[] {
     const rank = ({ toolCallId }: Message) => calls.indexOf(toolCallId ?? "");
     const stray = ordered.slice(i, to).find((message) => rank(message) < 0);
     if (stray) {
-      const hint = "An answer of role \"tool\" follows the assistant's message that has the call.";
-      throw new FanlightError("bad_request", `messages: no call "${stray.toolCallId}" comes before its answer`, hint);
+      const hint = "A message of role \"tool\" must follow the assistant's message with the call that it answers.";
+      throw new FanlightError("bad_request", `messages: there is no call "${stray.toolCallId}" before its answer`, hint);
     }
     ordered.splice(i, to - i, ...ordered.slice(i, to).sort((a, b) => rank(a) - rank(b)));
     i = to;

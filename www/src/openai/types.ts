@@ -1,91 +1,94 @@
-// The shapes of OpenAI's Chat Completions, as the types of its npm client have them: a request that was typed by those is one
-// here, and what comes back can be given to code that was. What is added to them says so. Types alone.
+// The types of OpenAI's Chat Completions. They are compatible with those of OpenAI's npm client: a request of that client's type can be
+// sent here, and code written for that client can read the answers. Comments say "Not in OpenAI's API" where something is added.
 
 import type { ImageSource, JsonSchema, VideoSource } from "../types.js";
 
-/** A text. */
+/** A text in a message. */
 export interface ChatTextPart {
   type: "text";
-  /** What it says. */
+  /** The text. */
   text: string;
 }
 
-/** The pixel limits beside a picture are Qwen's own, as its servers take them: after resizing, per picture. */
+/** Limits for the number of pixels of a picture after resizing. Not in OpenAI's API; Qwen's servers use the same names. */
 export interface ChatPixels {
-  /** Smaller pictures are enlarged. */
+  /** Smaller pictures are enlarged to this many pixels. */
   min_pixels?: number;
-  /** Larger pictures are made smaller. */
+  /** Larger pictures are scaled down to this many pixels. */
   max_pixels?: number;
 }
 
-/** A picture. */
+/** A picture, given by its address. */
 export interface ChatImageUrlPart extends ChatPixels {
   type: "image_url";
-  /** Where it is. */
+  /** The address of the picture, and in how much detail the model sees it. */
   image_url: {
-    /** A URL: `https:`, `data:` or `blob:`. Added: whatever else a picture can come from, such as a `Blob`. */
+    /** A URL: `https:`, `data:` or `blob:`. Not in OpenAI's API: any other `ImageSource`, such as a `Blob`. */
     url: ImageSource;
-    /** "low": at most 512 × 512 pixels. Others: as many as the model was loaded to see. */
+    /** "low": at most 512 × 512 pixels. All other values: as many pixels as the model was loaded with. */
     detail?: "auto" | "low" | "high" | "original";
   };
 }
 
-/** Added. */
+/** A picture, given directly. Not in OpenAI's API. */
 export interface ChatImagePart extends ChatPixels {
   type: "image";
   /** The picture. */
   image: ImageSource;
-  /** An exact size in place of the limits; rounded to what the model can see. */
+  /**
+   * A width to use instead of the picture's own; set `resized_height` too. It is rounded to a size that the model can see,
+   * and the pixel limits still apply.
+   */
   resized_width?: number;
-  /** As `resized_width`. */
+  /** A height to use instead of the picture's own, together with `resized_width`. */
   resized_height?: number;
 }
 
-/** `VideoOptions` as qwen-vl-utils writes them. */
+/** The same options as `VideoOptions`, with the names of qwen-vl-utils. Not in OpenAI's API. */
 export interface ChatVideoOptions extends ChatPixels {
-  /** Frames a second that are looked at: 2. */
+  /** Frames a second that the model sees. Default: 2. */
   fps?: number;
-  /** How many frames are looked at, in place of `fps`. */
+  /** How many frames the model sees, instead of `fps`. */
   nframes?: number;
-  /** Fewest frames, whatever `fps` makes of the length: 4. */
+  /** The fewest frames that `fps` may result in. Default: 4. */
   min_frames?: number;
-  /** Most frames: 768. */
+  /** The most frames that `fps` may result in. Default: 768. */
   max_frames?: number;
-  /** Only what comes after that, in seconds. */
+  /** Use only the part of the video from this time on, in seconds. */
   video_start?: number;
-  /** Only what comes before that, in seconds. */
+  /** Use only the part of the video up to this time, in seconds. */
   video_end?: number;
-  /** Pixels of all frames together. */
+  /** The most pixels of all frames together. */
   total_pixels?: number;
-  /** An exact size of the frames in place of the limits. */
+  /** The width of the frames, instead of one that follows from the limits; set `resized_height` too. */
   resized_width?: number;
-  /** As `resized_width`. */
+  /** The height of the frames, together with `resized_width`. */
   resized_height?: number;
-  /** How long a `MediaStream` is watched. */
+  /** How many seconds of a `MediaStream` are captured. Default: 4. */
   seconds?: number;
 }
 
-/** Added. */
+/** A video, given directly. Not in OpenAI's API. */
 export interface ChatVideoPart extends ChatVideoOptions {
   type: "video";
   /** The video. */
   video: VideoSource;
 }
 
-/** Added, as Qwen's servers and vLLM take it. */
+/** A video, given by its address, in the form that Qwen's servers and vLLM use. Not in OpenAI's API. */
 export interface ChatVideoUrlPart extends ChatVideoOptions {
   type: "video_url";
-  /** Where it is. */
+  /** The address of the video, or any other `VideoSource`. */
   video_url: { url: VideoSource };
 }
 
-/** Refused: no model of this family hears, and files are for servers that keep them. */
+/** Parts that are refused: these models take no audio, and there is no server here that could keep files. */
 export interface ChatRefusedPart {
-  /** What it is. */
+  /** The kind of part. */
   type: "input_audio" | "file";
 }
 
-/** A piece of a user's message, in the order it is read and looked at. */
+/** A part of a user's message. The model reads the parts in their order. */
 export type ChatPart =
   | ChatTextPart
   | ChatImageUrlPart
@@ -94,25 +97,25 @@ export type ChatPart =
   | ChatVideoUrlPart
   | ChatRefusedPart;
 
-/** A call that a model asks for. */
+/** A call of a function tool, made by the model. */
 export interface ChatFunctionCall {
-  /** What its answer names it by. */
+  /** The id of the call. The message with the result names it as `tool_call_id`. */
   id: string;
   type: "function";
-  /** What is to be called. */
+  /** The name of the function, and its arguments. */
   function: {
     name: string;
-    /** JSON of an object. */
+    /** A JSON object, as a string. */
     arguments: string;
   };
 }
 
-/** Refused. */
+/** A call of a custom tool. Custom tools are refused. */
 export interface ChatCustomCall {
-  /** What its answer names it by. */
+  /** The id of the call. */
   id: string;
   type: "custom";
-  /** What is to be called. */
+  /** The name of the tool, and its input. */
   custom: { name: string; input: string };
 }
 
@@ -126,43 +129,49 @@ export type ChatMessageParam =
       refusal?: string | null;
       tool_calls?: (ChatFunctionCall | ChatCustomCall)[];
       name?: string;
-      /** Added: what it thought before it said that. */
+      /** The reasoning before the message. Not in OpenAI's API. */
       reasoning_content?: string | null;
-      /** Added: the last message, which the model goes on writing. */
+      /** Only in the last message: the model continues it. Not in OpenAI's API. */
       prefix?: boolean;
-      /** Refused. */
+      /** Refused, because these models do not speak. */
       audio?: { id: string } | null;
-      /** Refused: `tool_calls` came after it. */
+      /** Refused, because it has been replaced by `tool_calls`. */
       function_call?: { name: string; arguments: string } | null;
     }
   | { role: "tool"; content: string | ChatPart[]; tool_call_id: string }
-  /** Refused: "tool" came after it. */
+  /** Refused, because it has been replaced by the role "tool". */
   | { role: "function"; content: string | null; name: string };
 
-/** Something that the model may ask to be called. */
+/** A tool that the model may call. Your code runs the tool. */
 export interface ChatFunctionTool {
   type: "function";
-  /** Its name, what it is for, and a JSON schema of its arguments. */
+  /**
+   * The name of the tool, what it is for, and a JSON schema of its arguments. `strict` forces the model to write only
+   * arguments that match the schema.
+   */
   function: { name: string; description?: string; parameters?: JsonSchema; strict?: boolean | null };
 }
 
-/** Refused. */
+/** A custom tool. Custom tools are refused. */
 export interface ChatCustomTool {
   type: "custom";
-  /** Its name. */
+  /** The name of the tool. */
   custom: { name: string };
 }
 
-/** Whether the model calls a tool: never, as it likes, at least one, or this one. */
+/**
+ * Whether the model calls a tool: "none", never; "auto", if it decides to; "required", at least one; or the tool with this
+ * name.
+ */
 export type ChatToolChoice =
   | "none"
   | "auto"
   | "required"
   | { type: "function"; function: { name: string } }
-  /** Refused. */
+  /** Other choices of OpenAI's API, which are refused. */
   | { type: "allowed_tools" | "custom" };
 
-/** What an answer may be. */
+/** The format of the answer: text, any JSON object, or JSON that matches a schema. */
 export type ChatResponseFormat =
   | { type: "text" }
   /** Any JSON object. */
@@ -172,247 +181,269 @@ export type ChatResponseFormat =
       json_schema: { name: string; description?: string; schema?: JsonSchema; strict?: boolean | null };
     };
 
-/** `null` counts as not given. What is not listed here is refused by name, so that nothing is dropped in silence. */
+/**
+ * A request. A field that is `null` counts as not given. A field that is not listed here is refused with an error that
+ * names it, so that no field is ignored without notice.
+ */
 export interface ChatRequestBase {
   /** The whole conversation. */
   messages: ChatMessageParam[];
-  /** Repeated in the answer. There is one model here, so it need not be given. */
+  /** A name that is repeated in the answer. It can be left out, because only one model can answer. */
   model?: string;
-  /** Most tokens of an answer. */
+  /** The largest number of tokens in an answer. */
   max_completion_tokens?: number | null;
-  /** The older name. */
+  /** The older name of `max_completion_tokens`. */
   max_tokens?: number | null;
-  /** 0 takes the likeliest token each time. Not given: the checkpoint's own. */
+  /** 0 always takes the most likely token. Default: the checkpoint's own. */
   temperature?: number | null;
-  /** Only the likeliest tokens that make up this share are drawn from. */
+  /** Sample only from the most likely tokens whose probabilities add up to this value. */
   top_p?: number | null;
-  /** −2 to 2: subtracted from the logit of every token that the answer has. */
+  /** −2 to 2: subtracted once from the logit of every token that the answer already contains. */
   presence_penalty?: number | null;
-  /** The same, as often as it has come. */
+  /** −2 to 2: subtracted from the logit of every token that the answer already contains, once for each time it occurs. */
   frequency_penalty?: number | null;
-  /** By token id. */
+  /** Added to the logits of tokens, by token id. */
   logit_bias?: Record<string, number> | null;
-  /** Say how likely every token of the answer was. */
+  /** Return the log-probability of every token of the answer. */
   logprobs?: boolean | null;
-  /** 0 to 20. */
+  /** How many of the most likely tokens to return at each place: 0 to 20. Needs `logprobs: true`. */
   top_logprobs?: number | null;
-  /** Not given: another one each time. */
+  /** The seed of the random numbers. Default: a random seed for every request. */
   seed?: number | null;
-  /** The answer ends before the first of these. */
+  /** The answer ends before the first of these texts. */
   stop?: string | string[] | null;
-  /** What the answer may be; it can be nothing else. */
+  /** The format that the answer is forced to have. */
   response_format?: ChatResponseFormat;
-  /** What the model may ask to be called. */
+  /** The tools that the model may call. */
   tools?: (ChatFunctionTool | ChatCustomTool)[];
-  /** Whether it does. */
+  /** Whether the model calls a tool. */
   tool_choice?: ChatToolChoice;
-  /** Without it an answer ends after its first call. */
+  /** Whether an answer may have several tool calls. If false, it ends after the first. Default: true. */
   parallel_tool_calls?: boolean;
-  /** Answers, written one after another from the same prompt, with the seeds from `seed` on. */
+  /**
+   * How many answers to generate. They are generated one after another from the same prompt, with seeds that count up from
+   * `seed`.
+   */
   n?: number | null;
-  /** In pieces. */
+  /** Whether the answer is sent in chunks while it is generated. */
   stream?: boolean | null;
-  /** `include_usage`: a last chunk says what it took. */
+  /** Needs `stream: true`. With `include_usage`, a last chunk has the numbers of tokens. */
   stream_options?: { include_usage?: boolean; include_obfuscation?: boolean } | null;
-  /** Added, as vLLM has them. −1 or 0 is off. */
+  /**
+   * Sample only from this many of the most likely tokens. −1 or 0 means no limit. Not in OpenAI's API; named as in vLLM.
+   */
   top_k?: number | null;
-  /** Added: only tokens at least this likely, as a share of the likeliest. */
+  /**
+   * Sample only from tokens whose probability is at least this share of the most likely token's probability. Not in
+   * OpenAI's API; named as in vLLM.
+   */
   min_p?: number | null;
-  /** Added: logits of all tokens so far are divided by it. */
+  /**
+   * Positive logits of tokens that already occur are divided by this value; negative ones are multiplied by it. Not in
+   * OpenAI's API; named as in vLLM.
+   */
   repetition_penalty?: number | null;
-  /** Text alone. */
+  /** Only "text" is accepted. */
   modalities?: ("text" | "audio")[] | null;
-  /** Ignored, as what follows: it is about accounts, bills and speed, which have no meaning here. */
+  /** Ignored, like the fields below: they are about accounts, billing and speed on a server. */
   user?: string;
   /** Ignored. */
   metadata?: Record<string, string> | null;
-  /** Ignored: nothing leaves this page. */
+  /** Ignored, because nothing leaves this page. */
   store?: boolean | null;
   /** Ignored. */
   service_tier?: string | null;
   /** Ignored. */
   safety_identifier?: string | null;
-  /** Ignored: the cache needs no key. */
+  /** Ignored, because the cache works without a key. */
   prompt_cache_key?: string | null;
   /** Ignored. */
   prompt_cache_retention?: string | null;
-  /** Ignored: it changes no answer. */
+  /** Ignored, because it changes only the speed of an answer. */
   prediction?: unknown;
 }
 
-/** A request for an answer all at once. */
+/** A request whose answer is returned as a whole. */
 export interface ChatRequestNonStreaming extends ChatRequestBase {
-  /** Not. */
+  /** Not streamed. */
   stream?: false | null;
 }
 
-/** A request for an answer in pieces. */
+/** A request whose answer is returned in chunks. */
 export interface ChatRequestStreaming extends ChatRequestBase {
   stream: true;
 }
 
-/** A request. */
+/** A request, streamed or not. */
 export type ChatRequest = ChatRequestNonStreaming | ChatRequestStreaming;
 
-/** A token, and how likely it was. */
+/** A token and its log-probability. */
 export interface ChatTopLogprob {
-  /** As text, which may be half a character. */
+  /** The token as text. It may be only a part of a character. */
   token: string;
-  /** Its bytes in UTF-8. */
+  /** The bytes of the token in UTF-8. */
   bytes: number[];
   /** The natural logarithm of its probability. */
   logprob: number;
 }
 
-/** A token of the answer, and what else could have stood there. */
+/** A token of the answer, with the most likely tokens at its place. */
 export interface ChatTokenLogprob extends ChatTopLogprob {
-  /** The likeliest at this place. */
+  /** The most likely tokens at this place. */
   top_logprobs: ChatTopLogprob[];
 }
 
-/** Of all tokens of an answer or of a chunk. */
+/** The log-probabilities of all tokens of an answer or a chunk. */
 export interface ChatLogprobs {
-  /** In order. */
+  /** The tokens, in order. */
   content: ChatTokenLogprob[];
   refusal: null;
 }
 
-/** Tokens. */
+/** Numbers of tokens. */
 export interface ChatUsage {
-  /** Of the whole conversation. */
+  /** Tokens of the whole prompt. */
   prompt_tokens: number;
-  /** Of all answers. */
+  /** Tokens of all answers together. */
   completion_tokens: number;
-  /** Both. */
+  /** The sum of both. */
   total_tokens: number;
-  /** What some of them were. */
+  /** Which of the prompt's tokens are of these kinds. */
   prompt_tokens_details: {
-    /** Those that had not to be computed again. */
+    /** Tokens that did not have to be computed again. */
     cached_tokens: number;
-    /** Added. */
+    /** Tokens of pictures. Not in OpenAI's API. */
     image_tokens: number;
+    /** Tokens of videos. Not in OpenAI's API. */
     video_tokens: number;
   };
-  /** What some of them were. */
+  /** Which of the answers' tokens are of these kinds. */
   completion_tokens_details: {
-    /** Absent where a model has thought: its tokens are not told apart from those of the answer. */
+    /** 0 if there was no reasoning. Absent otherwise, because tokens of the reasoning are not counted separately. */
     reasoning_tokens?: number;
   };
 }
 
-/** Why an answer ended. "content_filter" is of servers. */
+/** Why an answer ended. "content_filter" occurs only with a model on a server. */
 export type ChatFinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
-/** An answer, which can be given back as it is with the next request. */
+/** The message of an answer. It can be sent back unchanged in the next request. */
 export interface ChatMessage {
   role: "assistant";
-  /** What it says; null where it only calls. */
+  /** The text; null if the message has only tool calls. */
   content: string | null;
   refusal: null;
-  /** What it asks to be called. */
+  /** The tool calls of the model. */
   tool_calls?: ChatFunctionCall[];
-  /** Added, as DeepSeek and vLLM name it: what a model that thinks first has thought. */
+  /** The reasoning of a model that reasons before it answers. Not in OpenAI's API; named as in DeepSeek's API and vLLM. */
   reasoning_content?: string;
 }
 
-/** One of the answers. */
+/** One of the `n` answers. */
 export interface ChatChoice {
-  /** Which, of `n`. */
+  /** The number of the answer, from 0 to `n` − 1. */
   index: number;
-  /** What the model says. */
+  /** The message of the model. */
   message: ChatMessage;
-  /** Why it ended. */
+  /** Why the answer ended. */
   finish_reason: ChatFinishReason;
-  /** Where they were asked for. */
+  /** The log-probabilities, if the request asks for them. */
   logprobs: ChatLogprobs | null;
 }
 
-/** What comes back all at once. */
+/** The response to a request that is not streamed. */
 export interface ChatCompletion {
-  /** Another one each time. */
+  /** A new id for each request. */
   id: string;
   object: "chat.completion";
-  /** Seconds since 1970. */
+  /** When the request was made, in seconds since 1970. */
   created: number;
-  /** As the request has it. */
+  /** The `model` of the request. */
   model: string;
-  /** `n` of them. */
+  /** The `n` answers. */
   choices: ChatChoice[];
-  /** What it took. */
+  /** The numbers of tokens. */
   usage: ChatUsage;
-  /** Changes with the weights and their formats; a seed means the same answer only while it stays the same. */
+  /**
+   * A text that changes with the weights and their formats. A seed gives the same answer only while this text stays the
+   * same.
+   */
   system_fingerprint: string;
 }
 
 /** What a chunk adds to a message. */
 export interface ChatDelta {
   role?: "assistant";
-  /** Text to be added. */
+  /** Text to append. */
   content?: string | null;
   refusal?: null;
-  /** Calls, each of them whole. */
+  /** Tool calls. Each of them is complete. */
   tool_calls?: (ChatFunctionCall & { index: number })[];
-  /** Added. */
+  /** Reasoning to append. Not in OpenAI's API. */
   reasoning_content?: string;
 }
 
-/** A piece of one of the answers. */
+/** What a chunk adds to one of the `n` answers. */
 export interface ChatChunkChoice {
-  /** Which, of `n`. */
+  /** The number of the answer, from 0 to `n` − 1. */
   index: number;
-  /** What it adds. */
+  /** What the chunk adds to the message. */
   delta: ChatDelta;
-  /** In the last one: why it ended. */
+  /** Why the answer ended, in its last chunk; otherwise null. */
   finish_reason: ChatFinishReason | null;
-  /** Of the tokens that it adds, where they were asked for. */
+  /** The log-probabilities of the added tokens, if the request asks for them. */
   logprobs: ChatLogprobs | null;
 }
 
-/** A piece of what is streamed. */
+/** A chunk of a streamed response. */
 export interface ChatChunk {
-  /** Of the whole answer. */
+  /** The id of the response; the same in all its chunks. */
   id: string;
   object: "chat.completion.chunk";
-  /** Seconds since 1970. */
+  /** When the request was made, in seconds since 1970. */
   created: number;
-  /** As the request has it. */
+  /** The `model` of the request. */
   model: string;
-  /** None in the last one, which is there for the usage. */
+  /** What the chunk adds. Empty in the last chunk if that is only for `usage`. */
   choices: ChatChunkChoice[];
-  /** Where `stream_options.include_usage` asks for it: null, and in the last chunk the whole of it. */
+  /** Only with `stream_options.include_usage`: the numbers of tokens in the last chunk, null in all others. */
   usage?: ChatUsage | null;
-  /** As a `ChatCompletion` has it. */
+  /** The same as in `ChatCompletion`. */
   system_fingerprint: string;
 }
 
-/** What goes with a request. */
+/** Options of a request. */
 export interface ChatOptions {
-  /** Ends the answer. */
+  /** Aborts the answer. */
   signal?: AbortSignal;
 }
 
-/** Chunks as they come, to be read once. Leaving the loop early ends the answer, and so does `controller.abort()`. */
+/**
+ * The chunks of a response, while it is generated. They can be read once. Leaving the loop early ends the answer, and so
+ * does `controller.abort()`.
+ */
 export interface ChatStream extends AsyncIterable<ChatChunk> {
   /** Ends the answer: `stream.controller.abort()`. */
   readonly controller: AbortController;
-  /** A line of JSON for each chunk, as the client's `Stream.fromReadableStream` takes them. */
+  /** A stream with one line of JSON for each chunk, which `Stream.fromReadableStream` of OpenAI's client can read. */
   toReadableStream(): ReadableStream<Uint8Array>;
-  /** Two streams of the same chunks. */
+  /** Two streams with the same chunks. */
   tee(): [ChatStream, ChatStream];
 }
 
-/** What is at `model.chat.completions`. */
+/** The interface at `model.chat.completions`. */
 export interface ChatCompletions {
   /**
-   * Answers as OpenAI's `POST /chat/completions` does. Each request carries its whole conversation; what the one before it
-   * began with as well, pictures included, is not computed again. Requests run one after another.
+   * Answers like OpenAI's `POST /chat/completions`. Each request has the whole conversation. If it begins like the previous
+   * request, that part, pictures included, is not computed again. Requests run one after another.
    *
-   * Errors are `FanlightError`: "bad_request" names the field, "context_full" has the numbers, "aborted" is what
-   * `options.signal` makes of an answer that is not streamed; a stream just ends then, as the client's does.
+   * Errors are `FanlightError`s. The message of "bad_request" names the field, that of "context_full" has the numbers of tokens.
+   * When `options.signal` is aborted, an answer that is not streamed rejects with code "aborted"; a stream just ends, as with
+   * OpenAI's client.
    */
   create(request: ChatRequestNonStreaming, options?: ChatOptions): Promise<ChatCompletion>;
-  /** The same, in pieces. */
+  /** The same, with the answer in chunks. */
   create(request: ChatRequestStreaming, options?: ChatOptions): Promise<ChatStream>;
-  /** The same, for a request of which it is not known. */
+  /** The same, for a request of which it is not known whether it is streamed. */
   create(request: ChatRequestBase, options?: ChatOptions): Promise<ChatCompletion | ChatStream>;
 }

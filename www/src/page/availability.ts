@@ -1,4 +1,4 @@
-// What loading a model would take, in the words of Chrome's Prompt API.
+// Whether a model can be loaded, and whether that needs a download, in the words of Chrome's Prompt API.
 
 import { Http } from "../checkpoint/http.js";
 import { fileUrl, resolve } from "../checkpoint/hub.js";
@@ -12,8 +12,9 @@ import type { Availability, Keeping, LoadOptions } from "../types.js";
 import { loadArgs, type ModelSource } from "./load.js";
 
 /**
- * What `load` with the same arguments would do. Asks the network only where nothing of the model is kept, and then for no
- * weights; whether it fits this device is for `estimate`. Rejects with code "network" where that cannot be found out.
+ * Whether `load` with the same arguments can load the model, and whether it would have to download it. Uses the network
+ * only if nothing of the model is kept on the device, and never downloads weights. Whether the model fits this device is
+ * the question of `estimate`. Rejects with code "network" if the server cannot be asked.
  */
 export async function availability(model: ModelSource, options: LoadOptions = {}): Promise<Availability> {
   const { signal } = options;
@@ -42,7 +43,7 @@ export async function availability(model: ModelSource, options: LoadOptions = {}
   }
 }
 
-/** What it would be stored under, as far as this is known without asking: a revision is what it was last time. */
+/** The id under which the model would be stored, if it is known without the network: a revision is taken for the commit of last time. */
 async function wantedId(place: RepoId | URL, manifests: Manifest[]): Promise<string | undefined> {
   if (place instanceof URL) return folderManifest(place);
   const { endpoint, repo, revision } = place;
@@ -55,7 +56,7 @@ async function isHere(store: Store, manifest: Manifest, cache: Keeping, engine: 
   const isPrepared = (name: string) => name.startsWith("prepared-");
   const prepared = await preparedFor(manifest.id, cache, engine);
   const small = needed.filter((name) => !isPrepared(name) && !isWeights(name));
-  // Weights that were prepared with other options are of no use, and the files that they were made of are gone.
+  // Weights that were prepared with other options cannot be used, and the files from which they were made have been removed.
   if (prepared && needed.includes(prepared)) return isComplete(store, manifest, [...small, prepared]);
   const asked = [engine.gguf, engine.mmproj].filter((name) => name !== undefined);
   const weights = needed.filter(isWeights);
@@ -65,7 +66,7 @@ async function isHere(store: Store, manifest: Manifest, cache: Keeping, engine: 
 
 const isWeights = (name: string): boolean => /\.(safetensors|gguf)$/.test(name);
 
-/** Another tab, or this one, is loading it or fetching one of its files. */
+/** Whether this tab or another one is loading the model or downloading one of its files. */
 async function isBusy({ id, files }: Manifest): Promise<boolean> {
   const { held = [] } = await navigator.locks.query();
   const names = new Set(held.map(({ name }) => name));
@@ -77,9 +78,9 @@ async function onServer(http: Http, place: RepoId | URL, { gguf }: EngineOptions
   const there = async (url: URL) => ((await http.head(url, file, 1)) ? "downloadable" : "unavailable");
   if (place instanceof URL) return there(new URL(file, place));
   const commit = await resolve(http, place);
-  // A server that has the Hub's paths for files alone.
+  // This server has the Hub's paths only for files.
   if (!commit) return there(fileUrl(place, place.revision, file));
-  // A tab that has just begun has not written down yet what it loads.
+  // A tab that has just started loading has not stored a manifest yet, but already holds the lock.
   const lock = modelLock(await repoManifest(place, commit));
   const { held = [] } = await navigator.locks.query();
   return held.some(({ name }) => name === lock) ? "downloading" : "downloadable";

@@ -1,10 +1,10 @@
-// What an answer may be, as the page says it and as it crosses to the worker.
+// Constraints on an answer: converted for the worker, and applied to the finished answer.
 
 import { FanlightError } from "../errors.js";
 import type { WireConstraint } from "../protocol.js";
 import type { JsonSchema, ResponseConstraint, Result } from "../types.js";
 
-/** As it crosses to the worker. */
+/** A constraint in the form in which it is sent to the worker. */
 export function wireConstraint(constraint: ResponseConstraint): WireConstraint {
   if (constraint instanceof RegExp) return { regex: constraint.source, flags: constraint.flags };
   if (typeof constraint !== "object" || constraint === null || Array.isArray(constraint)) {
@@ -16,11 +16,14 @@ export function wireConstraint(constraint: ResponseConstraint): WireConstraint {
   try {
     return { jsonSchema: JSON.parse(JSON.stringify(constraint)) as JsonSchema };
   } catch (error) {
-    throw new FanlightError("bad_request", `responseConstraint: expected plain values, ${String(error)}`, "Correct the argument.");
+    throw new FanlightError("bad_request", `responseConstraint: expected an object that can be written as JSON: ${String(error)}`, "Correct the argument.");
   }
 }
 
-/** With the value of a whole answer of a schema. What goes on with a message may be no JSON by itself; then there is nothing to add. */
+/**
+ * Adds `parsed` to a complete answer that a schema constrains. The continuation of a `prefix` message may not be JSON by
+ * itself; then nothing is added.
+ */
 export function withParsed(result: Result, constraint?: ResponseConstraint): Result {
   if (result.finishReason !== "stop" || constraint === undefined || !("jsonSchema" in wireConstraint(constraint))) return result;
   try {

@@ -1,4 +1,4 @@
-// The page's end of the worker.
+// The connection from the page to its worker.
 
 import { type ErrorFields, FanlightError } from "../errors.js";
 import type { Call, Calls, FromWorker, ToWorker } from "../protocol.js";
@@ -11,7 +11,9 @@ interface Pending {
   onEvent(event: never): void;
 }
 
-/** The page's end of the worker. Once closed, for whatever reason, every call rejects with that reason. */
+/**
+ * The connection from the page to its worker. Once it is closed, for whatever reason, every call rejects with that reason.
+ */
 export class WorkerLink {
   readonly closed: Promise<FanlightError>;
   readonly #worker: Worker;
@@ -21,16 +23,16 @@ export class WorkerLink {
   #reason: FanlightError | undefined;
   #resolveClosed: (reason: FanlightError) => void = () => {};
   #lastId = 0;
-  /** It has run so far as to say so. */
+  /** Whether the worker's script has started and said so. */
   #alive = false;
 
-  /** @param make in place of the package's own worker */
+  /** @param make creates the worker, instead of the package's own function */
   constructor(make?: () => Worker) {
     try {
       this.#worker = (make ?? packageWorker)();
     } catch (error) {
-      const hint = "The page's Content-Security-Policy must allow the script in worker-src; one of another origin, blob: as well.";
-      throw new FanlightError("network", `the worker could not be made: ${String(error)}`, hint);
+      const hint = "The page's Content-Security-Policy must allow the worker's script in worker-src. If the script has another origin, it must also allow blob:.";
+      throw new FanlightError("network", `the worker could not be created: ${String(error)}`, hint);
     }
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
@@ -57,7 +59,7 @@ export class WorkerLink {
         this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false }, transfer);
       } catch (error) {
         this.#pending.delete(id);
-        const hint = "A VideoFrame can be given once, and not after close().";
+        const hint = "Each VideoFrame can be given only once, and only before close().";
         return reject(new FanlightError("bad_request", `this cannot be sent to the worker: ${String(error)}`, hint));
       }
       signal?.addEventListener("abort", abort);
@@ -65,15 +67,18 @@ export class WorkerLink {
     return settled.finally(() => signal?.removeEventListener("abort", abort));
   }
 
-  /** Tells what happens beside the calls, until the function that comes back is called. */
+  /** Calls `tell` for every event of the model, until the returned function is called. */
   onNotice(tell: (event: ModelEvent, info: EventInfo) => void): () => void {
-    // Twice the same function is two listeners.
+    // A wrapper, so that adding the same function twice makes two listeners.
     const listener: typeof tell = (event, info) => tell(event, info);
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Tells when it is closed, until `signal` is aborted. (A handler of `closed` could not be taken back.) */
+  /**
+   * Calls `tell` when the connection is closed, unless `signal` is aborted before. (A handler of the promise `closed` could
+   * not be removed.)
+   */
   onClosed(tell: (reason: FanlightError) => void, signal: AbortSignal): void {
     const reason = () => this.#reason && tell(this.#reason);
     if (this.#reason) reason();
@@ -111,18 +116,18 @@ export class WorkerLink {
       try {
         listener(event, info);
       } catch (error) {
-        // A listener's own fault is the page's to see, and nobody else's.
+        // Report an error of a listener in the page; it must not affect other listeners.
         reportError(error);
       }
     }
   }
 
   #waitForDeath(lock: string): void {
-    const gone = () => this.close(died("the worker is gone"));
+    const gone = () => this.close(died("the worker has ended unexpectedly"));
     navigator.locks.request(lock, { signal: this.#watch.signal }, gone).catch(() => {});
   }
 }
 
 function died(message: string): FanlightError {
-  return new FanlightError("internal", message, "Load the model again; reload the page if that fails too.", true);
+  return new FanlightError("internal", message, "Load the model again. If that fails too, reload the page.", true);
 }

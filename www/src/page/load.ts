@@ -1,4 +1,4 @@
-// From what a caller names a model by to a loaded one.
+// Loads a model: finds out where its files are, starts the worker and has it load them.
 
 import { isRepoName, repoId } from "../checkpoint/hub.js";
 import { FanlightError } from "../errors.js";
@@ -10,16 +10,16 @@ import { Model } from "./model.js";
 import { portable } from "./script.js";
 
 /**
- * Loads a checkpoint:
+ * Loads a checkpoint. `model` can be:
  *
- * - `"ORG/NAME"`, a repository on the Hub (`revision`, `endpoint`, `token`);
- * - the address of a folder in Hugging Face layout, or of a `.gguf` file: a `URL`, or a string with a scheme, with a
- *   `/` or `.` at its beginning, or with a `/` or `.gguf` at its end;
- * - files that a person picked: a folder (`<input type="file" webkitdirectory>`) or a `.gguf` with its mmproj;
- * - a folder's handle, from `showDirectoryPicker()` or in the origin's private file system;
- * - addresses by file name (`{ "config.json": "https://…", "model.safetensors": "https://…?signature=…" }`), where a checkpoint's
- *   files do not lie in one folder under their own names: signed addresses, or files that a bundler has renamed.
- *   `screenReader` of `fanlight/screen-reader` is one.
+ * - `"ORG/NAME"`, a repository on the Hub (see the options `revision`, `endpoint` and `token`);
+ * - the address of a folder in Hugging Face layout, or of a `.gguf` file: a `URL`, or a string that has a scheme, starts with
+ *   `/` or `.`, or ends with `/` or `.gguf`;
+ * - files that a person has picked: a folder (`<input type="file" webkitdirectory>`), or a `.gguf` file with its mmproj file;
+ * - the handle of a folder, from `showDirectoryPicker()` or in the origin's private file system;
+ * - an object with the address of each file (`{ "config.json": "https://…", "model.safetensors": "https://…?signature=…" }`), for
+ *   files that are not in one folder under their own names: files with signed addresses, or files that a bundler has
+ *   renamed. `screenReader` of `fanlight/screen-reader` is such an object.
  *
  * ```ts
  * const model = await load("Qwen/Qwen2.5-VL-3B-Instruct", { weights: { text: "q4" } });
@@ -30,15 +30,16 @@ import { portable } from "./script.js";
 export async function load(model: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return withWorker(options, async (worker) => {
     const args = await loadArgs(model, options);
-    // The browser may ask the person, so it is asked for what is large; loading does not wait, `info.cache` has the answer.
+    // Some browsers ask the person for permission, so persistence is requested only for models from the Hub. Loading does not wait
+    // for the answer, which is in `info.cache`.
     if (args.cache !== "none" && args.place.kind === "hub") navigator.storage?.persist?.().catch(() => {});
     return [new Model(worker, await worker.call("load", args, options.onProgress)), "keep"];
   });
 }
 
 /**
- * What `load` with the same arguments would take of this device. Reads the small files and the headers of the others, and
- * keeps nothing on the device.
+ * How much memory `load` with the same arguments would need on this device. Reads only the small files and the headers of the
+ * large ones, and keeps nothing on the device.
  */
 export async function estimate(model: ModelSource, options: LoadOptions = {}): Promise<MemoryPlan> {
   return withWorker(options, async (worker) => {
@@ -46,7 +47,7 @@ export async function estimate(model: ModelSource, options: LoadOptions = {}): P
   });
 }
 
-/** Starts a worker for one call. It ends when the call fails or is aborted, or is of no more use. */
+/** Starts a worker and calls `use` with it. The worker is closed if that fails or is aborted, or if `use` says "close". */
 async function withWorker<T>(
   { signal, worker: make }: LoadOptions,
   use: (worker: WorkerLink) => Promise<[T, "keep" | "close"]>,
@@ -67,7 +68,7 @@ async function withWorker<T>(
   }
 }
 
-/** What the worker needs of the caller's options. */
+/** The arguments of the worker's call `load`, from the caller's options. */
 export async function loadArgs(model: ModelSource, options: LoadOptions): Promise<LoadArgs> {
   const { onProgress: _, signal: __, worker: ___, wasm, weights, revision, endpoint, token, ...rest } = options;
   const { cache = "opfs", timeoutMs = 30_000, ...engine } = rest;
@@ -78,7 +79,7 @@ export async function loadArgs(model: ModelSource, options: LoadOptions): Promis
   return { place, cache, timeoutMs, options: wanted, ...(wasm !== undefined && { wasm: await portable(wasm) }) };
 }
 
-/** What `load` takes a checkpoint from. */
+/** Where a checkpoint can be loaded from; see `load`. */
 export type ModelSource =
   | string
   | URL
@@ -97,7 +98,7 @@ function placeOf(model: ModelSource, hub: HubOptions): { place: Place; gguf?: st
   }
   if (typeof model !== "string" && !(model instanceof URL)) {
     const files = Object.entries(model as Record<string, string | URL>);
-    if (files.length === 0) throw new FanlightError("bad_request", "there is no file in this model", "Give its files' addresses.");
+    if (files.length === 0) throw new FanlightError("bad_request", "the object with the model's files is empty", "Give the address of each file.");
     return { place: { kind: "listed", files: Object.fromEntries(files.map(([name, url]) => [name, absolute(url).href])) } };
   }
   const base = absolute(model);
@@ -111,11 +112,11 @@ function absolute(url: string | URL): URL {
   try {
     return new URL(url, document.baseURI);
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is no address of a model or of its files`);
+    throw new FanlightError("bad_request", `"${url}" is not a valid address of a model or of its files`);
   }
 }
 
-/** The engine's notation of weight formats: one word, or `text=q4,vision=keep`. */
+/** Weight formats as the engine writes them: one word, or `text=q4,vision=keep`. */
 function notation(weights: LoadOptions["weights"]): string | undefined {
   if (weights === undefined || typeof weights === "string") return weights;
   const named = Object.entries(weights).filter(([, format]) => format !== undefined);

@@ -1,18 +1,20 @@
-// Pictures of every kind as the files that the engine decodes itself. What has a file behind it stays that file: a browser's own
-// decoding converts colours and premultiplies alpha. Pixels go as a BMP, which is a header in front of them. Only formats that the
-// engine does not know (AVIF, SVG, HEIC where the browser has it) are decoded by the browser, at their own size.
+// Reads every kind of picture source as an encoded file that the engine can decode. Files are passed on unchanged, because
+// browsers convert colours and premultiply alpha when they decode. Raw pixels are sent as a BMP, which only adds a header.
+// Only formats that the engine does not know (AVIF, SVG, and HEIC if the browser has it) are decoded by the browser, at their
+// full size.
 
 import { FanlightError } from "../errors.js";
 import { dataBytes } from "../shared/data-url.js";
 import { pixels } from "../shared/pixels.js";
 import type { ImageSource, Size } from "../types.js";
 
-/** As in the engine: 64 Mi. */
+/** The same limit as in the engine: 64 Mi pixels. */
 const MOST_PIXELS = 64 << 20;
 
 /**
- * The picture's file. What a canvas, a video or a frame shows is read before this returns; later it may show something else.
- * @param source a promise: what this function gave
+ * The encoded file of a picture. The pixels of a canvas, a video or a frame are read before this function returns, because
+ * they may change later.
+ * @param source a picture source, or a promise that this function has returned
  */
 export async function imageBytes(source: ImageSource | Promise<Uint8Array>): Promise<Uint8Array> {
   switch (kind(source)) {
@@ -44,11 +46,11 @@ export async function imageBytes(source: ImageSource | Promise<Uint8Array>): Pro
       if (ArrayBuffer.isView(source)) {
         return readable(new Uint8Array(source.buffer, source.byteOffset, source.byteLength).slice());
       }
-      throw new FanlightError("bad_request", `a picture cannot come from this: ${kind(source)}`, "See ImageSource.");
+      throw new FanlightError("bad_request", `this value is not a picture source: ${kind(source)}`, "See the type ImageSource.");
   }
 }
 
-/** The name of its class, also of another window's. */
+/** The name of the value's class. Also works for objects of another window. */
 const kind = (source: unknown): string => Object.prototype.toString.call(source).slice(8, -1);
 
 // ── Files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -65,7 +67,7 @@ function absolute(url: string): URL {
   try {
     return new URL(url, document.baseURI);
   } catch {
-    throw new FanlightError("bad_request", `"${shortened(url)}" is no address of a picture`);
+    throw new FanlightError("bad_request", `"${shortened(url)}" is not a valid address of a picture`);
   }
 }
 
@@ -89,33 +91,33 @@ async function addressed(url: URL, init: RequestInit = {}): Promise<Uint8Array<A
   const { status } = response;
   const message = `${url.href} answered ${status}`;
   if (status === 404 || status === 410) throw new FanlightError("not_found", message, "Check the address of the picture.");
-  if (status === 401 || status === 403) throw new FanlightError("auth", message, "Fetch it yourself, and give the Blob.");
+  if (status === 401 || status === 403) throw new FanlightError("auth", message, "Download the picture in your own code, and give the Blob.");
   throw new FanlightError("network", message, "Check the address of the picture.", status === 429 || status >= 500);
 }
 
-/** Why fetch has failed; browsers do not say. */
+/** The error for a failed fetch. Browsers do not say why it failed, so this function finds out. */
 async function unreached(url: URL, error: unknown): Promise<FanlightError> {
   if (url.protocol === "blob:") {
-    const hint = "Such an address ends with revokeObjectURL, or its page; a policy needs connect-src blob:. Give the Blob itself.";
+    const hint = "A blob: address is valid until revokeObjectURL is called or its page is closed, and a Content-Security-Policy must allow it with connect-src blob:. Give the Blob itself instead.";
     return new FanlightError("bad_image", `${url.href} could not be read: ${String(error)}`, hint);
   }
   if (url.origin !== location.origin) {
-    // An answer that may not be read is an answer.
+    // The server can be reached, even if the page may not read its response.
     const there = await fetch(url, { mode: "no-cors", method: "HEAD", referrerPolicy: "no-referrer" }).then(() => true, () => false);
     if (there) return cors(`${url.origin} does not let this page read ${url.href} (${String(error)})`);
   }
   const message = `${url.href} could not be read: ${String(error)}`;
-  return new FanlightError("network", message, "Check the connection and the page's policy (connect-src).", true);
+  return new FanlightError("network", message, "Check the connection, and connect-src in the page's Content-Security-Policy.", true);
 }
 
 const cors = (message: string): FanlightError =>
   new FanlightError(
     "cors",
     message,
-    "The other site must send Access-Control-Allow-Origin (and an element that shows it needs crossorigin). Else let the person pick the file, or fetch it through your own server.",
+    "The other site must send Access-Control-Allow-Origin, and an element that shows the file needs the attribute crossorigin. Otherwise let the person pick the file, or download it through your own server.",
   );
 
-/** A file that the engine reads as it is, or what the browser makes of another. */
+/** A file that the engine can read: the file itself, or what the browser decodes from it. */
 async function readable(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   if (engineReads(bytes)) return bytes;
   if (isSvg(bytes)) return svg(bytes);
@@ -136,7 +138,7 @@ async function readable(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   }
 }
 
-/** PNG, JPEG, GIF, BMP or WebP, by their first bytes. */
+/** Whether these are the first bytes of a PNG, JPEG, GIF, BMP or WebP file. */
 function engineReads(bytes: Uint8Array): boolean {
   const start = latin1(bytes.subarray(0, 12));
   return /^(\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|BM|RIFF[^]{4}WEBP)/.test(start);
@@ -149,11 +151,11 @@ const isSvg = (bytes: Uint8Array): boolean =>
     new TextDecoder().decode(bytes.subarray(0, 4096)),
   );
 
-/** What the boxes `ispe` of an AVIF or HEIC file say: sizes of its pictures, among them the whole one. */
+/** The sizes in the `ispe` boxes of an AVIF or HEIC file. One of them is the size of the whole picture. */
 function* heifSizes(bytes: Uint8Array): Generator<Size> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || latin1(bytes.subarray(4, 8)) !== "ftyp") return;
-  // They are in the box `meta`, which comes before any picture; a few pages of it are enough.
+  // The boxes are in the `meta` box, which comes before the picture data, so the beginning of the file is enough.
   for (let at = 8; at + 16 <= Math.min(bytes.length, 1 << 16); at++) {
     if (view.getUint32(at) === 0x69737065) yield { width: view.getUint32(at + 8), height: view.getUint32(at + 12) };
   }
@@ -165,11 +167,11 @@ async function svg(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
     const image = new Image();
     image.src = url;
     await image.decode().catch(() => {
-      throw new FanlightError("bad_image", "this SVG cannot be shown", "A page's policy needs img-src blob: for it.");
+      throw new FanlightError("bad_image", "this SVG cannot be shown", "If the page has a Content-Security-Policy, it must allow img-src blob:.");
     });
     const size = { width: image.naturalWidth, height: image.naturalHeight };
     if (size.width === 0 || size.height === 0) {
-      throw new FanlightError("bad_image", "this SVG has no size", "Give it width and height in pixels.");
+      throw new FanlightError("bad_image", "this SVG has no size", "Set its width and height in pixels.");
     }
     return packed(drawn(image, size, "SVG"));
   } finally {
@@ -177,20 +179,21 @@ async function svg(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   }
 }
 
-/** The file that an `<img>` shows, or what it shows where the file cannot be had again. */
+/** The file that an `<img>` shows, or its pixels if the file cannot be downloaded again. */
 async function element(image: HTMLImageElement): Promise<Uint8Array> {
   const address = image.currentSrc || image.src;
   if (!address) throw new FanlightError("bad_image", "this <img> has no source");
   const credentials = image.crossOrigin === "use-credentials" ? "include" : "same-origin";
   try {
-    // What the element has just loaded is in the cache, if it may be kept at all.
+    // The file is in the HTTP cache, unless the server forbids that.
     return await readable(await addressed(absolute(address), { credentials, cache: "force-cache" }));
   } catch (error) {
     try {
       await image.decode();
       return packed(drawn(image, { width: image.naturalWidth, height: image.naturalHeight }, "<img>"));
     } catch (other) {
-      // A tainted canvas says why this page cannot have the pixels; else what came of its address says more.
+      // If the canvas is tainted, that error says why the pixels cannot be read. Otherwise the error of the address says
+      // more.
       throw other instanceof FanlightError && other.code === "cors" ? other : error;
     }
   }
@@ -199,17 +202,17 @@ async function element(image: HTMLImageElement): Promise<Uint8Array> {
 // ── Pixels ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 interface Rgba extends Size {
-  /** Four bytes a pixel, row by row, alpha not multiplied in. */
+  /** Four bytes a pixel, row by row, with alpha not premultiplied. */
   rgba: Uint8Array | Uint8ClampedArray;
 }
 
 function checkSize({ width, height }: Size, what: string): void {
   if (width > 0 && height > 0 && width * height <= MOST_PIXELS) return;
-  const message = `${what} of ${width}×${height} pixels cannot be looked at`;
-  throw new FanlightError("bad_image", message, `It may have 1 to ${MOST_PIXELS} pixels (${MOST_PIXELS >> 20} megapixels).`);
+  const message = `${what} of ${width}×${height} pixels has an unsupported size`;
+  throw new FanlightError("bad_image", message, `It must have between 1 and ${MOST_PIXELS} pixels (${MOST_PIXELS >> 20} megapixels).`);
 }
 
-/** A BMP whose rows are these bytes: 32 bits a pixel, top row first, with masks that name the bytes' own order. */
+/** A BMP file with these pixels: 32 bits a pixel, top row first, with masks that describe the order of the bytes. */
 function packed({ rgba, width, height }: Rgba): Uint8Array {
   checkSize({ width, height }, "a picture");
   const file = new Uint8Array(HEADER + 4 * width * height);
@@ -230,16 +233,16 @@ const HEADER = 14 + 108;
 
 function imageData({ data, width, height }: ImageData): Uint8Array {
   if (data instanceof Uint8ClampedArray || ArrayBuffer.isView(data) === false) return packed({ rgba: data, width, height });
-  // `pixelFormat: "rgba-float16"`: 0 to 1, and beyond.
+  // `pixelFormat: "rgba-float16"`: values from 0 to 1, and beyond.
   const floats = data as unknown as ArrayLike<number>;
   return packed({ rgba: Uint8ClampedArray.from(floats, (value) => 255 * value), width, height });
 }
 
-/** What a canvas's 2d context makes of it; at its own size, so that nothing is resized. */
+/** The pixels after drawing onto a 2d canvas of the same size, so that nothing is resized. */
 function drawn(source: CanvasImageSource, { width, height }: Size, what: string): Rgba {
   checkSize({ width, height }, what);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
-  if (!context) throw new FanlightError("bad_image", `this browser has no canvas of ${width}×${height} pixels`);
+  if (!context) throw new FanlightError("bad_image", `this browser cannot create a canvas of ${width}×${height} pixels`);
   try {
     context.drawImage(source, 0, 0);
     return { rgba: context.getImageData(0, 0, width, height).data, width, height };
@@ -251,7 +254,10 @@ function drawn(source: CanvasImageSource, { width, height }: Size, what: string)
   }
 }
 
-/** A 2d canvas holds colours multiplied by alpha. Where that would lose something, WebGL reads them as they are. */
+/**
+ * A 2d canvas stores colours multiplied by alpha. If the picture is transparent, that loses precision, so WebGL reads the
+ * pixels.
+ */
 async function bitmap(source: ImageBitmap): Promise<Uint8Array> {
   const plain = createImageBitmap(source, { premultiplyAlpha: "none", colorSpaceConversion: "none" }).catch(() => undefined);
   let pixels: Rgba;
@@ -288,7 +294,7 @@ function unmultiplied(source: ImageBitmap): Rgba | undefined {
   return failed ? undefined : { rgba, width, height };
 }
 
-/** What a `<video>` shows now. */
+/** The current frame of a `<video>` element. */
 function currentFrame(video: HTMLVideoElement): VideoFrame {
   if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) {
     const message = video.error ? `this <video> cannot be played: ${video.error.message}` : "this <video> shows nothing yet";
@@ -300,7 +306,7 @@ function currentFrame(video: HTMLVideoElement): VideoFrame {
     if (error instanceof DOMException && error.name === "SecurityError") {
       throw cors("this <video> shows another site's video, which this page may not read");
     }
-    throw new FanlightError("bad_image", `what this <video> shows cannot be read: ${String(error)}`);
+    throw new FanlightError("bad_image", `the current frame of this <video> cannot be read: ${String(error)}`);
   }
 }
 
@@ -314,9 +320,9 @@ function copied(source: VideoFrame): VideoFrame {
 
 let reading: Promise<unknown> = Promise.resolve();
 
-/** Upright, in its visible part; closes it. */
+/** The pixels of the visible part of a frame, upright. Closes the frame. */
 async function frame(source: VideoFrame): Promise<Uint8Array> {
-  // Frames share a buffer, so it is one at a time.
+  // Frames share a buffer, so they are read one at a time.
   const turn = reading.then(async () => {
     const { rgba, width, height } = await pixels(source);
     return packed({ rgba, width, height });

@@ -1,20 +1,21 @@
-// The worker's script, and the engine's wasm that a caller gives: how they get into a worker, and what is said when they do not.
+// The worker's script and the engine's wasm: how they are loaded, and the errors when that fails.
 
 import { FanlightError } from "../errors.js";
 import { checked, unusable } from "../shared/wasm-file.js";
 
 /**
- * The worker of this package. The expression is the one that bundlers look for (Vite, webpack, Rollup's plugins), so it must
- * stay in one piece.
+ * Starts the worker of this package. Bundlers (Vite, webpack, Rollup's plugins) look for exactly this expression, so it
+ * must stay in one piece.
  *
- * A browser makes no worker of another origin's script. Where the package itself comes from another origin (an import from a
- * CDN), a script of one line in a Blob imports it: that is the only Blob, and needs `worker-src blob:` where a page has a policy.
+ * A browser does not start a worker from a script of another origin. If the package itself comes from another origin (for
+ * example from a CDN), a one-line script in a Blob imports the worker's script. That is the only Blob, and a page with a
+ * Content-Security-Policy must allow it with `worker-src blob:`.
  */
 export function packageWorker(): Worker {
   if (foreign(HERE)) {
     const script = URL.createObjectURL(new Blob([`import ${JSON.stringify(published())};`], { type: "text/javascript" }));
     const worker = new Worker(script, { type: "module", name: "fanlight" });
-    // It has been fetched by the time that the worker says its first word, or fails.
+    // The Blob has been read by the time that the worker sends its first message or fails.
     for (const event of ["message", "error"]) worker.addEventListener(event, () => URL.revokeObjectURL(script), { once: true });
     return worker;
   }
@@ -23,19 +24,22 @@ export function packageWorker(): Worker {
 
 const HERE = import.meta.url;
 /**
- * The worker's script as it is published, beside this module. Its base has a name of its own, because bundlers would copy the
- * script once more if this too were a URL of `import.meta.url`. Where a bundler has made a data: or blob: URL of this module,
- * nothing lies beside it.
+ * The address of the worker's script in the published package, next to this module. The base address has a variable of its
+ * own, because bundlers would copy the script a second time if this were another URL relative to `import.meta.url`. If a
+ * bundler has made a data: or blob: URL of this module, there is no file next to it.
  */
 const published = (): string => (/^(https?|file):/.test(HERE) ? new URL("../worker/worker.js", HERE).href : HERE);
 
 const foreign = (url: string): boolean => /^https?:/.test(url) && new URL(url).origin !== location.origin;
 
-/** Why a worker said nothing before it failed. Browsers do not tell, so its script is asked for once more. */
+/**
+ * The error for a worker that failed before it sent anything. Browsers do not say why, so its script is requested once
+ * more.
+ */
 export async function notStarted(own: boolean, words: string): Promise<FanlightError> {
   if (!own) {
-    const hint = "Check the script that it is made of: it must run fanlight/worker, as a module.";
-    return new FanlightError("network", `the worker that the option \`worker\` made did not start${words}`, hint, true);
+    const hint = "Check its script: it must import fanlight/worker and be started with { type: \"module\" }.";
+    return new FanlightError("network", `the worker from the option \`worker\` did not start${words}`, hint, true);
   }
   const url = published();
   const failed = (what: string, hint: string) =>
@@ -53,14 +57,14 @@ export async function notStarted(own: boolean, words: string): Promise<FanlightE
     return failed(`came as "${type}" and not as text/javascript`, BUNDLER);
   }
   const blob = foreign(url) ? ", with `worker-src blob:` and its origin in worker-src because it is of another one" : "";
-  const hint = `The page's Content-Security-Policy must allow it${blob}, and the files beside it must be there (wasm/fanlight.js).`;
-  return failed(`is there and did not start${words}`, hint);
+  const hint = `The page's Content-Security-Policy must allow it${blob}, and the files that it imports must exist (wasm/fanlight.js).`;
+  return failed(`exists, but did not start${words}`, hint);
 }
 
 const BUNDLER =
   "A bundler has to copy it: see \"Bundlers\" in the package's README (Vite: optimizeDeps.exclude), or give the option `worker`.";
 
-/** The engine's wasm as it can be sent to the worker, from what a caller gives. */
+/** The engine's wasm from the caller's option, in a form that can be sent to the worker. */
 export async function portable(wasm: URL | string | Response | WebAssembly.Module): Promise<string | WebAssembly.Module> {
   if (wasm instanceof WebAssembly.Module) return wasm;
   if (!(wasm instanceof Response)) return new URL(wasm, document.baseURI).href;

@@ -1,4 +1,4 @@
-// A conversation, as the page has it.
+// A conversation, as the page sees it. The worker holds its tokens.
 /// <reference lib="esnext.disposable" preserve="true" />
 
 import type { PromptOptions } from "../protocol.js";
@@ -9,21 +9,21 @@ import type { WorkerLink } from "./link.js";
 import { streamed } from "./stream.js";
 import { take, type Taken, wire } from "./wire.js";
 
-/** A conversation. Its prompts run one after the other, in the order in which they were made. */
+/** A conversation. Its calls run one after another, in the order in which they were made. */
 export class Session {
-  /** Tokens that the conversation may have, pictures and answers included. */
+  /** The largest number of tokens in the conversation, pictures and answers included. */
   readonly contextWindow: number;
   readonly #worker: WorkerLink;
   readonly #id: number;
   readonly #destroyed = new AbortController();
   readonly #tools: Tool[];
-  /** Of `SessionOptions`: they go to the worker with the first prompt. */
+  /** The messages of `SessionOptions`. They are sent to the worker with the first prompt. */
   #before: Message[];
   #usage: number;
-  /** Calls of one session run in the order they were made, each after the one before has settled. */
+  /** Settles when the last call has. Each call waits for the call before it. */
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @internal `usage`: tokens that it holds already. */
+  /** @internal `usage`: how many tokens the conversation already has. */
   constructor(worker: WorkerLink, id: number, begin: Beginning, usage = 0) {
     this.#worker = worker;
     this.#id = id;
@@ -34,25 +34,25 @@ export class Session {
   }
 
   /**
-   * Tokens that the conversation has by now, as of the last call that has settled; one that failed has changed nothing. The
-   * messages that a session begins with count from the first prompt or `append` on.
+   * The number of tokens in the conversation after the last settled call. A call that failed does not change it. The
+   * messages that a session begins with are counted only after the first `prompt` or `append`.
    */
   get contextUsage(): number {
     return this.#usage;
   }
 
-  /** Adds to the conversation and answers. */
+  /** Adds a message to the conversation and answers it. */
   prompt(input: string | Message[], options: GenerateOptions = {}): Promise<Result> {
     return this.#prompt(input, options, () => {});
   }
 
-  /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
+  /** Like `prompt`, but the text can be read while it is generated. Leaving the loop early ends the answer. */
   promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
     return this.#streaming(input, options);
   }
 
   /**
-   * As `promptStreaming`, and the messages and tools take the place of all that was said before.
+   * Like `promptStreaming`, but the messages and tools replace the whole conversation so far.
    * @internal
    */
   replacing(messages: Taken[], tools: Tool[], options: GenerateOptions = {}): Stream {
@@ -64,8 +64,8 @@ export class Session {
   }
 
   /**
-   * What `prompt` with the same arguments would take, and what may go wrong with its pictures. Nothing is encoded, and the
-   * conversation stays as it is; frames of videos are read, and `VideoFrame`s are closed, as there.
+   * What `prompt` with the same arguments would need, with warnings about its pictures. Nothing is encoded, and the
+   * conversation does not change. As with `prompt`, the frames of videos are read, and `VideoFrame`s are closed.
    */
   plan(input: string | Message[], { signal, ...rest }: GenerateOptions = {}): Promise<Plan> {
     const turn = take(input);
@@ -77,11 +77,11 @@ export class Session {
   }
 
   /**
-   * Adds to the conversation and lets the model look at it, so that an answer begins sooner: pictures and videos are encoded,
-   * and everything is read. Nothing is answered; the next prompt goes on from here. Messages that belong to one turn may come
-   * in several calls: two user messages in a row are what they would be in one list.
+   * Adds messages to the conversation and processes them ahead of the next prompt, so that its answer begins sooner.
+   * Pictures and videos are encoded; nothing is answered. The messages of one turn may be added in several calls: two user
+   * messages in a row have the same effect as in one list.
    *
-   * An aborted call rejects with code "aborted", and the conversation is as it was before.
+   * If the call is aborted, it rejects with code "aborted", and the conversation is as it was before.
    */
   append(messages: Message[], { signal }: AppendOptions = {}): Promise<void> {
     const added = take(messages);
@@ -94,8 +94,8 @@ export class Session {
   }
 
   /**
-   * Another conversation that has come as far as this one, calls that are pending included. They share memory, on the device
-   * too, until they differ, and then what they have in common.
+   * Makes a second conversation with the same content, once pending calls have settled. The two share the memory of what
+   * they have in common, also on the device.
    */
   clone(): Promise<Session> {
     return this.#next(undefined, async () => {
@@ -105,14 +105,14 @@ export class Session {
     });
   }
 
-  /** Forgets the conversation and frees its memory. An answer that is being written ends. */
+  /** Forgets the conversation and frees its memory. An answer that is being generated ends. */
   destroy(): void {
     if (this.#destroyed.signal.aborted) return;
     this.#destroyed.abort();
     this.#last.then(() => this.#worker.call("release", { session: this.#id })).catch(() => {});
   }
 
-  /** `destroy()`, for `using`. */
+  /** The same as `destroy()`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }
@@ -137,7 +137,7 @@ export class Session {
     });
   }
 
-  /** Runs when everything before has settled. */
+  /** Runs a call when all earlier calls have settled. */
   #next<T>(callers: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
     const result = this.#last.then(() => run(signal));
@@ -145,13 +145,13 @@ export class Session {
     return result;
   }
 
-  /** What crosses of a caller's options, with what goes with every prompt. */
+  /** The options that are sent to the worker: the caller's, and the tools of the session. */
   #options({ signal: _, responseConstraint: wished, ...rest }: GenerateOptions): PromptOptions {
     const constraint = wished === undefined ? {} : { responseConstraint: wireConstraint(wished) };
     return { ...rest, ...constraint, ...(this.#tools.length > 0 && { tools: this.#tools }) };
   }
 
-  /** Brings messages to the worker. */
+  /** Sends messages to the worker with `call`, and releases what they hold afterwards. */
   async #send<T>(messages: (Message | Taken)[], signal: AbortSignal, call: (wired: Wired) => Promise<T>): Promise<T> {
     const { release, ...wired } = await this.#wired(messages, signal);
     try {
@@ -161,7 +161,7 @@ export class Session {
     }
   }
 
-  /** As `wire`. A picture that never comes must not keep an abort, or a model that was destroyed, from settling the call. */
+  /** Like `wire`, but ends at once when the call is aborted or the model is destroyed, even if a picture never finishes loading. */
   async #wired(messages: (Message | Taken)[], signal: AbortSignal): ReturnType<typeof wire> {
     const wiring = wire(messages);
     if (!hasMedia(messages)) return wiring;
@@ -183,7 +183,7 @@ export class Session {
   }
 }
 
-/** Gives back what would have gone to the worker. */
+/** Frees what would have been sent to the worker. */
 function discard({ release, transfer }: Awaited<ReturnType<typeof wire>>): void {
   for (const moved of transfer) if (moved instanceof VideoFrame) moved.close();
   void release();
@@ -199,7 +199,7 @@ interface Replacing {
   tools?: Tool[];
 }
 
-/** What a conversation begins with. */
+/** How a conversation begins. */
 interface Beginning {
   messages: Message[];
   tools: Tool[];

@@ -1,8 +1,8 @@
-// An answer that is read while it is written.
+// An answer that can be read while it is generated.
 
 import type { Delta, Result, Stream } from "../types.js";
 
-/** Begins an answer at once, whenever somebody reads. Leaving the loop early ends it, as `signal` does. */
+/** Starts an answer at once, even before its pieces are read. Leaving the loop early ends the answer, as `signal` does. */
 export function streamed(
   signal: AbortSignal | undefined,
   answer: (signal: AbortSignal, onDelta: (delta: Delta) => void) => Promise<Result>,
@@ -19,7 +19,7 @@ export function streamed(
     open = false;
     wake();
   };
-  // Someone who only iterates gets the error from the loop; it must not count as unhandled as well.
+  // A caller that only iterates gets the error from the loop. The promise must not report it as unhandled too.
   result.then(end, end);
   async function* deltas(): AsyncGenerator<Delta> {
     try {

@@ -1,4 +1,4 @@
-// Detection, pointing, reading and page parsing: a question in the words that a family was trained on, and its answer as data.
+// The tasks (detect, point, ocr, parseDocument): a prompt that the model family was trained with, and its answer as data.
 
 import { FanlightError } from "../errors.js";
 import { aborted, orAborted } from "../shared/abort.js";
@@ -20,9 +20,9 @@ import type {
 } from "../types.js";
 import { imageBytes } from "./media.js";
 
-/** What is asked: a model, here or on a server. */
+/** What a task needs of a model, which may run here or on a server. */
 export interface Asking {
-  /** Without `maxPixels`, what becomes of limits is not known, and a picture is better left as it is. */
+  /** If `maxPixels` is absent, it is unknown how limits are applied, so pictures are not enlarged. */
   readonly info: Pick<ModelInfo, "modelType" | "taskPrompts"> & { maxPixels?: number };
   session(): Promise<{
     prompt(input: Message[], options: GenerateOptions): Promise<Result>;
@@ -74,7 +74,7 @@ const QUESTIONS: Record<string, Partial<Record<Task, Question>>> = {
     detect: { prompt: "Outline the position of each {what} and output all the coordinates in JSON format." },
     point: { prompt: "Locate all {what} in the image as points and output their point coordinates in JSON format." },
     ocr: { prompt: SPOTTING, minPixels: 512 * 28 * 28 },
-    // The space at the end is the cookbook's.
+    // The cookbook has the space at the end too.
     document: { system: PARSER, prompt: "QwenVL HTML ", minPixels: 512 * 28 * 28 },
   },
   qwen2_vl: {
@@ -125,7 +125,7 @@ export async function parseDocument(model: Asking, image: ImageSource, options: 
   return { html, blocks: picture ? await model.document(html, picture) : [], result };
 }
 
-/** In a conversation of its own. The likeliest answer, unless the caller wants another. */
+/** Asks in a new conversation. The model writes its most likely answer, unless the caller sets a temperature. */
 async function ask(model: Asking, task: Task, image: ImageSource, options: TaskOptions, what = ""): Promise<Result> {
   const { prompt, minPixels, maxPixels, onResult, ...generation } = options;
   const { signal } = options;
@@ -135,7 +135,7 @@ async function ask(model: Asking, task: Task, image: ImageSource, options: TaskO
   const most = maxPixels ?? model.info.maxPixels;
   const least = minPixels ?? (model.info.maxPixels === undefined ? undefined : question.minPixels);
   if (least !== undefined) limits.minPixels = Math.min(least, most ?? least);
-  // Read now: what a canvas shows may be something else in a moment.
+  // Read the picture now, because what a canvas shows may change.
   const bytes = await orAborted(imageBytes(image), signal, "the task was aborted");
   const text = question.prompt.replaceAll("{what}", () => what);
   const messages: Message[] = [{ role: "user", content: [{ type: "image", image: bytes as BufferSource, ...limits }, { type: "text", text }] }];
@@ -151,14 +151,17 @@ async function ask(model: Asking, task: Task, image: ImageSource, options: TaskO
   }
 }
 
-/** The checkpoint's own, or its family's. A checkpoint that names some of them was trained on nothing else. */
+/**
+ * The prompt of the checkpoint, or of its family. A checkpoint that names prompts for some tasks was not trained for the
+ * others.
+ */
 function questionOf({ modelType, taskPrompts }: Asking["info"], task: Task): Question {
   const own = taskPrompts[task];
   if (own !== undefined) return { prompt: own };
   const tasks: Task[] = ["detect", "point", "ocr", "document"];
   const question = tasks.some((name) => taskPrompts[name] !== undefined) ? undefined : QUESTIONS[modelType]?.[task];
   if (question) return question;
-  const hint = "Say in the option `prompt` what to ask, if it can be done.";
+  const hint = "If you want to try it with this model, give your own prompt in the option `prompt`.";
   throw new FanlightError("unsupported", `this model (${modelType}) was not trained for "${task}"`, hint);
 }
 
@@ -167,7 +170,7 @@ function around(corners: [number, number][]): Box["box"] {
   return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
 }
 
-/** Without the marks of a code block. An answer that was cut off has only the first of them. */
+/** Removes the marks of a code block. An answer that was cut off has only the first one. */
 function unfenced(text: string): string {
   const [, inside] = /^\s*```(?:html)?\s*\n?([\s\S]*?)(?:\n?```\s*)?$/.exec(text) ?? [];
   return inside ?? text;

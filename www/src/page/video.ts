@@ -1,24 +1,24 @@
-// The page's side of videos: each becomes something the worker can take. Files and frames are handed over; what only the
-// page can look at (a `<video>`, a camera) is served over a port, frame by frame as the worker asks.
+// Videos, as the page sends them to the worker. Files and frames are handed over. What only the page can read (a `<video>`
+// element, a camera) is sent over a port, frame by frame, when the worker asks.
 
 import { errorFields, FanlightError } from "../errors.js";
 import type { FrameReply, FrameRequest, WireVideo } from "../protocol.js";
 import type { VideoFrames, VideoOptions, VideoPart, VideoSource } from "../types.js";
 import { imageBytes } from "./media.js";
 
-/** How long a stream is watched, and how long its first frame may take. */
+/** How many seconds of a stream are captured, and how long to wait for its first frame. */
 const SECONDS = 4;
 const PATIENCE_MS = 15_000;
 
 export interface Outgoing {
   video: WireVideo;
-  /** Moves with it. */
+  /** Objects that are moved to the worker with the video. */
   transfer: Transferable[];
-  /** Once the prompt has settled, however: gives back what was used. */
+  /** Called when the prompt has settled, successfully or not. Frees what was used. */
   release(): void;
 }
 
-/** What is said of a video beside the video itself. */
+/** The options of a video part, without the video itself. */
 export function videoOptions(part: VideoPart): VideoOptions {
   const { type: _, video: __, seconds: ___, ...options } = part;
   return options;
@@ -41,7 +41,7 @@ async function prepared(video: VideoSource, seconds: number): Promise<Prepared> 
   if (video instanceof MediaStream) return watching(video, seconds);
   if ("frames" in video) return list(video);
   if (Symbol.asyncIterator in video || Symbol.iterator in video) return feed(iterated(video), false);
-  throw new FanlightError("bad_request", "this is nothing a video can come from", "See VideoSource.");
+  throw new FanlightError("bad_request", "this value is not a video source", "See the type VideoSource.");
 }
 
 const whole = (source: WireVideo["source"]): Prepared => ({ source, transfer: [], release() {} });
@@ -50,7 +50,7 @@ function absolute(url: string | URL): string {
   try {
     return new URL(url, document.baseURI).href;
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is no address of a video`);
+    throw new FanlightError("bad_request", `"${url}" is not a valid address of a video`);
   }
 }
 
@@ -62,11 +62,11 @@ async function list({ frames, timestamps, fps }: VideoFrames): Promise<Prepared>
   return { source: { kind: "list", frames: sent, ...times }, transfer, release() {} };
 }
 
-/** By the file behind it; the worker asks for frames of the element itself where it cannot read that. */
+/** A `<video>` element by the file behind it. If the worker cannot read that file, it asks for frames of the element. */
 function element(video: HTMLVideoElement, seconds: number): Prepared {
   if (video.srcObject instanceof MediaStream) return watching(video.srcObject, seconds);
   if (!video.currentSrc && !video.src) {
-    throw new FanlightError("bad_video", "this <video> has no source", "Give it one, and wait until it can play.");
+    throw new FanlightError("bad_video", "this <video> has no source", "Set its src, and wait for its event `canplay`.");
   }
   const seeker = new Seeker(video);
   const answer = async (request: FrameRequest): Promise<FrameReply> =>
@@ -92,7 +92,7 @@ function feed(frames: AsyncGenerator<VideoFrame>, live: boolean, stop = () => {}
   return { source: { kind: "feed", port, live }, transfer: [port], release: close };
 }
 
-/** Answers requests until one side has had enough. */
+/** Answers requests until the page or the worker ends the connection. */
 function served(answer: (request: FrameRequest) => Promise<FrameReply>, stop: () => void) {
   const { port1: own, port2: port } = new MessageChannel();
   let open = true;
@@ -112,7 +112,7 @@ function served(answer: (request: FrameRequest) => Promise<FrameReply>, stop: ()
   return { port, close };
 }
 
-/** A `<video>` that shows one time after another, and is then as it was. */
+/** A `<video>` element that seeks to one time after another, and is restored afterwards. */
 class Seeker {
   readonly #video: HTMLVideoElement;
   #before: { time: number; playing: boolean } | undefined;
@@ -132,7 +132,7 @@ class Seeker {
     const video = this.#video;
     this.#before ??= { time: video.currentTime, playing: !video.paused };
     video.pause();
-    // A page that is not drawn gets no callbacks for frames; what is decoded there is no other.
+    // A page that is not being drawn gets no callbacks for frames, but the decoded frame is the right one.
     const drawn = document.visibilityState === "visible" && new Promise((resolve) => video.requestVideoFrameCallback(resolve));
     const sought = this.#until("seeked");
     video.currentTime = at;
@@ -142,7 +142,7 @@ class Seeker {
       const frame = new VideoFrame(video);
       return { frame, timestamp: frame.timestamp / 1e6 };
     } catch (error) {
-      const hint = "A video of another site can be looked at only if that site allows it and the element has crossOrigin set.";
+      const hint = "A video from another site can be read only if that site sends Access-Control-Allow-Origin and the element has crossOrigin set.";
       throw new FanlightError("cors", `the frames of this <video> cannot be read: ${String(error)}`, hint);
     }
   }
@@ -170,7 +170,7 @@ class Seeker {
   }
 }
 
-/** The frames of a caller's iterable. What they are is looked at here: the worker would have no name for it. */
+/** The frames of a caller's iterable. They are checked here, because the worker could not give a helpful error. */
 async function* iterated(frames: Iterable<VideoFrame> | AsyncIterable<VideoFrame>): AsyncGenerator<VideoFrame> {
   for await (const frame of frames) {
     if (!(frame instanceof VideoFrame)) {
@@ -180,18 +180,18 @@ async function* iterated(frames: Iterable<VideoFrame> | AsyncIterable<VideoFrame
   }
 }
 
-/** Chromium's and Safari's way to a stream's frames; TypeScript has no typings of it. */
+/** Reads the frames of a stream in Chromium and Safari. TypeScript has no types for it. */
 declare const MediaStreamTrackProcessor:
   | (new (init: { track: MediaStreamTrack }) => { readable: ReadableStream<VideoFrame> })
   | undefined;
 
-/** A stream's frames from now on, for `seconds`. The caller's own track goes on. */
+/** The frames of a stream from now on, for `seconds`. The caller's own track continues. */
 async function* watched(stream: MediaStream, seconds: number, over: AbortController): AsyncGenerator<VideoFrame> {
   const track = stream.getVideoTracks()[0]?.clone();
   if (!track) throw new FanlightError("bad_video", "this stream has no video in it", "Ask for video with getUserMedia.");
   const frames = typeof MediaStreamTrackProcessor === "undefined" ? played : processed;
   const stop = () => over.abort();
-  // A stream that shows nothing new sends nothing: time ends it then.
+  // A stream whose picture does not change sends no frames, so a timer ends it.
   let timer = setTimeout(stop, PATIENCE_MS);
   let first: number | undefined;
   try {
@@ -224,7 +224,7 @@ async function* processed(track: MediaStreamTrack, over: AbortSignal): AsyncGene
   }
 }
 
-/** For browsers whose pages have no track processor: what a `<video>` of the stream shows. */
+/** For browsers without a track processor in pages: plays the stream in a `<video>` element and reads its frames. */
 async function* played(track: MediaStreamTrack, over: AbortSignal): AsyncGenerator<VideoFrame> {
   const video = document.createElement("video");
   Object.assign(video, { muted: true, playsInline: true, srcObject: new MediaStream([track]) });

@@ -1,16 +1,18 @@
-// Messages as they cross to the worker.
+// Converts messages into the form in which they are sent to the worker.
 
 import type { WireMessage, WireVideo } from "../protocol.js";
 import type { ImagePart, Message, Part, Sizes } from "../types.js";
 import { imageBytes } from "./media.js";
 import { outgoing, type Outgoing, videoOptions } from "./video.js";
 
-/** A message of which every picture is being read. */
+/** A message whose pictures are being read. */
 export type Taken = Omit<Message, "content"> & {
   content: string | (Exclude<Part, ImagePart> | (Omit<ImagePart, "image"> & { image: Promise<Uint8Array> }))[];
 };
 
-/** Reads the pictures of messages now: what a canvas or a video shows may be something else when their turn comes. */
+/**
+ * Starts to read the pictures of messages now, because what a canvas or a video shows may change before the prompt is run.
+ */
 export function take(input: string | (Message | Taken)[]): Taken[] {
   const messages: (Message | Taken)[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
   return messages.map(({ content, ...message }): Taken => {
@@ -18,7 +20,7 @@ export function take(input: string | (Message | Taken)[]): Taken[] {
     const parts = content.map((part) => {
       if (part.type !== "image") return part;
       const image = imageBytes(part.image);
-      // Told to whom the prompt is told to, when its turn has come.
+      // The error is reported when the prompt is run.
       image.catch(() => {});
       return { ...part, image };
     });
@@ -26,7 +28,10 @@ export function take(input: string | (Message | Taken)[]): Taken[] {
   });
 }
 
-/** Messages as they cross to the worker: pictures become encoded bytes beside them, videos what the worker can take. */
+/**
+ * Messages in the form in which they are sent to the worker: pictures become encoded bytes, videos become sources that the
+ * worker can read.
+ */
 export async function wire(messages: (Message | Taken)[]) {
   const images: Promise<Uint8Array>[] = [];
   const videos: Promise<Outgoing>[] = [];
@@ -57,5 +62,5 @@ export async function wire(messages: (Message | Taken)[]) {
   }
 }
 
-/** Nothing but what can cross to the worker. */
+/** Only the fields that can be sent to the worker. */
 export const sizes = ({ original, resized }: Sizes): Sizes => ({ original, resized });

@@ -1,4 +1,4 @@
-// What a server answers: the chunks of a stream, one whole completion, and the result that chunks add up to.
+// Reads a server's answer: the chunks of a stream, or one whole completion. `Gathered` makes a result of the chunks.
 
 import { FanlightError } from "../errors.js";
 import type { ChatChunk, ChatFinishReason, ChatTokenLogprob, ChatUsage } from "../openai/types.js";
@@ -21,8 +21,8 @@ export async function* chunks(response: Response, signal: AbortSignal): AsyncGen
     if (error instanceof FanlightError) throw error;
     throw unreachable(new URL(response.url), error, signal);
   }
-  // Not every server says that it is done.
-  if (!finished) throw new FanlightError("network", `${response.url} broke off in the middle of the answer`, "Try again.", true);
+  // Some servers do not send [DONE].
+  if (!finished) throw new FanlightError("network", `${response.url} stopped sending in the middle of the answer`, "Try again.", true);
 }
 
 function parsedChunk(data: string, url: string): ChatChunk {
@@ -30,7 +30,7 @@ function parsedChunk(data: string, url: string): ChatChunk {
   try {
     value = JSON.parse(data) as typeof value;
   } catch {
-    throw new FanlightError("network", `${url} sent something that is no JSON: ${data.slice(0, 80)}`, WRONG_SERVER);
+    throw new FanlightError("network", `${url} sent something that is not JSON: ${data.slice(0, 80)}`, WRONG_SERVER);
   }
   if (value.error) throw new FanlightError("network", `${url}: ${messageOf(value)}`, "Try again.", true);
   if (!Array.isArray(value.choices)) throw new FanlightError("network", `${url} sent an event without choices`, WRONG_SERVER);
@@ -48,12 +48,12 @@ export async function json(response: Response, signal: AbortSignal): Promise<unk
     const value = JSON.parse(text) as { choices?: unknown };
     if (Array.isArray(value.choices)) return value;
   } catch {
-    // Said below.
+    // The error below covers this case.
   }
   throw new FanlightError("network", `${response.url} did not answer with a completion`, WRONG_SERVER);
 }
 
-/** Puts chunks together to a result. */
+/** Collects chunks, reports them as deltas, and makes a result of them. */
 export class Gathered {
   text = "";
   readonly #onDelta: (delta: Delta) => void;
@@ -74,7 +74,7 @@ export class Gathered {
     this.#usage = usage ?? this.#usage;
     const [choice] = choices;
     if (!choice) return;
-    // Servers differ in what they leave out, and in how they call what a model thinks.
+    // Servers differ in the fields they leave out and in their name for the reasoning.
     const delta = (choice.delta ?? {}) as ChatChunk["choices"][0]["delta"] & { reasoning?: string | null };
     const reasoning = delta.reasoning_content ?? delta.reasoning;
     const text = delta.content ?? "";
@@ -87,7 +87,7 @@ export class Gathered {
       this.#onDelta({ text, ...(reasoning && { reasoning }), ...(logprobs.length > 0 && { logprobs }) });
     }
     for (const { index, id, function: f } of delta.tool_calls ?? []) {
-      // Another one begins: the one before is whole.
+      // The next call begins, so the previous one is complete.
       if (!this.#calls[index]) this.#tell(index - 1);
       const call = (this.#calls[index] ??= { id: "", name: "", arguments: "" });
       if (id) call.id = id;
@@ -141,14 +141,14 @@ function callOf({ id, name, arguments: text }: { id: string; name: string; argum
   try {
     return { id, name, arguments: JSON.parse(text || "{}") as Record<string, unknown> };
   } catch {
-    const message = `the server's call of ${name} has arguments that are no JSON: ${text.slice(0, 80)}`;
+    const message = `the server sent a call of ${name} whose arguments are not JSON: ${text.slice(0, 80)}`;
     throw new FanlightError("network", message, "Ask again.", true);
   }
 }
 
 const tokenOf = ({ token, bytes, logprob, top_logprobs }: ChatTokenLogprob): TokenLogprob => {
   const one = { token, bytes: bytes ?? [...new TextEncoder().encode(token)], logprob };
-  // A server does not say which ids they have.
+  // A server does not tell the ids of tokens.
   const top = (top_logprobs ?? []).map(({ token, bytes, logprob }) => ({ id: -1, token, bytes: bytes ?? [...new TextEncoder().encode(token)], logprob }));
   return { id: -1, ...one, top };
 };

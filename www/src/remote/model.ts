@@ -1,7 +1,7 @@
 // A model on a server that speaks OpenAI's Chat Completions (vLLM, SGLang, llama.cpp, LM Studio, Ollama, OpenAI itself), with the
-// interface of one that runs here: for a page that begins on a server and moves into the browser, or the other way round.
+// interface of a model that runs in the browser, so that a page can move from one to the other.
 //
-// This folder is all of that: what is sent (request.ts), what comes back (answer.ts), and conversations that are kept here.
+// In this folder: building requests (request.ts), reading answers (answer.ts, sse.ts), and conversations, which the page keeps (session.ts).
 
 import { FanlightError } from "../errors.js";
 import { chatStream } from "../openai/chat-stream.js";
@@ -31,39 +31,41 @@ import { refused, unreachable } from "./faults.js";
 import { inlined } from "./request.js";
 import { RemoteSession } from "./session.js";
 
-/** Where a model is, and who asks. */
+/** The address of a server, the name of a model there, and what the server needs to know. */
 export interface ConnectOptions extends PixelLimits {
-  /** What `/chat/completions` is added to: `https://example.com/v1`. */
+  /** The address to which `/chat/completions` is added, for example `https://example.com/v1`. */
   baseURL: string | URL;
-  /** The server's name for it. */
+  /** The server's name for the model. */
   model: string;
-  /** Sent as `Authorization: Bearer …` to that address alone, and never stored. */
+  /** Sent as `Authorization: Bearer …`, only to that address, and never stored. */
   apiKey?: string;
-  /** Sent with every request. */
+  /** Headers that are sent with every request. */
   headers?: Record<string, string>;
   /**
-   * "qwen2_vl", "qwen2_5_vl" or "qwen3_vl", for `located` and the tasks: what is asked, and the unit of what comes back. Told
-   * from the model's name if not given. `minPixels` and `maxPixels` are then the server's own limits of a picture, on which the
-   * unit of Qwen2.5-VL depends; not given, those of its checkpoints on the Hub. Those of a single picture are sent as
-   * `min_pixels` and `max_pixels` beside it, and taken to be heeded.
+   * The model family: "qwen2_vl", "qwen2_5_vl" or "qwen3_vl". `located` and the tasks need it for their prompts and for the
+   * unit of coordinates in answers. Default: guessed from the name of the model.
+   *
+   * For a family with coordinates in resized pixels (Qwen2.5-VL), `minPixels` and `maxPixels` must be the limits that the
+   * server uses for pictures; by default those of the checkpoints on the Hub. Limits of a single picture are sent with it
+   * as `min_pixels` and `max_pixels`, and the server is expected to apply them.
    */
   modelType?: string;
 }
 
-/** What is known of it. */
+/** What is known about the model. */
 export interface RemoteInfo {
-  /** The server's name for it. */
+  /** The server's name for the model. */
   model: string;
-  /** Where the server is. */
+  /** The address of the server. */
   baseURL: string;
-  /** Empty for a model of no family that is known here. */
+  /** The model family; empty if it is not known. */
   modelType: string;
-  /** None: a server does not say. */
+  /** Always empty, because a server does not tell them. */
   taskPrompts: Record<string, string>;
 }
 
 /**
- * A model on a server. Nothing is asked until it is used. What the server cannot do is its own error, in its own words.
+ * A model on a server. No request is sent before the model is used. If the server refuses a request, the error has the server's message.
  *
  * ```ts
  * const model = connect({ baseURL: "http://localhost:8000/v1", model: "Qwen/Qwen2.5-VL-7B-Instruct" });
@@ -74,11 +76,11 @@ export function connect(options: ConnectOptions): RemoteModel {
   return new RemoteModel(options);
 }
 
-/** A model on a server, from `connect`. */
+/** A model on a server, made by `connect`. */
 export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" | "detect" | "point" | "ocr" | "parseDocument" | "destroy"> {
-  /** What is known of it. */
+  /** What is known about the model. */
   readonly info: RemoteInfo;
-  /** OpenAI's way to ask: `chat.completions.create({ messages })`. */
+  /** The interface of OpenAI's client: `chat.completions.create({ messages })`. */
   readonly chat: { readonly completions: ChatCompletions };
   readonly #url: URL;
   readonly #headers: Record<string, string>;
@@ -89,7 +91,7 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
   /** @internal */
   constructor({ baseURL, model, apiKey, headers = {}, modelType = familyOf(model), minPixels, maxPixels }: ConnectOptions) {
     const base = URL.parse(`${baseURL}`.replace(/\/*$/, "/"), document.baseURI);
-    if (!base || !/^https?:$/.test(base.protocol)) throw new FanlightError("bad_request", `"${baseURL}" is no address of a server`);
+    if (!base || !/^https?:$/.test(base.protocol)) throw new FanlightError("bad_request", `"${baseURL}" is not a valid address of a server`);
     this.#url = new URL("chat/completions", base);
     this.#headers = { ...headers, ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }) };
     this.#limits = { ...(minPixels !== undefined && { minPixels }), ...(maxPixels !== undefined && { maxPixels }) };
@@ -98,60 +100,60 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
     this.chat = { completions: { create: create as ChatCompletions["create"] } };
   }
 
-  /** Starts a conversation. It is kept here, and sent as a whole each time. */
+  /** Starts a conversation. The page keeps the conversation and sends all of it with each request. */
   async session(options: SessionOptions = {}): Promise<RemoteSession> {
     return new RemoteSession(this, this.#gone.signal, options);
   }
 
-  /** What a text of this model locates in these pictures, as a result's `located`. */
+  /** The places that a text of this model gives in these pictures. Like `Result.located`. */
   locate(text: string, pictures: Sizes[]): Promise<Located[]> {
     return this.#engine().call("locateFor", { modelType: this.info.modelType, text, pictures: pictures.map(sizes) });
   }
 
-  /** The blocks of a page that this model wrote as HTML. */
+  /** The blocks of a document page that this model wrote as HTML. */
   document(html: string, picture: Sizes): Promise<Block[]> {
     return this.#engine().call("documentFor", { modelType: this.info.modelType, html, picture: sizes(picture) });
   }
 
-  /** Every `what` in a picture, with its box in the picture's own pixels. */
+  /** Finds every `what` in a picture and returns its box in pixels of the original picture. */
   detect(image: ImageSource, what: string, options?: TaskOptions): Promise<Box[]> {
     return tasks.detect(this, image, what, options);
   }
 
-  /** As `detect`, a point on each. */
+  /** Finds every `what` in a picture, like `detect`, and returns a point on each. */
   point(image: ImageSource, what: string, options?: TaskOptions): Promise<LabeledPoint[]> {
     return tasks.point(this, image, what, options);
   }
 
-  /** Reads all text of a picture. */
+  /** Reads all text in a picture. */
   ocr(image: ImageSource, options?: TaskOptions): Promise<OcrResult> {
     return tasks.ocr(this, image, options);
   }
 
-  /** A page as HTML and as its blocks with their places. */
+  /** Reads a page of a document and returns it as HTML and as blocks with their places. */
   parseDocument(image: ImageSource, options?: TaskOptions): Promise<DocumentResult> {
     return tasks.parseDocument(this, image, options);
   }
 
-  /** Ends what is being answered. Whatever is pending rejects with code "aborted". */
+  /** Ends all answers that are being generated. Pending calls reject with code "aborted". */
   destroy(): void {
     this.#gone.abort();
     this.#worker?.close(aborted("the model was destroyed"));
   }
 
-  /** `destroy()`, for `using`. */
+  /** The same as `destroy()`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }
 
-  /** @internal How large the server sees these pictures; none where that is not known. */
+  /** @internal The size in which the server's model sees each picture. Empty if the model family is not known. */
   async sizes(images: Uint8Array[], limits: PixelLimits[]): Promise<ImageInfo[]> {
     const { modelType } = this.info;
     if (modelType === "" || images.length === 0) return [];
     return this.#engine().call("sizesFor", { modelType, images, limits: limits.map((own) => ({ ...this.#limits, ...own })) });
   }
 
-  /** A worker without a model: it knows how families write places. */
+  /** A worker that has no model loaded. It is used to read coordinates and documents in the server's answers. */
   #engine(): WorkerLink {
     if (this.#gone.signal.aborted) throw aborted("the model was destroyed");
     this.#worker ??= new WorkerLink();
@@ -190,7 +192,7 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
   }
 }
 
-/** Servers call them by their repositories, files or tags: "Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5vl:7b", "qwen3-vl-plus". */
+/** The model family, from the server's name for the model, which may be that of a repository, file or tag: "Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5vl:7b", "qwen3-vl-plus". */
 function familyOf(model: string): string {
   const [, version] = /qwen[-_ ]?(2\.5|2|3)[-_ ]?vl/i.exec(model) ?? [];
   return version === undefined ? "" : `qwen${version.replace(".", "_")}_vl`;

@@ -1,4 +1,4 @@
-// What is sent to a server: options, messages and pictures as its requests have them.
+// Builds the requests to a server: options, messages and pictures in the form of OpenAI's API.
 
 import { FanlightError } from "../errors.js";
 import type { ChatRequestBase } from "../openai/types.js";
@@ -9,7 +9,7 @@ import type { GenerateOptions, ImageSource, Message, Part, PixelLimits, Tool } f
 export function requestOf(options: GenerateOptions, tools: Tool[]): Omit<ChatRequestBase, "messages"> {
   const { responseConstraint: constraint, logprobs, toolChoice } = options;
   if (constraint instanceof RegExp || (constraint && "lark" in constraint)) {
-    throw new FanlightError("unsupported", "a server takes a JSON schema as constraint, and no expression or grammar");
+    throw new FanlightError("unsupported", "a server accepts only a JSON schema as responseConstraint, not a regular expression or grammar");
   }
   const request = {
     max_tokens: options.maxTokens,
@@ -30,7 +30,7 @@ export function requestOf(options: GenerateOptions, tools: Tool[]): Omit<ChatReq
   return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
 }
 
-/** Messages as OpenAI has them, and the pictures in them. */
+/** Messages in the form of OpenAI's API, and the pictures in them with their pixel limits. */
 export async function outgoing(messages: (Message | Taken)[]) {
   const images: Uint8Array[] = [];
   const limits: PixelLimits[] = [];
@@ -39,7 +39,7 @@ export async function outgoing(messages: (Message | Taken)[]) {
     if (part.type === "text") return part;
     if (part.type === "video") return { type: "video_url", video_url: { url: await videoUrl(part.video) }, ...(part.fps !== undefined && { fps: part.fps }) };
     if (part.resizedWidth !== undefined || part.resizedHeight !== undefined) {
-      throw new FanlightError("unsupported", "a server cannot be told an exact size of a picture", "Use minPixels and maxPixels.");
+      throw new FanlightError("unsupported", "resizedWidth and resizedHeight are not possible with a model on a server", "Use minPixels and maxPixels.");
     }
     const bytes = await asSent(part.image);
     const { minPixels, maxPixels } = part;
@@ -54,7 +54,7 @@ export async function outgoing(messages: (Message | Taken)[]) {
   };
   for (const { role, content, reasoning, toolCalls, toolCallId, prefix } of messages) {
     const parts: unknown[] = [];
-    // In order, since pictures are numbered in it.
+    // One after another, because pictures are numbered in this order.
     if (typeof content !== "string") for (const part of content) parts.push(await partOf(part));
     const calls = toolCalls?.map(({ id, name, arguments: args }) => ({ id, type: "function", function: { name, arguments: JSON.stringify(args) } }));
     sent.push({
@@ -69,7 +69,7 @@ export async function outgoing(messages: (Message | Taken)[]) {
   return { messages: sent as ChatRequestBase["messages"], images, limits };
 }
 
-/** A message of a request with everything that only this page can read as data URLs. */
+/** A message of a request, in which pictures and videos that only this page can read are replaced by data: URLs. */
 export async function inlined(message: ChatRequestBase["messages"][number]): Promise<unknown> {
   if (!Array.isArray(message.content)) return message;
   const content = message.content.map(async (part) => {
@@ -89,7 +89,7 @@ export async function inlined(message: ChatRequestBase["messages"][number]): Pro
   return { ...message, content: await Promise.all(content) };
 }
 
-/** An address that a server can read as well. */
+/** Whether this is an address that a server can read too. */
 const isPublic = (url: unknown): url is string | URL => /^(https?|data):/i.test(String(url instanceof URL || typeof url === "string" ? url : ""));
 
 async function imageUrl(source: ImageSource): Promise<string> {
@@ -100,10 +100,10 @@ async function imageUrl(source: ImageSource): Promise<string> {
 async function videoUrl(video: unknown): Promise<string> {
   if (isPublic(video)) return String(video);
   if (video instanceof Blob) return dataUrl(new Uint8Array(await video.arrayBuffer()), video.type || "video/mp4");
-  throw new FanlightError("unsupported", "a server takes a video as a file or as an address", "Give a Blob or an https URL.");
+  throw new FanlightError("unsupported", "a server accepts a video only as a file or an address", "Give a Blob or an https URL.");
 }
 
-/** A picture's file in a format that every server takes: pixels without a file behind them come as a BMP, and go as a PNG. */
+/** A picture's file, in a format that every server accepts. `imageBytes` gives a BMP for raw pixels, which is converted to PNG here. */
 async function asSent(source: ImageSource | Promise<Uint8Array>): Promise<Uint8Array> {
   const bytes = await imageBytes(source);
   if (bytes[0] !== 0x42 || bytes[1] !== 0x4d) return bytes;
@@ -123,7 +123,7 @@ function imageType(bytes: Uint8Array): string {
 }
 
 function dataUrl(bytes: Uint8Array, type: string): string {
-  // In pieces: a call takes only so many arguments. A multiple of 3, so that no piece is padded.
+  // In pieces, because a function call takes a limited number of arguments. A multiple of 3, so that base64 adds no padding inside.
   const step = 3 * 8192;
   let text = "";
   for (let at = 0; at < bytes.length; at += step) text += btoa(String.fromCharCode(...bytes.subarray(at, at + step)));

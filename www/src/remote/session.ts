@@ -1,4 +1,4 @@
-// A conversation with a model on a server: it is kept here, and sent as a whole each time.
+// A conversation with a model on a server. The page keeps it and sends all of it with each request.
 
 import { FanlightError } from "../errors.js";
 import type { ChatCompletions, ChatRequestBase } from "../openai/types.js";
@@ -23,10 +23,10 @@ import type {
 import { Gathered } from "./answer.js";
 import { outgoing, requestOf } from "./request.js";
 
-/** What a conversation asks of its model. */
+/** What a conversation needs from its model. */
 export interface Server {
   readonly chat: { readonly completions: ChatCompletions };
-  /** How large the server sees these pictures; none where that is not known. */
+  /** The size in which the server's model sees each picture. Empty if the model family is not known. */
   sizes(images: Uint8Array[], limits: PixelLimits[]): Promise<ImageInfo[]>;
   locate(text: string, pictures: Sizes[]): Promise<Located[]>;
 }
@@ -42,19 +42,19 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
 
   /** @internal */
   constructor(server: Server, gone: AbortSignal, { messages = [], tools = [], addVisionId }: SessionOptions) {
-    if (addVisionId) throw new FanlightError("unsupported", "addVisionId is not something that a server can be told");
+    if (addVisionId) throw new FanlightError("unsupported", "addVisionId is not possible with a model on a server");
     this.#server = server;
     this.#gone = gone;
     this.#said = messages;
     this.#tools = tools;
   }
 
-  /** Adds to the conversation and answers. */
+  /** Adds a message to the conversation and answers it. */
   async prompt(input: string | Message[], options: GenerateOptions = {}): Promise<Result> {
     return this.promptStreaming(input, options).result;
   }
 
-  /** As `prompt`, and the text arrives as it is written. Leaving the loop early ends the answer. */
+  /** Like `prompt`, but the text can be read while it is generated. Leaving the loop early ends the answer. */
   promptStreaming(input: string | Message[], options: GenerateOptions = {}): Stream {
     const turn = take(input);
     const ends = AbortSignal.any([this.#gone, this.#destroyed.signal, ...(options.signal ? [options.signal] : [])]);
@@ -65,12 +65,12 @@ export class RemoteSession implements Pick<Session, "prompt" | "promptStreaming"
     return stream;
   }
 
-  /** Forgets the conversation. An answer that is being written ends. */
+  /** Forgets the conversation. An answer that is being generated ends. */
   destroy(): void {
     this.#destroyed.abort();
   }
 
-  /** `destroy()`, for `using`. */
+  /** The same as `destroy()`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }

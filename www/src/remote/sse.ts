@@ -1,6 +1,6 @@
-// Server-sent events, as far as answers of a chat use them (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+// Reads server-sent events, as far as chat completions use them (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-/** The data of each event. Lines may end in any of the three ways, and be cut anywhere, in the middle of a character too. */
+/** The data of each event. Lines may end in `\r\n`, `\n` or `\r`, and chunks of the body may end anywhere, even inside a character. */
 export async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -10,10 +10,10 @@ export async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerat
     for (;;) {
       const { value, done } = await reader.read();
       text += done ? decoder.decode() : decoder.decode(value, { stream: true });
-      // A return at the very end may be half of an end of line.
+      // A `\r` at the very end may be the first half of `\r\n`.
       const lines = text.split(done ? /\r\n|\n|\r/ : /\r\n|\n|\r(?!$)/);
       text = lines.pop() ?? "";
-      // Servers that forget the last empty line are understood.
+      // Some servers leave out the last empty line.
       if (done) lines.push(text, "");
       for (const line of lines) {
         if (line === "" && data.length > 0) {

@@ -1,4 +1,4 @@
-// What ends with a signal: the error that it ends with, and waiting.
+// Aborting: the error of an aborted call, and waiting that ends with a signal.
 
 import { FanlightError } from "../errors.js";
 
@@ -6,7 +6,7 @@ export function aborted(message: string): FanlightError {
   return new FanlightError("aborted", message);
 }
 
-/** What the promise gives, or "aborted" as soon as the signal says so, whatever becomes of the promise. */
+/** The result of the promise. Rejects with "aborted" as soon as the signal is aborted, without waiting for the promise. */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined, message: string): Promise<T> {
   if (!signal) return promise;
   const over = new AbortController();

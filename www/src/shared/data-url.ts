@@ -1,6 +1,7 @@
-// data: URLs without fetch, which a page's Content-Security-Policy (connect-src) seldom allows for them.
+// Decodes data: URLs without fetch, because the Content-Security-Policy of most pages (connect-src) does not allow fetch for
+// them.
 
-/** The bytes of a data: URL. Throws where it is none. */
+/** The bytes of a data: URL. Throws if it is not a data: URL. */
 export function dataBytes(url: string): Uint8Array<ArrayBuffer> {
   const [, base64, body] = /^data:[^,]*?(;\s*base64)?,([^#]*)/is.exec(url) ?? [];
   if (body === undefined) throw new Error("not a data: URL");
@@ -11,7 +12,7 @@ export function dataBytes(url: string): Uint8Array<ArrayBuffer> {
 }
 
 function percentDecoded(text: string): Uint8Array<ArrayBuffer> {
-  // What is not ASCII in a URL stands for its UTF-8 bytes; a lone % for itself.
+  // Characters outside ASCII stand for their UTF-8 bytes. A % that is not followed by two hex digits stands for itself.
   const bytes = new TextEncoder().encode(text);
   let end = 0;
   for (let i = 0; i < bytes.length; i++) {

@@ -1,7 +1,7 @@
-// Frames as upright RGBA bytes, which is what the engine resizes. Colours are converted by the browser: it knows what the
-// video says of its matrix and range.
+// Converts video frames to upright RGBA bytes, which the engine resizes. The browser converts the colours, because it knows
+// the colour matrix and range of the video.
 
-/** How a frame is turned to stand upright: clockwise first, then mirrored left to right. */
+/** How a frame is turned upright: first rotated clockwise, then mirrored left to right. */
 export interface Turn {
   rotation: 0 | 90 | 180 | 270;
   flip: boolean;
@@ -13,7 +13,7 @@ export interface Pixels {
   height: number;
 }
 
-/** One frame of a video as it goes to the engine, in seconds from the video's beginning. */
+/** A frame of a video for the engine. `timestamp` is in seconds from the beginning of the video. */
 export type Shot = Pixels & { timestamp: number };
 
 interface Size {
@@ -22,8 +22,8 @@ interface Size {
 }
 
 /**
- * A frame's pixels, turned by what the frame says and by `turn`. All frames of a video must have one size: one that is not
- * of `size`, before `turn`, is scaled. The bytes are there until the next call.
+ * The pixels of a frame, turned by the frame's own rotation and then by `turn`. All frames of a video must have the same
+ * size: a frame that does not have `size` (before `turn`) is scaled. The bytes are valid until the next call.
  */
 export async function pixels(frame: VideoFrame, turn?: Turn, size: Size = upright(frame)): Promise<Pixels> {
   const own = upright(frame);
@@ -43,13 +43,13 @@ export function upright(frame: VideoFrame): Size {
 
 const visible = (frame: VideoFrame): Size => frame.visibleRect ?? { width: frame.displayWidth, height: frame.displayHeight };
 
-/** Newer than TypeScript's typings, and than some browsers. A canvas applies it by itself. */
+/** The frame's own rotation. TypeScript's types and some browsers do not have it. A canvas applies it by itself. */
 function ownTurn(frame: VideoFrame): Turn {
   const { rotation = 0, flip = false } = frame as Partial<Turn>;
   return { rotation, flip };
 }
 
-/** Whether `copyTo` converts: browsers that do not know `format` copy what they have, in its own layout. */
+/** Whether `copyTo` converts to RGBA. Browsers that do not know the option `format` copy the frame in its own format. */
 function copies(frame: VideoFrame): boolean {
   const { width, height } = visible(frame);
   if (frame.format === "RGBA" || frame.format === "RGBX") return true;
@@ -62,13 +62,16 @@ const context = canvas?.getContext("2d", { willReadFrequently: true, colorSpace:
 
 function drawn(frame: VideoFrame, { width, height }: Size): Pixels {
   if (!canvas || !context) throw new Error("this browser has no 2d canvas in a worker");
-  // A new size also clears it.
+  // Setting the size also clears the canvas.
   [canvas.width, canvas.height] = [width, height];
   context.drawImage(frame, 0, 0, width, height);
   return { rgba: new Uint8Array(context.getImageData(0, 0, width, height).data.buffer), width, height };
 }
 
-/** For what is read, and for what it becomes turned once and twice: the frames of a video are all alike. */
+/**
+ * Buffers for the pixels as read, after one turn, and after two. They are reused, because all frames of a video have the
+ * same size.
+ */
 const buffers = [new Uint8Array(0), new Uint8Array(0), new Uint8Array(0)];
 
 function room(index: number, bytes: number): Uint8Array {
@@ -84,7 +87,7 @@ function turned(from: Pixels, { rotation, flip }: Turn = { rotation: 0, flip: fa
   const rgba = room(from.rgba === buffers[1] ? 2 : 1, 4 * width * height);
   const target = new Uint32Array(rgba.buffer);
   const [across, down] = rotation % 180 === 0 ? [width, height] : [height, width];
-  // Where the first pixel of the result comes from, and how far the next one and the next row are.
+  // Where the first pixel of the result is in the source, and how far apart the next pixel and the next row are.
   const [start, right, below] = {
     0: [0, 1, width],
     90: [(height - 1) * width, -width, 1],

@@ -1,8 +1,8 @@
-// What this browser can do. Touches no network.
+// Finds out whether this browser can run models. Uses no network.
 
 import type { AdapterInfo, Support } from "../types.js";
 
-// The few parts of WebGPU looked at here, so that the package does not depend on a version of its typings.
+// Only the parts of WebGPU that are used here, so that the package does not depend on a version of WebGPU's types.
 interface Adapter {
   features: ReadonlySet<string>;
   limits: Record<string, number>;
@@ -15,7 +15,7 @@ interface Gpu {
 
 const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeWorkgroupStorageSize"] as const;
 
-/** Whether this browser can run models, and why not. Touches no network, loads nothing. */
+/** Whether this browser can run models, and if not, why. Uses no network and loads nothing. */
 export async function support(): Promise<Support> {
   if (!globalThis.isSecureContext) {
     return none("this page was not loaded securely", "Open it over https, or from localhost.");
@@ -28,7 +28,7 @@ export async function support(): Promise<Support> {
   } catch (error) {
     return none(`WebGPU answered with an error: ${String(error)}`, NO_ADAPTER);
   }
-  if (!adapter) return none("WebGPU is there, but no graphics adapter answered", NO_ADAPTER);
+  if (!adapter) return none("this browser has WebGPU, but no graphics adapter is available", NO_ADAPTER);
   const limits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name] ?? 0]));
   return { webgpu: true, adapter: adapterInfo(adapter), limits };
 }

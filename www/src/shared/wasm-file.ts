@@ -1,8 +1,8 @@
-// A file of wasm: what is refused before it is compiled, and what is said where it cannot be had.
+// Downloads a wasm file and checks the response before it is compiled.
 
 import { FanlightError } from "../errors.js";
 
-/** The file at an address, fetched and checked. */
+/** Downloads and checks the file at an address. */
 export async function fetched(url: string): Promise<Response> {
   try {
     return checked(await fetch(url, { referrerPolicy: "no-referrer" }));
@@ -11,18 +11,18 @@ export async function fetched(url: string): Promise<Response> {
   }
 }
 
-/** Refuses an answer that cannot be wasm. */
+/** Throws if the response cannot be wasm. */
 export function checked(response: Response): Response {
   if (!response.ok) throw new Error(`it answered ${response.status}`);
-  if (/^text\/html\b/.test(response.headers.get("content-type") ?? "")) throw new Error("a web page came in its place");
+  if (/^text\/html\b/.test(response.headers.get("content-type") ?? "")) throw new Error("the server sent a web page instead");
   return response;
 }
 
-/** What to throw where the wasm at `url` cannot be had or compiled. */
+/** The error for a wasm file that cannot be downloaded or compiled. */
 export function unusable(url: string, error: unknown): FanlightError {
   const message = error instanceof Error ? error.message : String(error);
   const hint = /Content.Security.Policy|unsafe-eval/i.test(message)
-    ? "The policy of the page and of the worker's script needs script-src 'wasm-unsafe-eval'."
-    : "Check that the file is there and comes as application/wasm: a bundler may not have copied it. Else give the option `wasm`.";
+    ? "The Content-Security-Policy of the page and of the worker's script must allow script-src 'wasm-unsafe-eval'."
+    : "Check that the file exists and is sent as application/wasm; a bundler may not have copied it. If it has another address, give that in the option `wasm`.";
   return new FanlightError("network", `the engine's wasm could not be loaded: ${url}: ${message}`, hint, true);
 }

@@ -1,43 +1,43 @@
-// The graphics device: whether there is one, what it is, and what happens to it.
+// The graphics device: whether the browser has one, what it can do, and the events when it is lost and replaced.
 
-/** The graphics adapter, as far as the browser tells. */
+/** The graphics adapter, as far as the browser describes it. */
 export interface AdapterInfo {
-  /** "nvidia", "apple"; may be empty. */
+  /** The maker, for example "nvidia" or "apple". May be empty. */
   vendor: string;
-  /** "ampere", "common-3"; may be empty. */
+  /** The family of GPUs, for example "ampere" or "common-3". May be empty. */
   architecture: string;
-  /** More about it; most browsers leave it empty. */
+  /** The name of the adapter. Most browsers leave it empty. */
   description: string;
-  /** A processor pretending to be a GPU: it works, slowly. */
+  /** Whether the adapter is software that runs on the CPU. Models work on it, but slowly. */
   software: boolean;
-  /** It has shader-f16, which is used where it is there and not needed. */
+  /** Whether the adapter has the WebGPU feature `shader-f16`. Fanlight uses it if it exists and works without it. */
   f16: boolean;
-  /** It has subgroups, which are used where they are there and not needed. */
+  /** Whether the adapter has the WebGPU feature `subgroups`. Fanlight uses it if it exists and works without it. */
   subgroups: boolean;
 }
 
 /**
- * What happens to a model beside its calls: the device was lost, whether or not anything was running; and it has another one,
- * with its weights, on which everything goes on.
+ * Events of a model. "devicelost": the GPU device was lost, during a call or while the model was idle. "recovered": the
+ * model has been loaded onto a new device, and its calls continue there.
  */
 export type ModelEvent = "devicelost" | "recovered";
 
-/** What a model's listeners get. */
+/** What the listener of a model event receives. */
 export interface EventInfo {
-  /** What the browser says about it. */
+  /** Why the device was lost, in the words of the browser. */
   message: string;
 }
 
-/** What `support()` finds. */
+/** The result of `support()`. */
 export interface Support {
-  /** Whether models can run here. */
+  /** Whether models can run in this browser. */
   webgpu: boolean;
-  /** Why not, and what to do, when `webgpu` is false. */
+  /** Why models cannot run here. Only when `webgpu` is false. */
   reason?: string;
-  /** What to do about it. */
+  /** What the person can do about it. Only when `webgpu` is false. */
   hint?: string;
-  /** What they would run on. */
+  /** The graphics adapter on which models would run. */
   adapter?: AdapterInfo;
-  /** The adapter's, by their WebGPU names, in bytes. */
+  /** Limits of the adapter in bytes, by their names in WebGPU. */
   limits?: Record<string, number>;
 }

@@ -1,104 +1,132 @@
-// How a conversation begins, how an answer is generated, and what arrives while it is written.
+// How a conversation begins, how an answer is generated, and what a page receives while it is generated.
 
 import type { ImageInfo, VideoInfo } from "./media.js";
 import type { Message } from "./messages.js";
 import type { Result, TokenLogprob } from "./results.js";
 import type { ResponseConstraint, Tool, ToolCall, ToolChoice } from "./tools.js";
 
-/** What a conversation begins with. */
+/** How a conversation begins. */
 export interface SessionOptions {
   /** Messages before the first prompt, for example a system message. */
   messages?: Message[];
-  /** Number the pictures in the text ("Picture 1: …"), as the model was trained to with several of them. */
+  /**
+   * Number the pictures in the text ("Picture 1: …"). The models were trained with these numbers for prompts that have
+   * several pictures.
+   */
   addVisionId?: boolean;
-  /** What the model may ask to be called, in this whole conversation. */
+  /** Tools that the model may call during the whole conversation. */
   tools?: Tool[];
 }
 
-/** How an answer is drawn and when it ends. Not given: the checkpoint's own generation_config.json. */
+/**
+ * How an answer is sampled and when it ends. Sampling options that are not given come from the checkpoint's own
+ * generation_config.json.
+ */
 export interface GenerateOptions {
-  /** The answer's most tokens: what the checkpoint says, or 1024. `finishReason: "length"` if they were used up. */
+  /**
+   * The largest number of tokens in the answer. Default: what the checkpoint says, or 1024. An answer that reaches it has
+   * `finishReason: "length"`.
+   */
   maxTokens?: number;
-  /** 0 takes the likeliest token each time. Not given: the checkpoint's generation_config.json. */
+  /** 0 always takes the most likely token. Default: from the checkpoint's generation_config.json. */
   temperature?: number;
-  /** Only so many of the likeliest tokens are left; 0 leaves all. */
+  /** Sample only from this many of the most likely tokens. 0 means no limit. */
   topK?: number;
-  /** Only the likeliest tokens are left that together have this probability. */
+  /** Sample only from the most likely tokens whose probabilities add up to this value. */
   topP?: number;
-  /** Only tokens are left that have this share of the likeliest one's probability. */
+  /** Sample only from tokens whose probability is at least this share of the most likely token's probability. */
   minP?: number;
-  /** Logits of tokens that already occur, in the prompt too, are divided by it (multiplied where negative); 1 changes nothing. */
+  /**
+   * Positive logits of tokens that already occur in the prompt or the answer are divided by this value; negative ones are
+   * multiplied by it. 1 changes nothing.
+   */
   repetitionPenalty?: number;
-  /** Subtracted from the logit of every token of the answer so far, once or as often as it came. */
+  /** Subtracted once from the logit of every token that the answer already contains. */
   presencePenalty?: number;
-  /** As often as it came. */
+  /** Subtracted from the logit of every token that the answer already contains, once for each time it occurs. */
   frequencyPenalty?: number;
-  /** Added to the logits of these token ids: −100 bans one, 100 makes it win. */
+  /** Added to the logits of tokens, by token id: −100 bans a token, 100 forces it. */
   logitBias?: Record<number, number>;
-  /** Give the log-probability of every token of the answer, and of so many of the likeliest (0 to 20) at its place. */
+  /**
+   * Return the log-probability of every token of the answer, and of this many of the most likely tokens (0 to 20) at the
+   * same place.
+   */
   logprobs?: number;
-  /** The same prompt, options and seed give the same answer on the same device; 0 if not given. */
+  /**
+   * The seed of the random numbers, 0 by default. The same prompt, options and seed give the same answer on the same
+   * device.
+   */
   seed?: number;
-  /** Generation ends before the first of these; it is not part of the text. */
+  /** The answer ends before the first of these texts. The text itself is not part of the answer. */
   stop?: string[];
-  /** The answer can be nothing else; what a model thinks before it is free. `finishReason: "length"` if it was cut off. */
+  /**
+   * Forces the answer to match this schema, regular expression or grammar. The reasoning before an answer is not
+   * constrained. If the answer is cut off before it is complete, it has `finishReason: "length"`.
+   */
   responseConstraint?: ResponseConstraint;
-  /** "auto" if there are tools and nothing is given. */
+  /** Whether the model calls a tool. Default: "auto" if there are tools. */
   toolChoice?: ToolChoice;
-  /** Ends an answer that only repeats itself: `finishReason: "repetition"`. Nothing is changed until then. */
+  /**
+   * End an answer that only repeats itself, with `finishReason: "repetition"`. Until then, the option does not change the
+   * answer.
+   */
   loopGuard?: boolean;
   /**
-   * Ends the answer early: it resolves with what was written so far and `finishReason: "abort"`. While the pictures and videos
-   * of the prompt are still being read it rejects with code "aborted", and the conversation is as it was before.
+   * Ends the answer early. The call then resolves with the text so far and `finishReason: "abort"`. If the pictures and
+   * videos of the prompt are still being read, the call rejects with code "aborted" instead, and the conversation is as it
+   * was before.
    */
   signal?: AbortSignal;
 }
 
-/** How messages are read ahead. */
+/** Options of `Session.append`. */
 export interface AppendOptions {
-  /** Rejects with code "aborted"; the conversation is as it was before. */
+  /** Aborts the call. It rejects with code "aborted", and the conversation is as it was before. */
   signal?: AbortSignal;
 }
 
-/** The next piece: of the answer, or before it of what a model that thinks first is thinking (then `text` is empty). */
+/**
+ * The next piece of an answer. A model that reasons first sends pieces with `reasoning` and an empty `text` before the
+ * answer begins.
+ */
 export interface Delta {
-  /** Of the answer. */
+  /** The next text of the answer. */
   text: string;
-  /** Of what is thought before it. */
+  /** The next text of the reasoning before the answer. */
   reasoning?: string;
-  /** A call, when all of it is there. */
+  /** A tool call, once it is complete. */
   toolCall?: ToolCall;
-  /** Where they were asked for: the tokens since the delta before. */
+  /** The tokens since the previous delta, if the option `logprobs` is set. */
   logprobs?: TokenLogprob[];
 }
 
-/** The pieces of an answer as they come, and all of it at the end. */
+/** The pieces of an answer while it is generated, and the whole answer at the end. */
 export interface Stream extends AsyncIterable<Delta> {
-  /** The whole answer, when it is finished. Rejects with what the loop throws. */
+  /** The whole answer, once it is finished. Rejects with the same error that the loop throws. */
   readonly result: Promise<Result>;
 }
 
-/** What a prompt will take, known before it is run. */
+/** What a prompt would need, computed before it is run. */
 export interface Plan {
-  /** The whole prompt, with what the conversation has already. */
+  /** Tokens of the whole prompt, including what is already in the conversation. */
   promptTokens: number;
-  /** Those of them that are pictures. */
+  /** How many of the prompt's tokens belong to pictures. */
   imageTokens: number;
-  /** Those of them that are videos. */
+  /** How many of the prompt's tokens belong to videos. */
   videoTokens: number;
-  /** Those of it that need not be computed again. */
+  /** How many of the prompt's tokens need not be computed again. */
   cachedTokens: number;
-  /** Tokens that the conversation may have in all. */
+  /** The largest number of tokens that the conversation can hold. */
   contextWindow: number;
-  /** Whether the prompt, and a word of an answer, has room in the context. */
+  /** Whether the context has room for the prompt and at least the beginning of an answer. */
   fits: boolean;
-  /** Tokens left for the answer. */
+  /** Tokens that remain for the answer. */
   left: number;
-  /** On the device at most while it runs, beside the weights. */
+  /** The most memory that the prompt needs on the device while it runs, besides the weights, in bytes. */
   bytes: number;
-  /** Multiplications and additions of what has to be computed before the first word. */
+  /** Multiplications and additions that are computed before the first token of the answer. */
   flops: number;
-  /** The pictures of this prompt, in order. */
+  /** The pictures of this prompt, in order, with warnings about each. */
   images: (ImageInfo & { warnings: string[] })[];
   /** The videos of this prompt, in order. */
   videos: VideoInfo[];

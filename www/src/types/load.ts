@@ -1,161 +1,191 @@
-// Loading a model: what is asked for, how far it is, what it takes, and what was loaded.
+// Loading a model: the options, the progress, the memory it needs, and what was loaded.
 
 import type { AdapterInfo } from "./device.js";
 import type { CacheInfo, Keeping } from "./kept.js";
 import type { PixelLimits } from "./media.js";
 
-/** What floats become on the device: themselves, or blocks of 32 in 8.5 or 5 bits each. */
+/**
+ * How floating-point weights are stored on the device: "keep" leaves them as they are, "q8" and "q4" quantize them in
+ * blocks of 32, with 8.5 or 5 bits per weight.
+ */
 export type WeightFormat = "keep" | "q8" | "q4";
 
-/** How keys and values are kept: as they are computed, or in 8 bits with a scale for every 16. */
+/** How keys and values are stored: "f32" as they are computed, or "q8" in 8 bits with one scale for every 16. */
 export type KvCacheFormat = "f32" | "q8";
 
-/** What to load, how it lies on the device, and what is kept. Without any, everything is as the checkpoint has it. */
+/**
+ * How a model is loaded, how it is stored on the device, and what is kept for next time. By default, everything is as the
+ * checkpoint has it.
+ */
 export interface LoadOptions extends PixelLimits {
-  /** Branch, tag or commit of a repository on the Hub; `main` if not given. It is looked up once and pinned for the load. */
+  /**
+   * Branch, tag or commit of a repository on the Hub; `main` by default. It is resolved to a commit once, and all files are
+   * read from that commit.
+   */
   revision?: string;
-  /** A server that speaks the Hub's paths, instead of https://huggingface.co. */
+  /** A server with the same paths as the Hub, to use instead of https://huggingface.co. */
   endpoint?: string;
-  /** For gated and private repositories. Sent to the endpoint's own origin alone, and never stored. */
+  /**
+   * The access token for gated and private repositories. It is sent only to the origin of the endpoint and never stored.
+   */
   token?: string;
   /**
-   * Quantizes f32, f16 and bf16 weights while they are loaded, for a device that cannot hold what the checkpoint stores.
-   * A part that is not named keeps its weights; so does everything in a GGUF file that is quantized already.
+   * Quantizes f32, f16 and bf16 weights while they are loaded, for a device that has no room for the weights as the
+   * checkpoint stores them. Parts that are not named keep their weights. Weights that are already quantized in a GGUF file
+   * are never changed.
    */
   weights?: "auto" | WeightFormat | { vision?: WeightFormat; text?: WeightFormat; embeddings?: WeightFormat };
   /**
-   * How a session keeps the keys and values of its tokens: "f32" as they are computed, or "q8" in 8 bits with a scale for
-   * every 16, in 31 % of the memory. Not given: "f32", unless `weights: "auto"` finds that it has to be "q8".
+   * How a session stores the keys and values of its tokens: "f32" as they are computed, or "q8" in 8 bits with one scale
+   * for every 16, which takes 31 % of the memory. Default: "f32"; with `weights: "auto"`, "q8" if the model would not fit
+   * otherwise.
    */
   kvCache?: KvCacheFormat;
   /**
-   * Bytes that the model may take, for `weights: "auto"`, which then lowers formats (those of the weights to 8 bits, the
-   * cache's, those of the weights to 4), context and max_pixels, in this order, until all fits. WebGPU does not say how much there is: not given, it is half of `navigator.deviceMemory`, or 4 GiB.
+   * How many bytes the model may take, for `weights: "auto"`. That setting makes the model smaller until it fits, in this
+   * order: weights to 8 bits, the key-value cache to 8 bits, weights to 4 bits, then a shorter context, then smaller
+   * pictures. WebGPU does not report the memory of the device; the default is half of `navigator.deviceMemory`, or 4 GiB.
    */
   memory?: number;
-  /** The `.gguf` file of a repository or folder that has several. */
+  /** Which `.gguf` file to load, if the repository or folder has several. */
   gguf?: string;
-  /** The file of the vision tower of a GGUF model, in the same folder. Where files can be listed, the only one is found. */
+  /**
+   * The file with the vision encoder of a GGUF model, in the same folder. Where files can be listed and there is only one,
+   * it is found without this option.
+   */
   mmproj?: string;
-  /** Tokens a session may hold, picture and answer included. The checkpoint's own limit if not given. */
+  /** The largest number of tokens in a session, pictures and answers included. Default: the checkpoint's own limit. */
   contextLength?: number;
   /**
-   * What is kept for next time, in the origin's private file system: the files as they are; or where `weights` are
-   * quantized, for a repository on the Hub, only what that makes of them, so that the next start with the same options reads
-   * no more than that, and the large files are removed again; or nothing.
+   * What is kept in the origin's private file system for next time. "opfs" keeps the files as they are. "quantized" is for
+   * a repository on the Hub that is loaded with quantized `weights`: it keeps only the quantized weights and removes the
+   * large original files, so the next load with the same options reads no more than that. "none" keeps nothing. Default:
+   * "opfs".
    */
   cache?: Keeping;
-  /** A connection that brings nothing for this long is tried again: 30 000 ms. */
+  /** A request that receives no data for this long is tried again. Default: 30 000 ms. */
   timeoutMs?: number;
   /**
-   * Makes the worker, where a bundler has to see `new Worker(…)` itself or its script lies elsewhere:
+   * Creates the worker. Needed if a bundler has to see `new Worker(…)` in your own code, or if the worker's script has another address:
    * `() => new Worker(new URL("fanlight/worker", import.meta.url), { type: "module" })`.
    */
   worker?: () => Worker;
-  /** The engine's wasm, where it is not beside the package's own files. A response is used up. */
+  /** The engine's wasm file, if it is not next to the package's own files. A `Response` can be used only once. */
   wasm?: URL | string | Response | WebAssembly.Module;
-  /** How far it is, as it goes. */
+  /** Called with the progress while the model is loaded. */
   onProgress?: (progress: Progress) => void;
-  /** Ends loading: it rejects with code "aborted". What was downloaded is kept and goes on next time. */
+  /**
+   * Aborts loading, which then rejects with code "aborted". What was downloaded is kept, and the next load continues from
+   * there.
+   */
   signal?: AbortSignal;
 }
 
-/** One file of a download. */
+/** The progress of one file of a download. */
 export interface FileProgress {
   /** Its name in the repository. */
   file: string;
-  /** Bytes that are there. */
+  /** Bytes that are on this device. */
   loaded: number;
-  /** Bytes that it has. */
+  /** The size of the file in bytes. */
   total: number;
-  /** Nothing of it came over the network. */
+  /** Whether no part of the file was downloaded. */
   fromCache: boolean;
 }
 
-/** How far loading is. */
+/** How far loading has come. */
 export interface Progress {
-  /** Finding out what there is; fetching it; moving what is there to the device; quantizing on that way; preparing kernels. */
+  /**
+   * What is being done: "resolve" finds out which files there are; "download" downloads them; "upload" copies weights to
+   * the device; "quantize" does so and quantizes them on the way; "compile" prepares the kernels.
+   */
   phase: "resolve" | "download" | "upload" | "quantize" | "compile";
-  /** Bytes. `total` is 0 while it is unknown, and for "compile", which has none. */
+  /** Bytes of this phase that are done. */
   loaded: number;
-  /** Bytes of this phase. */
+  /** All bytes of this phase. 0 while that is unknown, and always for "compile". */
   total: number;
-  /** Nothing of it came over the network. */
+  /** Whether nothing was downloaded. */
   fromCache?: boolean;
-  /** What the network brings, smoothed over about a second. */
+  /** The speed of the download, averaged over about a second. */
   bytesPerSecond?: number;
-  /** Those that are being fetched, while "download". */
+  /** The files that are being downloaded, in the phase "download". */
   files?: FileProgress[];
-  /** Another tab is fetching a file that this one will read when it is there. */
+  /** Another tab is downloading a file. This tab reads it once it is complete. */
   waiting?: true;
 }
 
-/** What loading would take, known before a weight is fetched. Bytes, all of them. */
+/** What loading would need, computed before any weights are downloaded. All sizes are in bytes. */
 export interface MemoryPlan {
-  /** The family: "qwen2_5_vl". */
+  /** The model family, for example "qwen2_5_vl". */
   modelType: string;
-  /** How many numbers the model has. */
+  /** The number of parameters of the model. */
   parameters: number;
-  /** What is read from the files, from the network or not. */
+  /** Bytes that are read from the files, whether they are downloaded or on the device already. */
   downloadBytes: number;
-  /** On the device. `vision` is absent for a model without eyes. */
+  /** The weights on the device, by part. `vision` is absent for a model that takes no pictures. */
   weightBytes: { vision?: number; text?: number; embeddings?: number };
-  /** Keys and values of a conversation of `contextLength` tokens. */
+  /** The keys and values of a conversation of `contextLength` tokens. */
   kvBytes: number;
-  /** While a picture of `maxPixels` is encoded, and while a prompt is computed: one at a time. */
+  /**
+   * Temporary memory while a picture of `maxPixels` is encoded (`vision`) and while a prompt is computed (`prefill`). The
+   * two are never needed at the same time.
+   */
   activationBytes: { vision: number; prefill: number };
-  /** What passes: weights on their way to the device, later uploads and readbacks. */
+  /** Temporary buffers for copying: weights to the device while loading, later uploads and readbacks. */
   stagingBytes: number;
-  /** Weights, cache, the larger of the activations, and what passes. */
+  /** Weights, keys and values, the larger of the two activations, and the buffers for copying. */
   totalBytes: number;
-  /** The buffer that comes nearest to the device's limit on one. */
+  /** The buffer that comes closest to the device's limit for a single buffer. */
   largestBuffer: { name: string; bytes: number; limit: number };
-  /** Every buffer keeps to the device's limits, and the total to `memoryBytes` if that is known. */
+  /** Whether every buffer is within the device's limits, and the total within `memoryBytes` if that is known. */
   fits: boolean;
-  /** Why, in words; where it does not fit, with what to lower. */
+  /** Why it fits or does not fit, in words. If it does not fit, also what to lower. */
   reason: string;
-  /** Tokens of the longest conversation. */
+  /** The largest number of tokens in a conversation. */
   contextLength: number;
-  /** Pixels of the largest picture; null for a model without eyes. */
+  /** Pixels of the largest picture; null for a model that takes no pictures. */
   maxPixels: number | null;
-  /** What it was held against, if that is known. */
+  /** The memory that the plan was compared with, if known. */
   memoryBytes: number | null;
-  /** Formats of floats, by part. */
+  /** The formats of floating-point weights, by part. */
   weights: { vision: string; text: string; embeddings: string };
-  /** How sessions will keep keys and values. */
+  /** How sessions will store keys and values. */
   kvCache: KvCacheFormat;
   /** What "auto" changed and why, one sentence each. */
   decisions: string[];
 }
 
-/** What was loaded, and onto what. */
+/** What was loaded, and onto which device. */
 export interface ModelInfo {
-  /** The family: "qwen2_5_vl". */
+  /** The model family, for example "qwen2_5_vl". */
   modelType: string;
-  /** How many numbers the model has. */
+  /** The number of parameters of the model. */
   parameters: number;
   /** Bytes the weights take on the device. */
   weightBytes: number;
-  /** Tokens that a session may hold. */
+  /** The largest number of tokens in a session. */
   contextLength: number;
-  /** Most pixels of a picture after resizing, where its prompt does not say otherwise. */
+  /** The most pixels of a picture after resizing, unless a prompt sets its own limit. */
   maxPixels: number;
-  /** What this checkpoint was trained to be asked for a task, where its `config.json` says so (`task_specific_params`). */
+  /**
+   * The prompts that this checkpoint was trained with for the tasks, if its `config.json` names them
+   * (`task_specific_params`).
+   */
   taskPrompts: Record<string, string>;
-  /** Formats of floats: "keep", "q8", "q4" or by part. */
+  /** The formats of floating-point weights: "keep", "q8" or "q4", or one for each part. */
   weights: string;
-  /** How sessions keep keys and values. */
+  /** How sessions store keys and values. */
   kvCache: KvCacheFormat;
   /** What "auto" changed and why, one sentence each. */
   decisions: string[];
-  /** What it runs on. */
+  /** The graphics adapter on which the model runs. */
   adapter: AdapterInfo;
-  /** The commit that the revision meant, for a repository on the Hub. */
+  /** The commit that the revision resolved to, for a repository on the Hub. */
   commit?: string;
-  /** What became of the wish to keep it. */
+  /** What was kept for next time. */
   cache: CacheInfo;
-  /** The engine's own memory, at its largest while loading. Weights pass through it and do not stay. */
+  /** The engine's own memory, which is largest while loading. Weights only pass through it on their way to the device. */
   wasmBytes: number;
-  /** How long loading took. */
+  /** How long loading took, in milliseconds. */
   loadMs: number;
 }

@@ -1,4 +1,4 @@
-// What a picture or a video can come from, how large the model sees it, and what became of it in a prompt.
+// What a picture or a video can come from, how large the model sees it, and how much of a prompt it took.
 
 /** Anything a picture can come from. A string is a URL. */
 export type ImageSource =
@@ -16,35 +16,39 @@ export type ImageSource =
 
 /** How large the model sees a picture, in pixels after resizing. Fewer pixels are faster and blurrier. */
 export interface PixelLimits {
-  /** A smaller picture is enlarged to this. Not given: the checkpoint's own, often 3136 or 65 536. */
+  /** Smaller pictures are enlarged to this many pixels. Default: the checkpoint's own limit, often 3136 or 65 536. */
   minPixels?: number;
   /**
-   * A larger picture is reduced to this; a token of the prompt is 28 × 28 pixels of it (Qwen3-VL: 32 × 32). Not given:
-   * the checkpoint's own.
+   * Larger pictures are scaled down to this many pixels. Each 28 × 28 pixels of the result make one token of the prompt
+   * (Qwen3-VL: 32 × 32). Default: the checkpoint's own limit.
    */
   maxPixels?: number;
 }
 
-/** Pictures in order as a video. Without `timestamps` (seconds, ascending) they lie `1 / fps` apart; 2 a second if not given. */
+/** A list of pictures, in order, to be used as a video. Without `timestamps`, the pictures are `1 / fps` seconds apart. */
 export interface VideoFrames {
-  /** `VideoFrame`s are moved to the worker and closed, as `postMessage` moves them: give a `clone()` of what is still needed. */
+  /**
+   * The pictures. `VideoFrame`s are moved to the worker and closed, just as `postMessage` moves them: give a `clone()` if
+   * you still need one.
+   */
   frames: (ImageSource | VideoFrame)[];
-  /** When each is shown, in seconds. */
+  /** When each picture is shown, in seconds, ascending. */
   timestamps?: number[];
-  /** Frames a second, where no times are given. */
+  /** Pictures a second, if there are no `timestamps`. Default: 2. */
   fps?: number;
 }
 
 /**
  * Anything a video can come from.
  *
- * - A file (MP4, MOV, WebM, Matroska), its bytes, or its URL: its frames and their times are read exactly, and only
- *   what the sampled frames need is decoded, in the worker. A string is a URL.
- * - A `<video>`: the file behind it, if this page may read that; otherwise (Media Source Extensions) the element is moved to
- *   the times that a video of 30 frames a second would be sampled at, and back afterwards. Its `srcObject` is watched as:
- * - A `MediaStream`, for example a camera, whose video is watched for `seconds` from when the prompt is reached.
- * - Pictures in order. Lists are not thinned, unless the model's context asks for it.
- * - `VideoFrame`s as they come from somewhere else, for example a decoder; they are closed after use, and thinned to `fps`.
+ * - A file (MP4, MOV, WebM, Matroska), its bytes, or its URL. Its frames and their times are read exactly, in the worker, and
+ *   only what the sampled frames need is decoded. A string is a URL.
+ * - A `<video>` element. If this page may read the file behind the element, that file is read. Otherwise (Media Source
+ *   Extensions) the element seeks to the times at which a video of 30 frames a second would be sampled, and back afterwards. If its
+ *   `srcObject` is a `MediaStream`, that stream is used:
+ * - A `MediaStream`, for example from a camera. Its frames are captured for `seconds` from the moment when the prompt is run.
+ * - Pictures in order. All of them are used, unless the model's context is too short for that.
+ * - `VideoFrame`s that arrive one by one, for example from a decoder. They are closed after use and sampled at `fps`.
  */
 export type VideoSource =
   | Blob
@@ -58,66 +62,69 @@ export type VideoSource =
   | AsyncIterable<VideoFrame>;
 
 /**
- * Which frames the model sees, and how large: the names, rules and defaults of qwen-vl-utils, so that a model sees what it
- * was trained with. Sizes are in pixels after resizing.
+ * Which frames of a video the model sees, and how large. Names, rules and defaults are those of qwen-vl-utils, with which
+ * the models were trained. Sizes are in pixels after resizing.
  */
 export interface VideoOptions extends PixelLimits {
-  /** Frames a second that are looked at: 2. */
+  /** Frames a second that the model sees. Default: 2. */
   fps?: number;
-  /** How many frames are looked at, in place of `fps`. */
+  /** How many frames the model sees, instead of `fps`. */
   nframes?: number;
-  /** Bounds on what `fps` makes of the length: 4 and 768. */
+  /** The fewest frames that `fps` may result in. Default: 4. */
   minFrames?: number;
-  /** With `minFrames`. */
+  /** The most frames that `fps` may result in. Default: 768. */
   maxFrames?: number;
-  /** Only what lies between these, in seconds. */
+  /** Use only the part of the video from this time on, in seconds. */
   videoStart?: number;
-  /** With `videoStart`. */
+  /** Use only the part of the video up to this time, in seconds. */
   videoEnd?: number;
-  /** Pixels of all frames together. `minPixels` and `maxPixels` are of one frame. */
+  /** The most pixels of all frames together. `minPixels` and `maxPixels` are limits for a single frame. */
   totalPixels?: number;
-  /** An exact size in place of the limits; rounded to what the model can see. */
+  /**
+   * The width of the frames, instead of one that follows from the limits; set `resizedHeight` too. It is rounded to a size
+   * that the model can see.
+   */
   resizedWidth?: number;
-  /** With `resizedWidth`. */
+  /** The height of the frames, together with `resizedWidth`. */
   resizedHeight?: number;
 }
 
-/** In pixels. */
+/** A size in pixels. */
 export interface Size {
-  /** Pixels across. */
+  /** The width in pixels. */
   width: number;
-  /** Pixels down. */
+  /** The height in pixels. */
   height: number;
 }
 
-/** A picture's own size and the size the model saw. */
+/** The own size of a picture, and the size in which the model saw it. */
 export interface Sizes {
-  /** As it was given, upright. */
+  /** The size of the picture as it was given, turned upright. */
   original: Size;
-  /** As the model saw it. */
+  /** The size in which the model saw it. */
   resized: Size;
 }
 
-/** One picture of a prompt, and the tokens it took. */
+/** A picture of a prompt: its sizes and how many tokens it took. */
 export interface ImageInfo extends Sizes {
-  /** Of the prompt. */
+  /** Tokens of the prompt that this picture took. */
   tokens: number;
 }
 
-/** One video of a prompt: what was looked at, and when it is shown. */
+/** A video of a prompt: which frames the model saw, and how many tokens they took. */
 export interface VideoInfo {
-  /** Of its frames as they are displayed. */
+  /** The size of the frames as they are displayed. */
   original: Size;
-  /** As the model saw them. */
+  /** The size in which the model saw them. */
   resized: Size;
   /** How many frames the model saw. */
   frames: number;
-  /** When each of them is shown, in seconds: the video's own times. */
+  /** The time of each of these frames in the video, in seconds. */
   timestamps: number[];
-  /** Frames a second that this makes; what the model is told. */
+  /** How many frames a second of video the model saw. The model is told this number. */
   sampleFps: number;
-  /** Of the prompt. */
+  /** Tokens of the prompt that this video took. */
   tokens: number;
-  /** What was changed to fit the model's context, one sentence each. */
+  /** What was changed so that the video fits the model's context, one sentence each. */
   decisions: string[];
 }

@@ -1,50 +1,57 @@
-// What is said in a conversation: messages, and the texts, pictures and videos in them.
+// The messages of a conversation, and the texts, pictures and videos in them.
 
 import type { ImageSource, PixelLimits, VideoOptions, VideoSource } from "./media.js";
 import type { ToolCall } from "./tools.js";
 
-/** Words among the pictures. */
+/** A text between pictures and videos. */
 export interface TextPart {
   type: "text";
-  /** Plain text. What looks like a control token in it stays text. */
+  /** Plain text. Text that looks like a control token is treated as text. */
   text: string;
 }
 
-/** A picture. It is encoded once, however often it is asked about. */
+/** A picture. It is encoded only once, however many questions are asked about it. */
 export interface ImagePart extends PixelLimits {
   type: "image";
-  /** Decoded at its own size, with its EXIF orientation. */
+  /** The picture. It is decoded at its full size and turned upright by its EXIF orientation. */
   image: ImageSource;
-  /** An exact size instead of one derived from the limits; rounded to what the model can see. */
+  /**
+   * A width to use instead of the picture's own; set `resizedHeight` too. It is rounded to a size that the model can see,
+   * and the pixel limits still apply.
+   */
   resizedWidth?: number;
-  /** With `resizedWidth`. */
+  /** A height to use instead of the picture's own, together with `resizedWidth`. */
   resizedHeight?: number;
 }
 
-/** A video, of which some frames are looked at. */
+/** A video, of which the model sees some frames. */
 export interface VideoPart extends VideoOptions {
   type: "video";
-  /** Read when the prompt is reached, in the worker. */
+  /** The video. It is read in the worker, when the prompt is run. */
   video: VideoSource;
-  /** How long a `MediaStream` is watched: 4 seconds. */
+  /** How many seconds of a `MediaStream` are captured. Default: 4. */
   seconds?: number;
 }
 
 /** A piece of a message. */
 export type Part = TextPart | ImagePart | VideoPart;
 
-/** Something said in a conversation, or, with role "system", before it. */
+/** A message of a conversation. */
 export interface Message {
-  /** Who says it: "tool" is the answer to a call of the assistant's. */
+  /**
+   * Who the message is from. "system" is for instructions before the conversation; "tool" is for the result of a tool call.
+   */
   role: "system" | "user" | "assistant" | "tool";
-  /** A text, or texts, pictures and videos in their order. */
+  /** A text, or a list of texts, pictures and videos in their order. */
   content: string | Part[];
-  /** What an assistant thought before it said that; given to models that are told again. */
+  /** The assistant's reasoning before this message. It is used by models whose prompts repeat earlier reasoning. */
   reasoning?: string;
-  /** What an assistant asked to be called, as a result has it. */
+  /** The tool calls of an assistant's message, as in `Result.toolCalls`. */
   toolCalls?: ToolCall[];
-  /** Of role "tool": the call that this answers. A turn's answers come in the order of its calls. */
+  /** For the role "tool": the id of the call that this message answers. Answer the calls of a message in their order. */
   toolCallId?: string;
-  /** The last message, of role "assistant": the model goes on writing it in place of beginning a new one. */
+  /**
+   * Only for the last message, with the role "assistant": the model continues this message instead of starting a new one.
+   */
   prefix?: true;
 }

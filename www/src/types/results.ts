@@ -1,86 +1,90 @@
-// A finished answer: its text, what it points at, and what it took.
+// A finished answer: its text, the places it refers to, and how many tokens and how much time it took.
 
 import type { ImageInfo, VideoInfo } from "./media.js";
 import type { ToolCall } from "./tools.js";
 
-/** Natural logarithms of what the model gave, before temperature, penalties and bounds. */
+/**
+ * A token with the natural logarithm of its probability, as the model computed it: before temperature, penalties and
+ * sampling limits.
+ */
 export interface TokenLogprob {
-  /** In the model's vocabulary. */
+  /** The token's id in the vocabulary of the model. */
   id: number;
-  /** What it reads as. */
+  /** The token as text. */
   token: string;
-  /** Of the token: a character may be spread over several. */
+  /** The bytes of the token. The bytes of one character may be spread over several tokens. */
   bytes: number[];
-  /** 0 is certain. */
+  /** The natural logarithm of its probability; 0 means certain. */
   logprob: number;
-  /** The likeliest at this place, the likeliest first. */
+  /** The most likely tokens at this place, the most likely first. */
   top: Omit<TokenLogprob, "top">[];
 }
 
-/** A point in a picture's own pixels. */
+/** A point, in pixels of the original picture. */
 export type Point = [x: number, y: number];
 
-/** Something that an answer points at. `image`: which picture of the conversation it is in, from 0 on. */
+/** A place in a picture that an answer gives. `image` is the index of the picture in the conversation, starting at 0. */
 export type Located = { label?: string; image: number } & (
   | { kind: "box"; at: [left: number, top: number, right: number, bottom: number] }
   | { kind: "point"; at: Point }
-  /** Three corners or more, in the order of the answer. */
+  /** At least three corners, in the order of the answer. */
   | { kind: "polygon"; at: Point[] }
-  /** In the camera's frame, as the model wrote it: centre x, y, z and size in metres, roll, pitch, yaw. No pixels. */
+  /** In the coordinates of the camera, as the model wrote it: centre x, y, z and size in metres, then roll, pitch and yaw. Not pixels. */
   | { kind: "box3d"; at: number[] }
 );
 
-/** A piece of a page that was written as HTML. */
+/** A part of a document page that the model wrote as HTML, for example a heading or a table. */
 export interface Block {
-  /** The element: "h2", "p", "table", "div". */
+  /** The name of the HTML element, for example "h2", "p", "table" or "div". */
   tag: string;
-  /** Its class, such as "image", "formula" or "image caption". */
+  /** The class of the element, for example "image", "formula" or "image caption". */
   class?: string;
-  /** In the picture's own pixels; an element may come without. */
+  /** Where the block is, in pixels of the original picture. Absent if the model gave no place for it. */
   box?: [left: number, top: number, right: number, bottom: number];
-  /** What it says: a line per row and break, a tab between cells. */
+  /** The text of the block, with a line for each table row or line break and a tab between table cells. */
   text: string;
-  /** What is in it, as the model wrote it: not to be trusted as markup. */
+  /** The content of the block as the model wrote it. Do not insert it into a page without sanitizing it. */
   html: string;
 }
 
-/** Something that happens in a video: seconds from its beginning. */
+/** Something that happens in a video. Times are in seconds from the beginning of the video. */
 export interface VideoEvent {
-  /** When it begins, or happens. */
+  /** When it begins or happens. */
   start: number;
-  /** When it is over, if the model said so. */
+  /** When it ends, if the model said so. */
   end?: number;
-  /** What happens. */
+  /** A description of what happens. */
   label?: string;
 }
 
-/** A finished answer, and what it took. */
+/** A finished answer, with the tokens and the time it took. */
 export interface Result {
-  /** The answer, without control tokens. */
+  /** The text of the answer, without control tokens. */
   text: string;
-  /** What a model that thinks first has thought; null for others. It is not part of `text`. */
+  /** The reasoning of a model that reasons before it answers; null for other models. It is not part of `text`. */
   reasoning: string | null;
   /**
-   * The boxes, points and polygons of the answer, in the pixels of the pictures as they were given. An answer that does not
-   * name a picture means the last one of the conversation.
+   * The boxes, points and polygons of the answer, in pixels of the original pictures. If the answer does not name a
+   * picture, the last picture of the conversation is meant.
    */
   located: Located[];
-  /** The tokens as they were generated, without the one that ended them. */
+  /** The generated token ids, without the token that ended the answer. */
   tokenIds: number[];
   /**
-   * The model was done or a `stop` came; `maxTokens` or the context were used up; tools are to be called; it was aborted;
-   * it only repeated itself.
+   * Why the answer ended. "stop": the model finished, or a `stop` text occurred. "length": `maxTokens` was reached or the
+   * context is full. "tool_calls": the model calls tools. "abort": the answer was aborted. "repetition": the answer only
+   * repeated itself (`loopGuard`).
    */
   finishReason: "stop" | "length" | "tool_calls" | "abort" | "repetition";
-  /** Of an answer in JSON (`responseConstraint` is a schema) that was not cut off: its value. */
+  /** The value of an answer in JSON. Only if `responseConstraint` is a schema and the answer was not cut off. */
   parsed?: unknown;
-  /** What the model asks to be called. */
+  /** The tool calls of the model. */
   toolCalls?: ToolCall[];
-  /** Where they were asked for: of every token of the answer. */
+  /** The log-probabilities of every token of the answer, if the option `logprobs` is set. */
   logprobs?: TokenLogprob[];
   /**
-   * Tokens: of the whole prompt, those of it that are pictures and videos, of the answer, and those of the prompt that
-   * were not computed again.
+   * Numbers of tokens: in the whole prompt, in its pictures, in its videos, in the answer, and in the part of the prompt
+   * that did not have to be computed again.
    */
   usage: {
     promptTokens: number;
@@ -90,8 +94,9 @@ export interface Result {
     cachedTokens: number;
   };
   /**
-   * Milliseconds: encoding what is new in pictures and videos, computing the prompt, until the first token from the call
-   * on, from the first to the last; and tokens a second after the first.
+   * Durations in milliseconds: `imageMs`, encoding new pictures and videos; `prefillMs`, computing the prompt; `ttftMs`,
+   * from the call to the first token; `decodeMs`, from the first to the last token. `decodeTps` is the number of tokens a
+   * second after the first token.
    */
   timings: { imageMs: number; prefillMs: number; ttftMs: number; decodeMs: number; decodeTps: number };
   /** The pictures of this prompt, in order. */

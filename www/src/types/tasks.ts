@@ -1,57 +1,63 @@
-// The tasks (detect, point, ocr, parseDocument): how they are asked, and the data that they give.
+// The tasks (detect, point, ocr, parseDocument): their options and their results.
 
 import type { GenerateOptions } from "./generate.js";
 import type { PixelLimits } from "./media.js";
 import type { Block, Point, Result } from "./results.js";
 
-/** Something found in a picture, in its own pixels. */
+/** An object that was found in a picture. */
 export interface Box {
-  /** What the model calls it. */
+  /** The model's name for the object. */
   label: string;
-  /** Left, top, right and bottom edge. */
+  /** The left, top, right and bottom edges, in pixels of the original picture. */
   box: [left: number, top: number, right: number, bottom: number];
 }
 
-/** Something that was pointed at in a picture, in its own pixels. */
+/** A point on an object in a picture. */
 export interface LabeledPoint {
-  /** What the model calls it. */
+  /** The model's name for the object. */
   label: string;
-  /** Where it is. */
+  /** Where the point is, in pixels of the original picture. */
   point: Point;
 }
 
-/** How a task is put to the model, which gives its likeliest answer unless `temperature` says otherwise. */
+/** Options of the tasks. Unless `temperature` is given, the model writes its most likely answer. */
 export interface TaskOptions extends PixelLimits, Omit<GenerateOptions, "responseConstraint" | "toolChoice"> {
-  /** What is asked, in place of what this family was trained to be asked. `{what}` in it is what is looked for. */
+  /**
+   * The prompt to use instead of the one that this model family was trained with. `{what}` stands for what is being looked
+   * for.
+   */
   prompt?: string;
-  /** Gets the answer that was made data of: its text, why it ended (`"length"`: there may be more), what it took. */
+  /**
+   * Called with the answer from which the data was read: its text, why it ended (with `"length"`, there may be more), and
+   * the tokens and time it took.
+   */
   onResult?: (result: Result) => void;
 }
 
-/** A piece of text in a picture: a line, as a rule. */
+/** A piece of text in a picture, usually a line. */
 export interface OcrLine {
-  /** What it says. */
+  /** The text of the line. */
   text: string;
-  /** Where it stands, if the model said so: in the picture's own pixels. */
+  /** Where the text is, in pixels of the original picture, if the model said so. */
   box?: [left: number, top: number, right: number, bottom: number];
 }
 
-/** What stands in a picture. */
+/** The text in a picture. */
 export interface OcrResult {
-  /** All of it, a line for each of `lines`. */
+  /** All text, with one line for each of `lines`. */
   text: string;
-  /** In reading order. */
+  /** The lines, in reading order. */
   lines: OcrLine[];
-  /** The model's answer itself, with what it took. */
+  /** The model's whole answer, with the tokens and the time it took. */
   result: Result;
 }
 
-/** A page as the model wrote it down. */
+/** A page of a document, read by the model. */
 export interface DocumentResult {
-  /** What it wrote: not to be trusted as markup. */
+  /** The page as the model wrote it. Do not insert it into a page without sanitizing it. */
   html: string;
-  /** Its pieces in reading order. */
+  /** The parts of the page, in reading order. */
   blocks: Block[];
-  /** The whole answer. */
+  /** The model's whole answer, with the tokens and the time it took. */
   result: Result;
 }

@@ -1,34 +1,40 @@
-// Tools that a model may ask to be called, and what an answer may be.
+// The tools that a model may call, and the constraints on its answer.
 
 /** A JSON schema. */
 export type JsonSchema = Record<string, unknown>;
 
-/** Something that the model may ask to be called, in OpenAI's form. */
+/** A tool that the model may call, in OpenAI's form. Your code runs the tool. */
 export interface Tool {
   type: "function";
-  /** What it is, in words that the model reads. */
+  /** The name, description and parameters of the tool. The model reads all of them. */
   function: {
     name: string;
     description?: string;
-    /** A schema of its arguments, which are an object. */
+    /** A JSON schema of the arguments. They are always an object. */
     parameters?: JsonSchema;
-    /** Arguments can be nothing but what the schema allows. */
+    /** Force the model to write only arguments that match the schema. */
     strict?: boolean;
   };
 }
 
-/** What a model asks to be called. */
+/** A tool call that the model makes. */
 export interface ToolCall {
-  /** Made here: the answer names it as `toolCallId`. */
+  /** An id that Fanlight makes for the call. The message with the result names it as `toolCallId`. */
   id: string;
-  /** A `function.name` of the tools. */
+  /** The `function.name` of the tool. */
   name: string;
-  /** As the model wrote them, parsed. */
+  /** The arguments, parsed from the JSON that the model wrote. */
   arguments: Record<string, unknown>;
 }
 
-/** Whether the model calls a tool: as it likes, never, at least one, or this one. */
+/**
+ * Whether the model calls a tool: "auto", if it decides to; "none", never; "required", at least one; or the tool with this
+ * name.
+ */
 export type ToolChoice = "auto" | "none" | "required" | { type: "function"; function: { name: string } };
 
-/** What an answer may be: JSON of a schema, a text that a regular expression matches as a whole, or a grammar in llguidance's Lark. */
+/**
+ * What the answer must be: JSON that matches a schema, text that a regular expression matches as a whole, or text of a
+ * grammar in llguidance's Lark format.
+ */
 export type ResponseConstraint = JsonSchema | RegExp | { lark: string };

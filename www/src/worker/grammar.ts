@@ -1,4 +1,4 @@
-// The worker's side of constraints: a wasm module of its own, fetched when a prompt first has one.
+// Constraints, as the worker uses them: a separate wasm module, which is downloaded when a prompt first has a constraint.
 
 import { errorFields, FanlightError } from "../errors.js";
 import { fetched, unusable } from "../shared/wasm-file.js";
@@ -7,14 +7,14 @@ import type { GrammarModule, WasmConstraint, WasmEngine, WasmGrammar } from "./w
 export class Grammars {
   readonly #engine: WasmEngine;
   #grammar: Promise<WasmGrammar> | undefined;
-  /** What ended the module: a trap, after which it must not be used. */
+  /** The wasm trap that ended the module. After a trap it must not be used again. */
   #ended: unknown;
 
   constructor(engine: WasmEngine) {
     this.#engine = engine;
   }
 
-  /** A constraint of one answer, of what `WasmEngine.constraint` gave. */
+  /** A constraint for one answer, from what `WasmEngine.constraint` returned. */
   async constraint(spec: string): Promise<WasmConstraint> {
     this.#grammar ??= load(this.#engine).catch((error: unknown) => {
       this.#grammar = undefined;
@@ -48,15 +48,15 @@ export class Grammars {
 }
 
 async function load(engine: WasmEngine): Promise<WasmGrammar> {
-  // Both expressions are ones that bundlers copy files by. An import that they follow would split the worker, which Vite up to 7
-  // cannot as it makes workers unless told otherwise.
+  // Bundlers recognise both expressions and copy the files. An import that they follow would split the worker, which Vite up
+  // to version 7 cannot do with its default settings.
   const url = new URL("../../wasm/fanlight_grammar_bg.wasm", import.meta.url).href;
   const script = new URL("../../wasm/fanlight_grammar.js", import.meta.url).href;
   let module: GrammarModule;
   try {
     module = (await import(/* @vite-ignore */ /* webpackIgnore: true */ script)) as GrammarModule;
   } catch (error) {
-    const message = `the part that constrains answers could not be loaded: ${String(error)}`;
+    const message = `the module for constrained answers could not be loaded: ${String(error)}`;
     throw new FanlightError("network", message, "Check the connection, then try again.", true);
   }
   const wasm = await fetched(url);

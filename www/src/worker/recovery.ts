@@ -1,14 +1,14 @@
-// What becomes of a lost device: another one, with the weights again, on which what was interrupted goes on. The rest of the
-// worker knows nothing of it but `run`.
+// Recovery from a lost device: the model is loaded onto another device, and interrupted calls continue there. The rest of the
+// worker uses only `run` and `lost`.
 
 import { errorFields, FanlightError } from "../errors.js";
 import type { EventInfo, ModelEvent } from "../types.js";
 
-/** Losses in a row, without anything finished between them, that are recovered from. */
+/** How many losses in a row are recovered from, if no call succeeds between them. */
 const MOST_LOSSES = 2;
 
 export interface Device {
-  /** Gets another device and loads the model there. */
+  /** Requests another device and loads the model onto it. */
   reload(): Promise<void>;
   tell(event: ModelEvent, info: EventInfo): void;
 }
@@ -18,24 +18,24 @@ export const isLost = (error: unknown): boolean => errorFields(error).code === "
 export class Recovery {
   readonly #device: Device;
   #losses = 0;
-  /** Whether the page knows of the last loss. */
+  /** Whether the page has been told about the last loss. */
   #told = false;
-  /** Goes on when the call that wanted it is aborted. */
+  /** The recovery that is running. It continues when the call that started it is aborted. */
   #running: Promise<void> | undefined;
 
   constructor(device: Device) {
     this.#device = device;
   }
 
-  /** The browser says that the device is lost: perhaps while nothing runs. The next call recovers it, which may need the memory. */
+  /** Called when the browser reports a lost device, perhaps while no call runs. The next call starts the recovery. */
   lost(message: string): void {
     if (!this.#told) this.#device.tell("devicelost", { message });
     this.#told = true;
   }
 
   /**
-   * Runs a call. Whenever its device is lost, a new one is loaded and `again` goes on where it was. An abort does not wait for
-   * that: `again` then has to end without a device.
+   * Runs a call. Whenever its device is lost, the model is loaded onto a new one, and `again` continues the call. An abort
+   * does not wait for that: `again` must then end without using a device.
    */
   async run<T>(first: () => Promise<T>, again: () => Promise<T>, signal: AbortSignal): Promise<T> {
     await this.#ended(signal);
@@ -51,7 +51,7 @@ export class Recovery {
     }
   }
 
-  /** Waits for a recovery that is under way; what it comes to is seen by whoever needs the device. */
+  /** Waits for a recovery that is running. Whether it succeeded is noticed by the call that next needs the device. */
   async #ended(signal: AbortSignal): Promise<void> {
     const running = this.#running?.catch(() => {});
     if (running) await Promise.race([running, aborted(signal)]);
@@ -59,7 +59,7 @@ export class Recovery {
 
   async #recover(message: string, signal: AbortSignal): Promise<void> {
     this.#running ??= this.#reload(message).finally(() => (this.#running = undefined));
-    // Nobody may be left to hear of it.
+    // Every call that waited may have been aborted, so a failure must not count as unhandled.
     this.#running.catch(() => {});
     await Promise.race([this.#running, aborted(signal)]);
   }
@@ -70,7 +70,7 @@ export class Recovery {
       if (++this.#losses > MOST_LOSSES) {
         this.#losses = MOST_LOSSES;
         const hint = "Reload the page and choose a smaller model, fewer pixels or a shorter context; if that does not help, restart the browser.";
-        throw new FanlightError("device_lost", `the GPU device was lost, after ${MOST_LOSSES} others in a row: ${message}`, hint);
+        throw new FanlightError("device_lost", `the GPU device was lost again, after ${MOST_LOSSES} losses in a row: ${message}`, hint);
       }
       try {
         await this.#device.reload();
@@ -90,7 +90,7 @@ export class Recovery {
   }
 }
 
-/** Resolves when this is aborted. */
+/** Resolves when the signal is aborted. */
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));

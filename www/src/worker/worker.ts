@@ -1,5 +1,5 @@
-// The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another;
-// aborts are the only thing that overtakes. This folder is what runs in it, and video/ what becomes of videos there.
+// The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another; only
+// aborts are handled at once. The code in this folder runs in the worker; video/ reads videos.
 
 import * as glue from "../../wasm/fanlight.js";
 import { findGguf } from "../checkpoint/gguf.js";
@@ -21,9 +21,9 @@ type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: A
 
 let engine: WasmEngine | undefined;
 let grammars: Grammars | undefined;
-/** Wasm's; it only ever grows. */
+/** The memory of the wasm module. It never shrinks. */
 let memory: WebAssembly.Memory | undefined;
-/** A conversation, and the tokens that it holds. */
+/** A conversation, and its number of tokens. */
 interface Conversation {
   readonly live: WasmSession;
   tokens: number;
@@ -32,7 +32,7 @@ interface Conversation {
 const sessions = new Map<number, Conversation>();
 let lastSession = 0;
 
-/** How the model was loaded. */
+/** The arguments with which the model was loaded. */
 let loading: Calls["load"]["args"] | undefined;
 
 const recovery = new Recovery({
@@ -53,7 +53,7 @@ const recovery = new Recovery({
   },
 });
 
-/** Learns of a device that is lost while nothing runs. */
+/** Notices when the device is lost while no call runs. */
 function watch(live: WasmEngine): void {
   live.lost().then((message) => recovery.lost(message), () => {});
 }
@@ -64,7 +64,7 @@ const handlers: { [C in Call]: Handler<C> } = {
     const adapter = await usableAdapter();
     const wasm = await module(args.wasm);
     const [live, source] = await load(wasm, args, emit).catch((error: unknown) => {
-      // There is another one, most likely; what has been fetched is kept.
+      // Most likely there is another device. What has been downloaded is kept.
       if (isLost(error)) return load(wasm, args, emit);
       throw error;
     });
@@ -101,7 +101,7 @@ const handlers: { [C in Call]: Handler<C> } = {
 
   async prompt({ session, options, ...turn }, emit, signal) {
     const held = conversation(session);
-    // Before anything is decoded: a wrong constraint is known at once.
+    // Checked before anything is decoded, so that a wrong constraint is reported at once.
     const spec = loaded().constraint(options);
     const constraint = spec === undefined ? undefined : await grammars?.constraint(spec);
     try {
@@ -179,7 +179,7 @@ async function load(
 ): Promise<[WasmEngine, Source]> {
   const source = await open(wasm, args, true, emit);
   try {
-    // While the network is at work its progress is what one waits for.
+    // While files are being downloaded, report only the progress of the download.
     const onProgress = (progress: Progress) => {
       if (progress.phase === "compile" || !source.downloading) emit(progress);
     };
@@ -197,7 +197,7 @@ function conversation(id: number): Conversation {
   return held;
 }
 
-/** Messages as the engine takes them, with the frames of their videos. */
+/** Messages in the form that the engine takes, with the frames of their videos. */
 async function taken(
   { live, tokens }: Conversation,
   { messages, images, videos }: WireTurn,
@@ -211,7 +211,7 @@ async function taken(
 }
 
 function loaded(): WasmEngine {
-  if (!engine) throw new FanlightError("internal", "the worker was asked for something before a model was loaded");
+  if (!engine) throw new FanlightError("internal", "the worker received a call before a model was loaded");
   return engine;
 }
 
@@ -243,14 +243,14 @@ async function open(
 
 let started: Promise<WasmModule> | undefined;
 
-/** The engine: what the first call brings, or the file beside this package's scripts. */
+/** The engine's module: from the first call that has one, or from the file in this package. */
 function module(wasm?: string | WebAssembly.Module): Promise<WasmModule> {
   started ??= start(wasm ?? new URL("../../wasm/fanlight_bg.wasm", import.meta.url).href);
   return started;
 }
 
 async function start(wasm: string | WebAssembly.Module): Promise<WasmModule> {
-  // Its own typings say `any` of what wasm.ts knows.
+  // The generated types say `any` where wasm.ts has exact types.
   const module = glue as unknown as WasmModule;
   const own = typeof wasm === "string" ? await fetched(wasm) : wasm;
   try {
@@ -265,7 +265,7 @@ const send = (message: FromWorker): void => postMessage(message);
 
 async function answer<C extends Call>(id: number, call: C, args: Calls[C]["args"], signal: AbortSignal): Promise<void> {
   try {
-    // The table pairs each name with its types; TypeScript cannot follow the pairing through a variable.
+    // `Calls` pairs each name with its types; TypeScript cannot follow that through a variable.
     const handler = handlers[call] as Handler<C>;
     send({ id, result: await handler(args, (event) => send({ id, event }), signal) });
   } catch (error) {
@@ -286,11 +286,11 @@ addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
   queue = queue.then(() => answer(id, call, args, abort.signal)).finally(() => waiting.delete(id));
 });
 
-// A trap in wasm ends the engine for good, and the promise it happened in never settles by itself.
+// A trap in wasm ends the engine for good, and the promise in which it happened never settles by itself.
 addEventListener("error", (event) => send({ fatal: errorFields(event.error ?? event.message) }));
 addEventListener("unhandledrejection", (event) => send({ fatal: errorFields(event.reason) }));
 
-// The page waits for this lock: getting it means that the worker is gone, however it went.
+// The page waits for this lock. When the page gets it, the worker has ended, for whatever reason.
 const alive = `fanlight-worker-${crypto.randomUUID()}`;
 void navigator.locks.request(alive, () => {
   send({ alive });

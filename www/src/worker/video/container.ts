@@ -1,23 +1,24 @@
-// Video files: which frames they have and when, and any of these decoded. Mediabunny takes the containers apart, the
-// browser decodes. Mediabunny is loaded when the first file comes: a page that shows no video never has it.
+// Reads video files: lists their frames and times, and decodes some of them. Mediabunny reads the container, the browser
+// decodes. Mediabunny is loaded with the first video, so pages without videos never download it.
 
 import { FanlightError } from "../../errors.js";
 import { pixels, type Shot, type Turn, upright } from "../../shared/pixels.js";
 import type { Track } from "../wasm.js";
 
-// The few parts of Mediabunny that are used: its own typings bring others of WebCodecs, which contradict TypeScript's.
+// The few parts of Mediabunny's interface that are used here. Its own types include types of WebCodecs that contradict
+// TypeScript's.
 interface Mediabunny {
   Input: new (options: { source: object; formats: object[] }) => Input;
   BlobSource: new (blob: Blob, options: object) => object;
   UrlSource: new (url: string, options: object) => object;
   EncodedPacketSink: new (track: InputTrack) => {
-    /** In the order in which they are decoded. */
+    /** Packets in the order in which they are decoded. */
     packets(start: undefined, end: undefined, options: { metadataOnly: boolean }): AsyncIterable<Packet>;
-    /** The last one that needs no other before this time. */
+    /** The last key packet before this time. */
     getKeyPacket(seconds: number): Promise<Packet | null>;
     getNextPacket(packet: Packet): Promise<Packet | null>;
   };
-  /** Gives a frame for each of these times, and decodes each packet at most once if they ascend. */
+  /** Gives a frame for each of these times. If the times ascend, each packet is decoded at most once. */
   VideoSampleSink: new (track: InputTrack) => { samplesAtTimestamps(times: number[]): AsyncGenerator<Sample | null> };
   UnsupportedInputFormatError: new () => Error;
   MP4: object;
@@ -38,7 +39,7 @@ interface InputTrack {
   getInternalCodecId(): Promise<string | number | Uint8Array | null>;
   getCodedWidth(): Promise<number>;
   getCodedHeight(): Promise<number>;
-  /** Clockwise, before `getFlip`, which is horizontal. */
+  /** Clockwise rotation. It is applied before `getFlip`, which mirrors left to right. */
   getRotation(): Promise<Turn["rotation"]>;
   getFlip(): Promise<boolean>;
   getDecoderConfig(): Promise<VideoDecoderConfig | null>;
@@ -48,7 +49,7 @@ interface InputTrack {
 }
 
 interface Packet {
-  /** Seconds. Negative: it is decoded but not shown. */
+  /** In seconds. A packet with a negative time is decoded but not shown. */
   timestamp: number;
   data: Uint8Array;
   sequenceNumber: number;
@@ -62,25 +63,27 @@ interface Sample {
 
 /** A video file that is open. */
 export interface Movie {
-  /** Upright. */
+  /** The size of its frames, upright. */
   track: Track;
-  /** Decodes frames, whose indices ascend. A shot's pixels are there until the next is asked for. */
+  /** Decodes frames. Indices must ascend. The pixels of a shot are valid until the next shot is requested. */
   shots(indices: number[]): AsyncGenerator<Shot>;
   close(): void;
 }
 
 const PLAYABLE = "Use an MP4 with H.264 or AV1, or a WebM with VP8, VP9 or AV1.";
 const DAMAGED = "The file may be damaged or not complete: check that it plays, and choose it again.";
-/** A URL's file of this size is read where it is needed; a smaller one is fetched whole, with one request. */
+/**
+ * A larger file at an address is read in parts, where they are needed; a smaller one is downloaded whole, with one request.
+ */
 const LARGE = 32 * 2 ** 20;
-/** How often a broken connection is tried again, and after how many seconds for the first time. */
+/** How often a broken connection is tried again, and after how many seconds the first time. */
 const [RETRIES, PAUSE] = [4, 0.4];
-/** Packets that wait for a decoder. */
+/** The most packets that wait for a decoder. */
 const MOST_QUEUED = 8;
-/** WebCodecs counts microseconds, containers may count finer. */
+/** WebCodecs counts in microseconds; containers may be more precise. */
 const TICK = 2e-6;
 
-/** Opens a file or what is at an address: reads when each frame is shown, and decodes nothing. */
+/** Opens a file or an address. Reads when each frame is shown, but decodes nothing. */
 export async function openMovie(from: Blob | string, signal: AbortSignal): Promise<Movie> {
   const bunny = await mediabunny();
   const file = typeof from === "string" ? await located(from, signal) : from;
@@ -88,7 +91,7 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
     fetchFn: (url: string, init: RequestInit) => fetched(url, init),
     getRetryDelay: (failures: number, error: unknown) =>
       failures > RETRIES || (error instanceof FanlightError && !error.retryable) ? null : PAUSE * 2 ** failures,
-    // What a disposed input was still reading is nobody's concern: unhandled, it would end the worker.
+    // Reads that are still running when the input is disposed may fail. Without this handler, that would end the worker.
     handleUnhandledError: () => {},
   };
   const source = file instanceof Blob ? new bunny.BlobSource(file, options) : new bunny.UrlSource(file, options);
@@ -102,7 +105,7 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
     if (signal.aborted) return aborted();
     if (error instanceof FanlightError) return error;
     if (error instanceof bunny.UnsupportedInputFormatError) {
-      return bad("this is no video file that can be opened here", `${PLAYABLE} MOV and Matroska can be opened too.`);
+      return bad("this is not a video file that can be opened", `${PLAYABLE} MOV and Matroska can be opened too.`);
     }
     return bad(`the video could not be read: ${String(error)}`, DAMAGED);
   };
@@ -147,7 +150,7 @@ async function* shots(
     try {
       if (signal.aborted) throw aborted();
       size ??= upright(frame);
-      // The container's own time, of which a frame has only whole microseconds.
+      // Use the container's own time. The frame has it only in whole microseconds.
       const timestamp = Math.abs(frame.timestamp / 1e6 - time) < TICK ? time : frame.timestamp / 1e6;
       yield { ...(await pixels(frame, turn, size)), timestamp };
     } finally {
@@ -156,12 +159,12 @@ async function* shots(
   }
 }
 
-/** The video that is to be shown, in a codec that can be decoded here. */
+/** The video track, in a codec that this browser can decode. */
 async function trackOf(input: Input): Promise<InputTrack> {
   const track = await input.getPrimaryVideoTrack();
   if (!track) {
     if ((await input.getTracks()).length === 0) throw bad("this file ends before its video begins", DAMAGED);
-    throw bad("this file has no video in it", "Use a file with pictures, not with sound alone.");
+    throw bad("this file has no video track", "Use a file that has video, not only sound.");
   }
   const codec = await track.getCodec();
   if (codec !== null && (await track.canDecode())) return track;
@@ -170,11 +173,11 @@ async function trackOf(input: Input): Promise<InputTrack> {
   throw bad(`this browser cannot decode the video's codec, ${words}`, PLAYABLE);
 }
 
-/** When frames are shown, ascending, in seconds; and whether there are packets that show none. */
+/** When frames are shown, in seconds, ascending; and whether some packets show no frame. */
 async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Promise<{ times: number[]; hidden: boolean }> {
   const times: number[] = [];
   let hidden = false;
-  // VP8 alone has packets that show nothing and only help to decode others; the frame itself says so.
+  // Only VP8 has packets that show nothing and only help to decode others. The data of the packet says so.
   const vp8 = (await track.getCodec()) === "vp8";
   const packets = new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: !vp8 });
   for await (const { timestamp, data } of packets) {
@@ -185,7 +188,7 @@ async function shown({ EncodedPacketSink }: Mediabunny, track: InputTrack): Prom
   return { times: times.sort((a, b) => a - b), hidden };
 }
 
-/** The frames at these times, by Mediabunny, which knows what each browser's decoders want and do wrong. */
+/** The frames at these times, decoded by Mediabunny, which handles the differences between the browsers' decoders. */
 async function* sampled({ VideoSampleSink }: Mediabunny, track: InputTrack, times: number[]): AsyncGenerator<VideoFrame> {
   for await (const sample of new VideoSampleSink(track).samplesAtTimestamps(times)) {
     if (!sample) return;
@@ -195,7 +198,7 @@ async function* sampled({ VideoSampleSink }: Mediabunny, track: InputTrack, time
   }
 }
 
-/** The same where packets are hidden: Mediabunny counts on one frame for each packet, and would take one for another. */
+/** The same for videos with hidden packets. Mediabunny expects one frame for each packet and would return wrong frames. */
 async function* decoded({ EncodedPacketSink }: Mediabunny, track: InputTrack, times: number[]): AsyncGenerator<VideoFrame> {
   const sink = new EncodedPacketSink(track);
   const wanted = [...times];
@@ -223,7 +226,7 @@ async function* decoded({ EncodedPacketSink }: Mediabunny, track: InputTrack, ti
     for (const time of times) {
       const key = await sink.getKeyPacket(time);
       if (key && (!last || key.sequenceNumber > last.sequenceNumber)) {
-        // What is left out may be what the decoder waits for.
+        // The decoder may be waiting for packets that are skipped here.
         if (last) await decoder.flush();
         await decode(key);
       }
@@ -243,8 +246,8 @@ async function* decoded({ EncodedPacketSink }: Mediabunny, track: InputTrack, ti
 }
 
 /**
- * Frames a second, where they are all equally far apart but for what the container's clock rounds off: the number that
- * whoever made the video meant, since sampling multiplies with it and rounds down. Undefined where they are not.
+ * Frames a second, if all frames are equally far apart, apart from rounding by the container's clock. Returns the exact
+ * rate that was meant, because sampling multiplies with it and rounds down. Undefined if the distances differ.
  */
 export function rate(times: number[], resolution: number): number | undefined {
   const [first = 0, last = 0] = [times[0], times.at(-1)];
@@ -255,7 +258,7 @@ export function rate(times: number[], resolution: number): number | undefined {
   return meant.find((fps) => fps > 0 && times.every((time, i) => Math.abs(time - first - i / fps) <= most));
 }
 
-/** The file at an address: all of it, or the address again if its server sends the parts that are wanted of a large one. */
+/** The file at an address. For a large file whose server sends ranges, the address itself. */
 async function located(url: string, signal: AbortSignal): Promise<Blob | string> {
   try {
     const response = await fetched(url, { headers: /^https?:/.test(url) ? { range: "bytes=0-" } : {}, signal });
@@ -265,7 +268,7 @@ async function located(url: string, signal: AbortSignal): Promise<Blob | string>
   } catch (error) {
     if (signal.aborted) throw aborted();
     if (error instanceof FanlightError) throw error;
-    throw new FanlightError("network", `${url} broke off (${String(error)})`, "Check the connection.", true);
+    throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, "Check the connection.", true);
   }
 }
 
@@ -292,10 +295,10 @@ let loaded: Promise<Mediabunny> | undefined;
 
 function mediabunny(): Promise<Mediabunny> {
   const script = new URL("../../../mediabunny/mediabunny.js", import.meta.url).href;
-  // Bundlers copy the file that the line above names; they are not to look for what this imports.
+  // Bundlers copy the file that the line above names. They must not follow this import.
   loaded ??= (import(/* @vite-ignore */ /* webpackIgnore: true */ script) as Promise<Mediabunny>).catch((error: unknown) => {
     loaded = undefined;
-    throw new FanlightError("network", `the reader of video files could not be loaded: ${String(error)}`, "Try again.", true);
+    throw new FanlightError("network", `the module that reads video files could not be loaded: ${String(error)}`, "Try again.", true);
   });
   return loaded;
 }

@@ -1,5 +1,5 @@
-// The worker's side of videos: whatever they come from becomes frames with times, of which the engine chooses and takes
-// some. Frames pass one at a time; of a file no more are alive than its decoder needs.
+// Videos, as the worker reads them: every source becomes frames with times, of which the engine chooses some. Frames are
+// processed one at a time, so only as many are in memory as the decoder needs.
 
 import { type ErrorFields, FanlightError } from "../../errors.js";
 import type { FrameReply, FrameRequest, WireVideo } from "../../protocol.js";
@@ -8,33 +8,36 @@ import type { VideoInfo, VideoOptions } from "../../types.js";
 import type { PlanOptions, Track, VideoInput, VideoPlan, WasmEngine, WasmModule } from "../wasm.js";
 import { aborted, openMovie } from "./container.js";
 
-/** A picture of a list stays encoded: the engine decodes it as it decodes any picture. */
+/** A picture of a list stays encoded; the engine decodes it like any other picture. */
 type Frame = Shot | { encoded: Uint8Array; timestamp: number };
 
 /** A video that is open. */
 interface Footage {
   track: Track;
-  /** How the engine is to choose; `everyFrame`: somebody has chosen already. */
+  /** How the engine chooses frames. `everyFrame`: the caller has already chosen them. */
   options: PlanOptions;
   /** The frames that were chosen, in order. */
   frames(plan: VideoPlan): AsyncIterable<Frame>;
-  /** What happened to it on the way here. */
+  /** What was changed while the video was read, in sentences. */
   decisions: string[];
   close(): void;
 }
 
-/** A `<video>` does not say when its frames are; it is looked at as if it had so many a second. */
+/** A `<video>` element does not tell the times of its frames. It is treated as if it had this many frames a second. */
 const ASSUMED_FPS = 30;
-/** What `fps` is if nobody says. */
+/** The default of `fps`. */
 const FPS = 2;
-/** More than any camera has. */
+/** More frames a second than any camera has. */
 const ALL_FPS = 240;
-/** What `maxFrames` is if nobody says. */
+/** The default of `maxFrames`. */
 const MOST_FRAMES = 768;
-/** Bytes of frames that wait until all of a feed has come. */
+/** The most bytes of frames that are kept while a feed is still arriving. */
 const MOST_HELD = 256 * 2 ** 20;
 
-/** Videos as the engine takes them, and what it took of each. They share what `held` tokens leave of the context. */
+/**
+ * Reads videos for the engine, and reports how each was read. The videos share the tokens of the context that `held` tokens
+ * leave.
+ */
 export async function takeVideos(
   wasm: WasmModule,
   engine: WasmEngine,
@@ -124,14 +127,14 @@ async function file(from: Blob | string, options: VideoOptions, signal: AbortSig
   return { track, options, frames: ({ indices }) => shots(indices), decisions: [], close };
 }
 
-/** Pictures with times, or as many a second as the list says. */
+/** A list of pictures, with times or with the list's number of pictures a second. */
 async function list(
   wasm: WasmModule,
   { frames, timestamps, fps }: Extract<WireVideo["source"], { kind: "list" }>,
   options: VideoOptions,
 ): Promise<Footage> {
   const [first] = frames;
-  if (!first) throw new FanlightError("bad_video", "this video is a list of no pictures");
+  if (!first) throw new FanlightError("bad_video", "this video is an empty list of pictures");
   const size = first instanceof VideoFrame ? upright(first) : wasm.imageSize(first);
   const own = frames.map((frame) => (frame instanceof VideoFrame ? frame.timestamp / 1e6 : Number.NaN));
   const times = timestamps ?? (fps === undefined && ascends(own) ? own : undefined);
@@ -154,7 +157,7 @@ async function list(
 const ascends = (times: number[]) =>
   times.length > 1 && times.every((time, i) => i === 0 || time > (times[i - 1] ?? Number.NaN));
 
-/** Frames that come by themselves: watched to their end, and thinned to `fps` on the way. */
+/** Frames that arrive by themselves. They are read to the end, and sampled at `fps` on the way. */
 async function feed(frames: Frames, options: VideoOptions, live: boolean): Promise<Footage> {
   const { nframes, maxFrames = MOST_FRAMES } = options;
   const fps = nframes === undefined ? (options.fps ?? FPS) : ALL_FPS;
@@ -170,8 +173,8 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
     const { frame, timestamp } = reply;
     try {
       if (timestamp <= last && !live) {
-        const message = `a frame of ${timestamp} s came after one of ${last} s`;
-        throw new FanlightError("bad_video", message, "Give the frames timestamps that ascend.");
+        const message = `a frame with timestamp ${timestamp} s follows one with timestamp ${last} s`;
+        throw new FanlightError("bad_video", message, "The timestamps of frames must be ascending.");
       }
       origin ??= timestamp;
       const due = kept.length === 0 || slot(timestamp - origin, step) > slot(last - origin, step);
@@ -190,10 +193,10 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
     }
   }
   const [first] = kept;
-  if (!first) throw new FanlightError("bad_video", "no frame came", "Check that the source is not muted and not at its end.");
+  if (!first) throw new FanlightError("bad_video", "the video source sent no frame", "Check that the source is not muted and not at its end.");
   const { width, height } = first;
   const room = `${maxFrames} frames and ${MOST_HELD / 2 ** 20} MiB`;
-  const thinned = `One frame in ${step} seconds in place of ${1 / fps} was kept of what came, to stay within ${room}.`;
+  const thinned = `One frame every ${step} seconds was kept instead of one every ${1 / fps}, to stay within ${room}.`;
   return {
     track: { width, height, times: kept.map(({ timestamp }) => timestamp) },
     options: { ...options, everyFrame: nframes === undefined },
@@ -208,24 +211,24 @@ async function feed(frames: Frames, options: VideoOptions, live: boolean): Promi
   };
 }
 
-/** Which of the times that frames are wanted at has come by then. */
+/** The number of the sampling interval in which this time is. */
 const slot = (seconds: number, step: number) => Math.floor(seconds / step + 1e-6);
 
-/** A `<video>` that is moved from one time to the next. */
+/** A `<video>` element that seeks from one time to the next. */
 async function element(frames: Frames, options: VideoOptions): Promise<Footage> {
   const reply = await frames.ask("size");
   if (reply === "end" || !("size" in reply)) throw unexpected();
   const { width, height, duration } = reply.size;
   if (!Number.isFinite(duration)) {
-    const hint = "Give the stream behind it, or its captureStream().";
-    throw new FanlightError("bad_video", "this <video> has no end to choose frames from", hint);
+    const hint = "Give its MediaStream instead, for example from captureStream().";
+    throw new FanlightError("bad_video", "this <video> has no known duration, so its frames cannot be sampled", hint);
   }
   return {
     track: { width, height, frames: Math.max(1, Math.floor(duration * ASSUMED_FPS)), fps: ASSUMED_FPS },
     options,
     async *frames({ times }) {
       for (const at of times) {
-        // Into the middle of the frame: where it begins is rounded in one way or another.
+        // Seek to the middle of the frame, because the time at which it begins may be rounded either way.
         const reply = await frames.ask({ at: at + 0.5 / ASSUMED_FPS });
         if (reply === "end" || !("frame" in reply)) throw unexpected();
         const { frame, timestamp } = reply;
@@ -241,7 +244,7 @@ async function element(frames: Frames, options: VideoOptions): Promise<Footage> 
   };
 }
 
-/** Frames that the page gives over a port. */
+/** Frames that the page sends over a port. */
 class Frames {
   readonly #port: MessagePort;
   readonly #signal: AbortSignal;
@@ -268,7 +271,7 @@ class Frames {
   }
 }
 
-/** The page closes the port; what may still come over it is closed here. */
+/** Tells the page to stop, and closes frames that still arrive. */
 function end(port: MessagePort): void {
   port.onmessage = ({ data }: MessageEvent<FrameReply>) => {
     if (typeof data === "object" && "frame" in data) data.frame.close();
@@ -276,4 +279,4 @@ function end(port: MessagePort): void {
   port.postMessage("end" satisfies FrameRequest);
 }
 
-const unexpected = () => new FanlightError("internal", "the page sent something else than a frame");
+const unexpected = () => new FanlightError("internal", "the page sent something other than a frame");
