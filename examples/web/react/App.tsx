@@ -47,7 +47,7 @@ function Picture({ file, located }: { file: File; located: Located[] }) {
   return (
     <figure style={{ position: "relative", margin: 0 }}>
       {url && <img ref={image} src={url} alt={file.name} onLoad={measured} style={{ display: "block", width: "100%" }} />}
-      <svg viewBox={`0 0 ${size.width} ${size.height}`} style={{ position: "absolute", inset: 0 }} role="img" aria-label="What was located">
+      <svg viewBox={`0 0 ${size.width} ${size.height}`} style={{ position: "absolute", inset: 0, width: "100%", height: "100%" }} role="img" aria-label="What was located">
         {located.map((one, index) => {
           if (one.kind !== "box") return null;
           const [left, top, right, bottom] = one.at;

@@ -67,7 +67,7 @@ export async function open(t, { path, at, engine = "real", setup, beside, server
  */
 export function isReport(error) {
   const text = String(error.stack ?? error);
-  return /^(Cross-Origin Request Blocked|Security Error: Content at|Loading Worker from|.*\(img-src\) at (data:|\S*/favicon\.ico))/.test(text);
+  return /^(Cross-Origin Request Blocked|Security Error: Content at|Loading Worker from|.*\(img-src\) at (data:|\S*\/favicon\.ico))/.test(text);
 }
 
 /** An error as the page's code sees it, in a form that crosses to the test. Use inside `page.evaluate`. */
