@@ -45,7 +45,7 @@ function toolsPage(): HTMLElement {
   return h(
     "div",
     { class: "stack" },
-    h("p", { class: "note" }, "The model may ask this page to run one of these, and goes on with what it gives. A model has to know about tools: the demonstration model does not."),
+    h("p", { class: "note" }, "The model can ask this page to run one of these tools, and then uses the result in its answer. The demonstration model was not trained to use tools."),
     h("div", { class: "check" }, on, h("label", { attrs: { for: "use-tools" } }, "Let the model call tools")),
     h(
       "ul",

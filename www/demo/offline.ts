@@ -6,7 +6,7 @@ export function startOffline(): void {
   const mark = part("offline-mark");
   const show = () => {
     mark.hidden = navigator.onLine;
-    mark.title = "This page and the models that are kept on this device still work; downloads wait.";
+    mark.title = "You are offline. This page and the models that are kept on this device still work.";
   };
   addEventListener("online", show);
   addEventListener("offline", show);

@@ -73,7 +73,7 @@ test("what a question takes is said before it is sent; parameters, stops and the
   await page.getByRole("button", { name: "Options" }).click();
   await page.getByLabel("The answer is").selectOption("regex");
   await page.getByLabel("Expression").fill("(");
-  await page.getByRole("alert").getByText("The regular expression is none").waitFor();
+  await page.getByRole("alert").getByText("The regular expression is not valid").waitFor();
   await page.getByLabel("Expression").fill("(yes|no)");
   await page.getByRole("tab", { name: "Sampling" }).click();
   const fields = { Temperature: 0.5, "Top-p": 0.9, "Top-k": 20, "Min-p": 0.05, "Longest answer": 64, "Repetition penalty": 1.1, "Presence penalty": 0.2, "Frequency penalty": -0.3, Seed: 7 };

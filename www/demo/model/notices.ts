@@ -51,7 +51,7 @@ function notice(state: State, wanted: Wanted, doors: Doors): HTMLElement | undef
       return h(
         "div",
         { class: "notice" },
-        h("p", {}, h("strong", {}, `${wanted.name}${from} is not loaded yet.`), " It may be large: nothing was fetched so far."),
+        h("p", {}, h("strong", {}, `${wanted.name}${from} is not loaded yet.`), " It may be large. Nothing has been downloaded so far."),
         h("div", { class: "row" }, measure, load("Load the model")),
       );
     }
@@ -59,14 +59,14 @@ function notice(state: State, wanted: Wanted, doors: Doors): HTMLElement | undef
       return h(
         "div",
         { class: "notice" },
-        h("p", {}, h("strong", {}, "Loading was canceled."), " What was downloaded is kept, and the next try goes on from there."),
+        h("p", {}, h("strong", {}, "Loading was canceled."), " What was downloaded is kept, and the next try continues from there."),
         h("div", { class: "row" }, load("Go on loading"), other),
       );
     case "recovering":
       return h(
         "div",
         { class: "notice", attrs: { role: "alert" } },
-        h("p", {}, h("strong", {}, "The graphics card was lost."), " Getting it back and going on where the answer was\u2026"),
+        h("p", {}, h("strong", {}, "The graphics card was lost."), " Loading the model onto it again; then the answer continues\u2026"),
       );
     case "failed":
       return problem(state.error, [...ways(state.error, doors), load("Try again"), other]);
@@ -95,7 +95,7 @@ export function words({ code, message, hint }: FanlightError): { what: string; t
     oom: "Choose smaller weights or a shorter conversation, and close other tabs that use the graphics card.",
     context_full: "Begin a new conversation, or send a smaller picture.",
     device_lost: "Load the model again; if that fails, reload the page.",
-    auth: "Open Models, put an access token of yours into its field, and try again.",
+    auth: "Open Models, enter your access token, and try again.",
     not_found: "Check the name or the address, and that it has the files of a model.",
     network: "Check the connection and try again: what was downloaded is kept.",
     cors: "The server has to allow this page to read its files (Access-Control-Allow-Origin).",

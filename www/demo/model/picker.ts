@@ -275,7 +275,7 @@ async function showKept(): Promise<void> {
   if (list.length === 0) return;
   const keepIt = async () => {
     const granted = await navigator.storage?.persist?.().catch(() => false);
-    say(granted ? "The browser keeps them until you remove them." : "The browser did not promise it.");
+    say(granted ? "The browser keeps them until you remove them." : "The browser did not agree to keep them.");
     await showKept();
   };
   keptBody.append(
@@ -382,8 +382,8 @@ function body(): HTMLElement {
       h("div", { class: "row", attrs: { role: "group", "aria-label": "Well-known models" } }, ...suggested),
       more("Revision, server, token", [
         field("Revision", controls.revision),
-        field("Server", controls.endpoint, "One that speaks the Hub\u2019s paths."),
-        field("Access token", controls.token, "For gated models. It goes to that server alone and is not kept."),
+        field("Server", controls.endpoint, "A server with the same paths as the Hub."),
+        field("Access token", controls.token, "For gated models. It is sent only to that server and never stored."),
       ]),
     ),
   );

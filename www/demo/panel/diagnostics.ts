@@ -111,7 +111,7 @@ export function diagnosticsPage(): { content: HTMLElement; refresh: () => Promis
     "div",
     { class: "stack" },
     h("div", { class: "row" }, button("Copy report", () => copy(report), { symbol: "copy" }), button("Refresh", refresh, { symbol: "again", class: "quiet" })),
-    h("p", { class: "help" }, "The report has what stands here. Nothing of your pictures, questions or answers is in it."),
+    h("p", { class: "help" }, "The report contains what is shown here, and nothing of your pictures, questions or answers."),
     body,
   );
   return { content, refresh };

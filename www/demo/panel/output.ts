@@ -67,7 +67,7 @@ export function constraint(): ResponseConstraint | undefined {
       try {
         return new RegExp(regex, "u");
       } catch (error) {
-        throw new Error(`The regular expression is none: ${message(error)}`);
+        throw new Error(`The regular expression is not valid: ${message(error)}`);
       }
     case "lark":
       if (!lark.trim()) throw new Error("The grammar is empty.");
@@ -106,9 +106,9 @@ export function outputPage(changed: () => void): HTMLElement {
     });
     return { text, wrapped: field(label, text, help) };
   };
-  const schema = area("schema", "Schema", 12, "JSON. What the answer can be, and nothing else.");
+  const schema = area("schema", "Schema", 12, "In JSON. The answer always matches it.");
   const regex = area("regex", "Expression", 3, "It is matched against the whole answer.");
-  const lark = area("lark", "Grammar", 6, "In llguidance's Lark.");
+  const lark = area("lark", "Grammar", 6, "In the Lark format of llguidance.");
   const presets = h(
     "div",
     { class: "row", attrs: { role: "group", "aria-label": "Presets" } },
@@ -151,7 +151,7 @@ export function outputPage(changed: () => void): HTMLElement {
   return h(
     "div",
     { class: "stack" },
-    h("p", { class: "note" }, "Hold the answer to a form: every word that the model writes is one that the form allows."),
+    h("p", { class: "note" }, "Choose a format for the answer. The model can then write only what this format allows."),
     field("The answer is", mode),
     json,
     regex.wrapped,

@@ -19,15 +19,15 @@ const unescaped = (text: string) => text.replace(/\\([nt\\])/g, (_, one: string)
 type Numeric = { [K in keyof Sampling]-?: NonNullable<Sampling[K]> extends number ? K : never }[keyof Sampling];
 
 const NUMBERS: { name: Numeric; label: string; help: string; min?: number; max?: number; step: number }[] = [
-  { name: "temperature", label: "Temperature", help: "0 takes the likeliest word each time.", min: 0, max: 2, step: 0.05 },
-  { name: "topP", label: "Top-p", help: "Only the likeliest words that make up this share.", min: 0.01, max: 1, step: 0.01 },
-  { name: "topK", label: "Top-k", help: "Only so many of the likeliest words.", min: 1, step: 1 },
-  { name: "minP", label: "Min-p", help: "Only words at least this likely, against the likeliest.", min: 0, max: 1, step: 0.01 },
+  { name: "temperature", label: "Temperature", help: "0 always takes the most likely word.", min: 0, max: 2, step: 0.05 },
+  { name: "topP", label: "Top-p", help: "Choose only from the most likely words whose probabilities add up to this.", min: 0.01, max: 1, step: 0.01 },
+  { name: "topK", label: "Top-k", help: "Choose only from this many of the most likely words.", min: 1, step: 1 },
+  { name: "minP", label: "Min-p", help: "Choose only words with at least this share of the highest probability.", min: 0, max: 1, step: 0.01 },
   { name: "maxTokens", label: "Longest answer, in tokens", help: `${MOST_TOKENS} if it is empty.`, min: 1, step: 1 },
-  { name: "repetitionPenalty", label: "Repetition penalty", help: "1 is none.", min: 0.1, max: 5, step: 0.05 },
-  { name: "presencePenalty", label: "Presence penalty", help: "For words that came before.", min: -2, max: 2, step: 0.1 },
-  { name: "frequencyPenalty", label: "Frequency penalty", help: "For words, as often as they came.", min: -2, max: 2, step: 0.1 },
-  { name: "seed", label: "Seed", help: "The same one draws the same answer.", min: 0, step: 1 },
+  { name: "repetitionPenalty", label: "Repetition penalty", help: "1 changes nothing.", min: 0.1, max: 5, step: 0.05 },
+  { name: "presencePenalty", label: "Presence penalty", help: "For words that the answer already has.", min: -2, max: 2, step: 0.1 },
+  { name: "frequencyPenalty", label: "Frequency penalty", help: "For words that the answer already has, for each time.", min: -2, max: 2, step: 0.1 },
+  { name: "seed", label: "Seed", help: "The same number gives the same answer.", min: 0, step: 1 },
 ];
 
 export function samplingPage(changed: () => void): HTMLElement {
@@ -67,8 +67,8 @@ export function samplingPage(changed: () => void): HTMLElement {
     return { fill, wrapped: field(label, text, help) };
   };
   const texts = [
-    area("system", "Instructions", "A system message before the conversation. Empty: what the model\u2019s template says."),
-    area("stop", "Stop at", "One text a line; the answer ends before it."),
+    area("system", "Instructions", "A system message before the conversation. If it is empty, the model\u2019s template decides."),
+    area("stop", "Stop at", "One text on each line. The answer ends before the first of them."),
   ];
   const guard = h("input", { attrs: { type: "checkbox", id: "loop-guard" } });
   guard.checked = sampling.loopGuard === true;
@@ -87,7 +87,7 @@ export function samplingPage(changed: () => void): HTMLElement {
   return h(
     "div",
     { class: "stack" },
-    h("p", { class: "note" }, "An empty field is the model\u2019s own."),
+    h("p", { class: "note" }, "For an empty field, the model\u2019s own value is used."),
     h("div", { class: "pairs" }, ...numbers.map(({ wrapped }) => wrapped)),
     h("div", { class: "check" }, guard, h("label", { attrs: { for: "loop-guard" } }, "End an answer that only repeats itself")),
     stop?.wrapped,

@@ -54,7 +54,7 @@ export async function notStarted(own: boolean, words: string): Promise<FanlightE
   const type = response.headers.get("content-type") ?? "";
   if (!response.ok) return failed(`answered ${response.status}`, BUNDLER);
   if (!/^(text|application)\/(javascript|ecmascript|x-javascript)/.test(type)) {
-    return failed(`came as "${type}" and not as text/javascript`, BUNDLER);
+    return failed(`has the type "${type}" instead of text/javascript`, BUNDLER);
   }
   const blob = foreign(url) ? ", with `worker-src blob:` and its origin in worker-src because it is of another one" : "";
   const hint = `The page's Content-Security-Policy must allow it${blob}, and the files that it imports must exist (wasm/fanlight.js).`;
