@@ -33,10 +33,14 @@ export class Overlay {
   async show(url: string, alt: string): Promise<void> {
     const mine = ++this.#latest;
     this.draw([]);
+    // In an element of its own, since Firefox refuses to decode one whose source has just been replaced.
+    const decoded = new Image();
+    decoded.src = url;
+    await decoded.decode();
+    if (mine !== this.#latest) return;
     this.image.src = url;
     this.image.alt = plain(alt);
-    await this.image.decode();
-    if (mine === this.#latest) this.#fit(this.image, this.image.naturalWidth, this.image.naturalHeight);
+    this.#fit(this.image, decoded.naturalWidth, decoded.naturalHeight);
   }
 
   /** Shows a video; rejects if the browser cannot. */
