@@ -1,6 +1,6 @@
 //! Qwen-VL vision-language models on WebGPU, natively and in the browser.
 //!
-//! Rooms in reading order; a room imports only from those before it (`tests/architecture.rs` holds it to that):
+//! Rooms in reading order; a room imports only from those before it (`tests/architecture` holds it to that):
 //! [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] → [`chat`]. [`image`], [`text`]
 //! and [`video`] stand beside [`model`]; `hub`, which only native programs have, beside [`gpu`], and so
 //! is `ffmpeg`, beside [`video`].
