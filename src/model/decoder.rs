@@ -108,7 +108,7 @@ struct Layer {
 pub struct Splice<'a> {
     /// For each row of the pass which row of `embeds` takes its place, or [`crate::ops::gather_rows::KEEP`]: `[n, 1]`.
     pub index: Tensor,
-    /// They.
+    /// What the vision tower made of the pictures.
     pub embeds: &'a Embeds,
 }
 

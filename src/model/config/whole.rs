@@ -20,7 +20,7 @@ pub struct Config {
     pub tie_word_embeddings: bool,
 }
 
-/// Ids in the place of pictures. What stands around them is the template's affair.
+/// The token ids that stand for what the tower sees. The tokens before and behind them come from the chat template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VisionIds {
     /// Stands for one merged token of an image: `image_token_id`.
@@ -39,10 +39,10 @@ impl Config {
         Self::read(family, &json(bytes)?)
     }
 
-    /// The same of what [`json`] gave.
+    /// Checks a file that [`json`] has parsed.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Config::parse`].
     pub fn read(family: &'static Family, json: &Value) -> Result<Self> {
         let root = Section::new("", json)?;
         let model_type = root.text("model_type", "nothing")?;
