@@ -175,7 +175,7 @@ fn modules(files: &[(&str, &str)]) -> Modules {
         let file = files.iter().find(|(path, _)| paths.iter().any(|p| p == path));
         let (path, code) = file.unwrap_or_else(|| panic!("no file for the module {place}"));
         let module = module(path, code);
-        open.extend(module.children.iter().map(|child| [&names[..], &[child.clone()]].concat()));
+        open.extend(module.children.iter().map(|child| [&names[..], std::slice::from_ref(child)].concat()));
         all.insert(names, module);
     }
     all
@@ -194,7 +194,7 @@ fn definition(all: &Modules, from: &[String], path: &[String], steps: usize) -> 
             "self" if i == 0 => {}
             "super" => drop(names.pop()?),
             // A function may have the name of a module; only of the module something else can follow.
-            _ if module.items.contains(part) && !(module.children.contains(part) && !rest.is_empty()) => {
+            _ if module.items.contains(part) && (rest.is_empty() || !module.children.contains(part)) => {
                 return Some((names, part.clone()));
             }
             _ if module.children.contains(part) => names.push(part.clone()),

@@ -33,7 +33,7 @@ impl Config {
     /// Reads and checks the bytes of a file of `family`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`, sliding-window
+    /// [`crate::Error::Malformed`] naming the field; [`crate::Error::UnsupportedModel`] for another `model_type`, sliding-window
     /// attention, an activation other than the family's, or a rotary scaling other than YaRN.
     pub fn parse(family: &'static Family, bytes: &[u8]) -> Result<Self> {
         Self::read(family, &json(bytes)?)
