@@ -1,7 +1,7 @@
 //! Qwen-VL vision-language models on WebGPU, natively and in the browser.
 //!
 //! The modules in reading order are [`error`], [`dtype`] → [`weights`] → [`gpu`] → [`ops`] → [`model`] → [`generate`] →
-//! [`chat`]. A module imports only from modules before it, which `tests/architecture.rs` checks. [`image`], [`text`] and
+//! [`chat`]. A module imports only from modules before it, which `tests/architecture` checks. [`image`], [`text`] and
 //! [`video`] have the same place as [`model`]. Three modules exist only in native programs: `hub`, at the place of
 //! [`gpu`]; `ffmpeg`, which uses [`video`]; and `grammar`, which uses [`chat`].
 //!

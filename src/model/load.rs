@@ -16,7 +16,7 @@ use crate::weights::stream::{CHUNK_BYTES, Sink, stream};
 pub struct Loaded {
     matrices: HashMap<String, Weight>,
     vectors: HashMap<String, Tensor>,
-    /// The same in the plan's order.
+    /// The same tensors in the plan's order, in which they are filled.
     filling: (Vec<Weight>, Vec<Tensor>),
 }
 

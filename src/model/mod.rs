@@ -10,9 +10,9 @@
 //! - `config`: what a `config.json` means, given a family
 //! - `names`: the checkpoints' tensors → the graphs' matrices
 //! - `load`: weights on their way to the device
-//! - `tower`: what a vision tower gives, whoever asks for it
+//! - `tower`: what a vision tower is to the code that uses it
 //! - `cache`, `decoder`, `vision`: the graphs, a page each for all families
-//! - `qwen2_vl`, `qwen2_5_vl`, `qwen3_vl`, and without eyes `qwen2`, `qwen3`: the families
+//! - `qwen2_vl`, `qwen2_5_vl`, `qwen3_vl` and the text models `qwen2`, `qwen3`: the families, a folder each
 //! - `on_device`: a model on the device
 //! - `registry`: `model_type` → family → model
 //! - `gguf`: a GGUF file as a checkpoint folder, and the way back

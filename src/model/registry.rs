@@ -157,7 +157,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Reads them.
+    /// Reads the small files of the checkpoint in `source`.
     ///
     /// # Errors
     /// As [`load`], less the device's.

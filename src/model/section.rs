@@ -28,12 +28,12 @@ pub fn bad(field: impl AsRef<str>, expected: impl Into<String>, found: impl ToSt
     Error::malformed(format!("{FILE}: {}", field.as_ref()), expected, found.to_string())
 }
 
-/// Something that the file may say and no graph here computes.
+/// Something that is valid in the file and that no graph here computes.
 pub fn unsupported(found: impl Into<String>, expected: impl Into<String>) -> Error {
     Error::UnsupportedModel { found: found.into(), expected: expected.into() }
 }
 
-/// A value in few words.
+/// A value as text, cut off if it is long.
 pub(super) fn kind(value: &Value) -> String {
     clip(&value.to_string())
 }
@@ -61,12 +61,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The field with the way to it.
+    /// The field's name behind those of the objects that it lies in, for messages.
     pub fn at(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
 
-    /// A field that is there.
+    /// The field's value, unless it is absent or `null`.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }

@@ -1,4 +1,4 @@
-//! What stands between a vision tower and those who use it: its embeddings, itself, and its sizes without a device.
+//! What a vision tower is to the code that uses it: the embeddings that it makes, and its sizes, which need no device.
 
 use std::rc::Rc;
 
@@ -28,10 +28,10 @@ pub trait VisionTower {
     /// What [`VisionTower::encode`] does with some small picture, so that its pipelines exist.
     ///
     /// # Errors
-    /// As there.
+    /// As [`VisionTower::encode`].
     fn prepare(&self, gpu: &Gpu) -> Result<Embeds>;
 
-    /// Its sizes.
+    /// The tower's sizes.
     fn sizes(&self) -> Rc<dyn VisionSizes>;
 }
 

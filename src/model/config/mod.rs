@@ -1,9 +1,9 @@
 //! `config.json` of every family, in both layouts: the hub's flat one (decoder fields at the top level) and the nested one
 //! that transformers ≥ 4.52 saves (`text_config`, `rope_parameters`).
 //!
-//! A [`Family`](super::family::Family) says what its classes in transformers 5.23 have for fields that are absent (they differ from every released
-//! checkpoint), so that a file means here what it means there. Everything is checked and bounded, so that no product of sizes
-//! overflows later.
+//! A field that is absent has the default of the family's class in transformers 5.23, which [`Family`](super::family::Family)
+//! holds and which differs from every released checkpoint: so a file means here what it means there. Everything is checked and
+//! bounded, so that no product of sizes overflows later.
 //!
 //! - `whole`: the file, its decoder and its tower
 //! - `text`: the decoder's fields

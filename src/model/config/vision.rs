@@ -28,7 +28,7 @@ impl VisionConfig {
     /// The fields that every tower has; all flags say Qwen2-VL's plainest.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the field.
+    /// [`crate::Error::Malformed`] naming the field.
     pub fn read(c: &Section<'_>, tower: &Tower) -> Result<Self> {
         let depth = c.count("depth", tower.depth, MAX_LAYERS)?;
         let hidden_size = tower.hidden_size;

@@ -20,7 +20,7 @@ pub struct Config {
     pub tie_word_embeddings: bool,
 }
 
-/// Ids in the place of pictures. What stands around them is the template's affair.
+/// The token ids that stand for what the tower sees. The tokens before and behind them come from the chat template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VisionIds {
     /// Stands for one merged token of an image: `image_token_id`.
@@ -33,16 +33,16 @@ impl Config {
     /// Reads and checks the bytes of a file of `family`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] naming the field; [`Error::UnsupportedModel`] for another `model_type`, sliding-window
+    /// [`crate::Error::Malformed`] naming the field; [`crate::Error::UnsupportedModel`] for another `model_type`, sliding-window
     /// attention, an activation other than the family's, or a rotary scaling other than YaRN.
     pub fn parse(family: &'static Family, bytes: &[u8]) -> Result<Self> {
         Self::read(family, &json(bytes)?)
     }
 
-    /// The same of what [`json`] gave.
+    /// Checks a file that [`json`] has parsed.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Config::parse`].
     pub fn read(family: &'static Family, json: &Value) -> Result<Self> {
         let root = Section::new("", json)?;
         let model_type = root.text("model_type", "nothing")?;

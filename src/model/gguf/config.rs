@@ -139,6 +139,6 @@ fn stop_ids(gguf: &Gguf) -> Result<Vec<u64>> {
 
 /// `generation_config.json`.
 pub(super) fn generation(gguf: &Gguf) -> Result<Json> {
-    // A GGUF file says nothing of sampling; the best token is the honest default.
+    // A GGUF file does not say how to sample, so the most probable token is taken.
     Ok(json!({ "do_sample": false, "eos_token_id": stop_ids(gguf)? }))
 }

@@ -29,7 +29,7 @@ impl<'a> Mmproj<'a> {
         self.gguf.count(&format!("clip.vision.{name}"))
     }
 
-    /// The same where it may be left out.
+    /// A number `clip.vision.NAME`, or `default` where the file leaves it out.
     ///
     /// # Errors
     /// [`Error::Malformed`].

@@ -79,7 +79,7 @@ impl Source for GgufModel<'_> {
     fn size<'b>(&'b self, file: &'b str) -> Pending<'b, Option<u64>> {
         match self.small.get(file) {
             Some(bytes) => Box::pin(async move { Ok(Some(bytes.len() as u64)) }),
-            // Files that happen to lie beside it belong to somebody else.
+            // A file that lies beside the GGUF file and is no part of the model is not in the folder shown here.
             None if !self.checkpoint.tensors().any(|t| t.file == file) => Box::pin(async { Ok(None) }),
             None => self.files.size(file),
         }
@@ -127,7 +127,7 @@ fn family(gguf: &Gguf, vision: Option<&Gguf>) -> Result<&'static Family> {
         return Err(Error::UnsupportedModel { found, expected: format!("architecture {}", known.join(" or ")) });
     }
     let Some(vision) = vision else {
-        // The decoder of a model with eyes alone is the text family that it was made of.
+        // Without its tower, the decoder of a vision-language model is a model of the text family that it was made of.
         let text = FAMILIES.iter().find(|f| f.vision.is_none() && f.model_type == of_arch[0].gguf.text);
         return text.copied().ok_or_else(|| Error::missing(of_arch[0].gguf.text, "the families"));
     };

@@ -33,7 +33,7 @@ pub(super) fn tokenizer(gguf: &Gguf) -> Result<Json> {
     let mut added = Vec::new();
     for (id, text) in tokens.iter().enumerate() {
         match kind(id) {
-            // Rows that only fill the matrix have no text that anybody could write.
+            // Unused rows only fill up the embedding matrix: no text stands for them.
             UNUSED => {}
             kind @ (CONTROL | USER_DEFINED) => added.push(json!({
                 "id": id, "content": text, "special": kind == CONTROL, "normalized": false,

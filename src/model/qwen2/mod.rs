@@ -1,4 +1,4 @@
-//! Qwen2 and Qwen2.5 without eyes (arXiv 2407.10671): the family's decoder alone, with plain rotary positions.
+//! The text models Qwen2 and Qwen2.5 (arXiv 2407.10671): Qwen2-VL's decoder alone, with plain rotary positions.
 //!
 //! A prompt without media has the same position on all three axes, where M-RoPE turns exactly as `Qwen2RotaryEmbedding`
 //! does, so nothing of the decoder differs.

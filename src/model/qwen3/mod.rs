@@ -1,4 +1,4 @@
-//! Qwen3 without eyes, dense (arXiv 2505.09388): Qwen3-VL's decoder alone, with plain rotary positions.
+//! The dense text models Qwen3 (arXiv 2505.09388): Qwen3-VL's decoder alone, with plain rotary positions.
 //!
 //! transformers: `configuration_qwen3.py`.
 

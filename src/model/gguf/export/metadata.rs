@@ -146,7 +146,7 @@ pub(super) fn vision_entries(
         let flags = (0..tower.depth).map(|block| tower.deepstack.contains(&block)).collect();
         add("is_deepstack_layers", Entry::Flags(flags));
     }
-    // Learned positions are as many as patches of such a picture.
+    // A tower with learned positions has one for each patch of a picture of this size.
     let image_size = tower.position_side.map_or(NOMINAL_IMAGE_SIZE, |side| side * tower.patch_size);
     for (key, n) in [
         ("projection_dim", tower.out_hidden_size),

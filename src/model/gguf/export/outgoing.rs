@@ -96,7 +96,7 @@ impl Outgoing {
     /// Gives the file's bytes to `put` from front to back. `heard` hears how many were read.
     ///
     /// # Errors
-    /// Those of the source and of `put`; [`Error::Malformed`] for weights that their new type does not hold.
+    /// Those of the source and of `put`; [`crate::Error::Malformed`] for weights that their new type does not hold.
     pub async fn write(
         &self,
         source: &dyn Source,

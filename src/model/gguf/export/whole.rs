@@ -136,7 +136,7 @@ impl Export {
     }
 }
 
-/// New files as far as their headers.
+/// The headers of the new files as a source, from which they can be read back; behind each header are zeros.
 struct Headers(BTreeMap<&'static str, (Vec<u8>, u64)>);
 
 impl Source for Headers {
@@ -155,7 +155,7 @@ impl Source for Headers {
     }
 }
 
-/// The numbers as GGUF stores them, less what it has no place for and is compared elsewhere.
+/// Rounds the numbers as GGUF stores them, and drops the ids that end a reply, which are compared by themselves.
 fn as_stored(text: &mut TextConfig) {
     let narrow = |x: &mut f64| *x = f64::from(*x as f32);
     narrow(&mut text.rms_norm_eps);
