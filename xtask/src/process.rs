@@ -70,21 +70,31 @@ pub fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("`{}` failed ({status})", shown(command))) }
 }
 
-/// Runs to the end with both streams of output in one pipe, so that their lines stay in order.
+/// Runs to the end with both streams of output in one file, so that their lines stay in order. A pipe would stay open for as long as
+/// anything holds it that the command has started and left behind.
 fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
-    let (mut reader, writer) = std::io::pipe()?;
-    command.stdout(writer.try_clone()?).stderr(writer);
+    let name = format!("fanlight-{}-{:?}.log", std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(name.replace(['(', ')'], "-"));
+    let file = std::fs::File::create(&path)?;
+    command.stdout(file.try_clone()?).stderr(file);
     let mut child = command.spawn()?;
-    // The command holds ends of the pipe that we write to: reading would not end while it does.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut bytes = [0; 8192];
-    loop {
-        let length = reader.read(&mut bytes)?;
-        if length == 0 {
-            return child.wait();
+    let mut output = std::fs::File::open(&path)?;
+    let mut pass_on = || -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes)?;
+        CAPTURED.with_borrow_mut(|captured| captured.get_or_insert_default().add(&bytes));
+        Ok(())
+    };
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
         }
-        CAPTURED.with_borrow_mut(|captured| captured.get_or_insert_default().add(&bytes[..length]));
-    }
+        pass_on()?;
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
+    pass_on()?;
+    std::fs::remove_file(&path)?;
+    Ok(status)
 }
 
 /// Runs a command to its end and returns its standard output. `None` if it could not start or failed.

@@ -151,6 +151,9 @@ impl Running {
     fn start(tools: &Tools) -> Outcome<Running> {
         let mut node = command("node");
         node.arg("tests/web/support/browsers.mjs").stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Not into our own output: Node makes a pipe that it inherits non-blocking, and then our own printing into it fails.
+        let log = root().join("target/xtask/browsers.log");
+        node.stderr(std::fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?);
         node.env("FANLIGHT_CHROMIUM", &tools.chromium).env("FANLIGHT_FIREFOX", &tools.firefox);
         let mut node = node.spawn().map_err(|e| format!("node could not be started: {e}"))?;
         let lines = node.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok);
@@ -158,7 +161,7 @@ impl Running {
         // An empty line says that all of them are there.
         let variables: Vec<_> = lines.take_while(|line| !line.is_empty()).filter_map(pair).collect();
         if variables.is_empty() {
-            return Err("the browsers could not be started; what they said stands above".into());
+            return Err(format!("the browsers could not be started; what they said is in {}", log.display()));
         }
         Ok(Running { node, variables })
     }
