@@ -1,9 +1,10 @@
 //! Paths and child processes.
 
 use std::cell::RefCell;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use crate::Outcome;
 
@@ -22,7 +23,7 @@ struct Captured {
 impl Captured {
     fn add(&mut self, bytes: &[u8]) {
         if self.live {
-            std::io::stdout().write_all(bytes).ok();
+            print(bytes);
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -36,11 +37,24 @@ pub fn captured<T>(live: bool, work: impl FnOnce() -> T) -> (T, String) {
     (result, String::from_utf8_lossy(&CAPTURED.take().unwrap_or_default().bytes).into_owned())
 }
 
+/// Writes to the terminal. A pipe that some other program has made non-blocking is waited for; one that nobody reads is no error.
+fn print(mut bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
 /// Prints a line.
 pub fn say(line: &str) {
     CAPTURED.with_borrow_mut(|captured| match captured {
         Some(captured) => captured.add(format!("{line}\n").as_bytes()),
-        None => println!("{line}"),
+        None => print(format!("{line}\n").as_bytes()),
     });
 }
 
@@ -90,7 +104,7 @@ fn run_captured(command: &mut Command) -> std::io::Result<ExitStatus> {
             break status;
         }
         pass_on()?;
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     };
     pass_on()?;
     std::fs::remove_file(&path)?;

@@ -28,8 +28,8 @@ export function withBrowser(flags = []) {
 export const notInFirefox = (reason) => ({ skip: BROWSER === "firefox" && `not in Firefox: ${reason}` });
 
 /**
- * Opens a page of the site, or an empty one on its origin, or the one at the address `at`. It closes with the test `t`, which fails if the page had an
- * uncaught error or asked another machine for anything.
+ * Opens a page of the site, or an empty one on its origin, or the one at the address `at`. It closes with the test `t`, which fails
+ * if the page had an uncaught error or asked another machine for anything.
  * `beside`: another page, whose storage this one shares. `servers`: origins that it may ask. `before`: code that the
  * worker runs before the fake engine.
  * @param {{ path?: string, at?: string, engine?: "real" | "fake", setup?: (page: import("playwright-core").Page) => Promise<unknown>,
@@ -66,6 +66,7 @@ export async function open(t, { path, at, engine = "real", setup, beside, server
  * the request is told as well, or that the page's policy allows no icon.
  */
 export function isReport(error) {
+  if (BROWSER !== "firefox") return false;
   const text = String(error.stack ?? error);
   return /^(Cross-Origin Request Blocked|Security Error: Content at|Loading Worker from|.*\(img-src\) at (data:|\S*\/favicon\.ico))/.test(text);
 }

@@ -49,12 +49,12 @@ pub fn check(args: &[String]) -> Outcome {
     if !single {
         println!("{} jobs, {at_once} at once; what a job prints is shown when it ends", jobs.len());
     }
-    let started = |name: &str| println!("── {name}: started");
+    let started = |name: &str| say(&format!("── {name}: started"));
     let ended = |done: &Done| {
         if !single && !done.output.trim().is_empty() {
-            println!("\n{}\n", done.output.trim_matches('\n'));
+            say(&format!("\n{}\n", done.output.trim_matches('\n')));
         }
-        println!("── {}", ending(done));
+        say(&format!("── {}", ending(done)));
     };
     report(&queue::run(jobs, at_once, &started, &ended))
 }
@@ -73,12 +73,13 @@ fn report(done: &[Done]) -> Outcome {
     let mut by_time: Vec<&Done> = done.iter().collect();
     by_time.sort_by_key(|done| std::cmp::Reverse(done.time));
     if done.len() > 1 {
-        println!();
-        by_time.iter().for_each(|done| println!("   {}", ending(done)));
+        say("");
+        by_time.iter().for_each(|done| say(&format!("   {}", ending(done))));
     }
     let failed: Vec<&str> = done.iter().filter(|d| d.outcome.is_err()).map(|d| d.name.as_str()).collect();
     let at_least = u32::from(!failed.is_empty());
-    println!("\n{} passed, {} failed, {} skipped", count.passed, count.failed.max(at_least), count.skipped);
+    let numbers = [count.passed, count.failed.max(at_least), count.skipped];
+    say(&format!("\n{} passed, {} failed, {} skipped", numbers[0], numbers[1], numbers[2]));
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }
 

@@ -1,5 +1,6 @@
 //! Jobs that run a few at a time, each after those that it needs. What a job prints is shown when the job has ended.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,9 @@ pub fn run(
                 started(&job.name);
                 drop(now);
                 let start = Instant::now();
-                let (outcome, output) = captured(live, job.work);
+                // A job that panics is one that failed: the others must not wait for it.
+                let (outcome, output) = captured(live, || catch_unwind(AssertUnwindSafe(job.work)));
+                let outcome = outcome.unwrap_or_else(|_| Err("it panicked, as stands above".into()));
                 let count = Count::of(&output);
                 let done = Done { name: job.name, outcome, output, count, time: start.elapsed() };
                 now = lock();
@@ -136,6 +139,17 @@ mod tests {
         assert_eq!((done[at("tests")].output.as_str(), done[at("build")].output.as_str()), ("tested\n", "built\n"));
         assert_eq!(done[at("more")].outcome, Err("not run, because `broken` failed".into()));
         assert_eq!(done[at("most")].outcome, Err("not run, because `more` failed".into()));
+    }
+
+    #[test]
+    fn a_job_that_panics_has_failed() {
+        let done = run(
+            vec![Job::new("a", &[], || panic!("on purpose")), Job::new("b", &["a"], || Ok(()))],
+            2,
+            &|_| {},
+            &|_| {},
+        );
+        assert!(done.len() == 2 && done.iter().all(|d| d.outcome.is_err()));
     }
 
     #[test]
