@@ -1,4 +1,4 @@
-// The rooms of www/src and who may import whom, read from the sources, as tests/architecture.rs does it for Rust. An import of a
+// The rooms of www/src and who may import whom, read from the sources, as tests/architecture does it for Rust. An import of a
 // type alone counts like any other: what a file has to know to be understood is what it names.
 //
 // Addresses are no imports and are not looked at: by them the page starts the worker's script (page/script.ts), and the worker fetches
