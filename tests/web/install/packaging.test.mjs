@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 
 import { BROWSER, isReport, open, withBrowser, withPackage } from "../support/helpers.mjs";
 import { installed, installInto } from "../support/installed.mjs";

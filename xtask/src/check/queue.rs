@@ -13,13 +13,20 @@ pub struct Job {
     pub name: String,
     /// Names of jobs that must have succeeded before. A name that is no job of the queue is taken as done.
     pub after: Vec<String>,
+    /// What the job needs for itself: of the jobs with the same word, one runs at a time.
+    pub alone: Option<&'static str>,
     work: Box<dyn FnOnce() -> Outcome + Send>,
 }
 
 impl Job {
     pub fn new(name: impl Into<String>, after: &[&str], work: impl FnOnce() -> Outcome + Send + 'static) -> Job {
         let after = after.iter().map(|name| (*name).to_owned()).collect();
-        Job { name: name.into(), after, work: Box::new(work) }
+        Job { name: name.into(), after, alone: None, work: Box::new(work) }
+    }
+
+    /// The same job, which runs beside no other that needs `what` for itself.
+    pub fn alone_with(self, what: Option<&'static str>) -> Job {
+        Job { alone: what, ..self }
     }
 }
 
@@ -40,7 +47,8 @@ impl Done {
 
 struct State {
     waiting: Vec<Job>,
-    running: Vec<String>,
+    /// Names of the jobs that run, and what each has for itself.
+    running: Vec<(String, Option<&'static str>)>,
     done: Vec<Done>,
 }
 
@@ -52,8 +60,11 @@ impl State {
             let lacking = self.lacks(&job).unwrap_or_default().to_owned();
             self.done.push(Done::not_run(job.name, format!("not run, because `{lacking}` failed")));
         }
-        let open = |name: &String| self.running.contains(name) || self.waiting.iter().any(|job| job.name == *name);
-        let at = self.waiting.iter().position(|job| !job.after.iter().any(open))?;
+        let runs = |name: &String| self.running.iter().any(|(running, _)| running == name);
+        let open = |name: &String| runs(name) || self.waiting.iter().any(|job| job.name == *name);
+        let taken = |what: &'static str| self.running.iter().any(|(_, alone)| *alone == Some(what));
+        let free = |job: &Job| !job.alone.is_some_and(taken) && !job.after.iter().any(open);
+        let at = self.waiting.iter().position(free)?;
         Some(self.waiting.remove(at))
     }
 
@@ -80,7 +91,7 @@ pub fn run(
         let mut now = lock();
         loop {
             if let Some(job) = now.next() {
-                now.running.push(job.name.clone());
+                now.running.push((job.name.clone(), job.alone));
                 started(&job.name);
                 drop(now);
                 let start = Instant::now();
@@ -90,7 +101,7 @@ pub fn run(
                 let count = Count::of(&output);
                 let done = Done { name: job.name, outcome, output, count, time: start.elapsed() };
                 now = lock();
-                now.running.retain(|name| *name != done.name);
+                now.running.retain(|(name, _)| *name != done.name);
                 ended(&done);
                 now.done.push(done);
                 changed.notify_all();
@@ -156,6 +167,21 @@ mod tests {
     fn a_circle_of_needs_is_a_failure() {
         let done = run(vec![Job::new("a", &["b"], || Ok(())), Job::new("b", &["a"], || Ok(()))], 2, &|_| {}, &|_| {});
         assert!(done.len() == 2 && done.iter().all(|d| d.outcome.is_err()));
+    }
+
+    #[test]
+    fn what_is_needed_alone_is_never_shared() {
+        static HOLDERS: AtomicUsize = AtomicUsize::new(0);
+        let work = || {
+            assert_eq!(HOLDERS.fetch_add(1, Ordering::SeqCst), 0);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            HOLDERS.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        let held = (0..8).map(|n| Job::new(format!("held {n}"), &[], work).alone_with(Some("it")));
+        let others = (0..8).map(|n| Job::new(format!("other {n}"), &[], || Ok(())));
+        let done = run(held.chain(others).collect(), 4, &|_| {}, &|_| {});
+        assert!(done.len() == 16 && done.iter().all(|d| d.outcome.is_ok()));
     }
 
     #[test]

@@ -91,7 +91,9 @@ pub fn jobs(
         let needs: &[&str] = if part.ends_with("/kernels") { &[PAGE, KERNELS] } else { &[PAGE] };
         let name = browser.map_or_else(|| part.clone(), |browser| format!("{part} ({})", browser.name()));
         let (stage, part, filter) = (stage.clone(), part.clone(), filter.map(str::to_owned));
-        Job::new(name, needs, move || stage.test(&part, browser, filter.as_deref()))
+        // Firefox gives the focus to one page at a time: two files beside each other would take it from each other.
+        let alone = (browser == Some(Browser::Firefox)).then_some("firefox");
+        Job::new(name, needs, move || stage.test(&part, browser, filter.as_deref())).alone_with(alone)
     });
     let tests = tests.collect();
     Ok((builds, tests))
