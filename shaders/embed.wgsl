@@ -3,7 +3,7 @@
 // y[i, :] = W[ids[i] - row_start, :]  where row_start <= ids[i] < row_start + rows; other rows of y are unchanged.
 //
 // W: shard of [rows, cols] (weight fragment)    ids: [n] u32    y: [n, cols] f32    (cols a multiple of 4)
-// dispatch: linear, a thread per (i, 4 columns). overrides: WG threads.
+// dispatch: linear, a thread per (i, 16 columns). overrides: WG threads.
 override WG: u32 = 64u;
 
 struct Params {
@@ -28,12 +28,24 @@ fn embed(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = linear_group(group, groups) * WG + lane;
-    let i = index / params.cols4;
-    let c = index % params.cols4;
+    let wide = (params.cols4 + 3u) / 4u;
+    let i = index / wide;
+    let c = index % wide * 4u;
     if (i < params.n) {
         let id = ids[i];
         if (id >= params.row_start && id < params.row_start + params.rows) {
-            y[i * params.cols4 + c] = weight4(id - params.row_start, c);
+            let w = weight16((id - params.row_start) * params.stride, c / 4u);
+            let to = i * params.cols4 + c;
+            y[to] = w[0];
+            if (c + 1u < params.cols4) {
+                y[to + 1u] = w[1];
+            }
+            if (c + 2u < params.cols4) {
+                y[to + 2u] = w[2];
+            }
+            if (c + 3u < params.cols4) {
+                y[to + 3u] = w[3];
+            }
         }
     }
 }

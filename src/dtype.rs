@@ -199,7 +199,7 @@ impl fmt::Display for Dtype {
 
 /// The layout of a row of a weight matrix on the device. A row consists of planes (all elements, then all scales, and so on) in
 /// whole words, so that a kernel can compute the place of each item with a shift. `shaders/weight/` has a fragment for each
-/// layout, whose comment lists the planes.
+/// layout, whose comment lists the planes and says in which order high bits lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layout {
     /// 32-bit floats.

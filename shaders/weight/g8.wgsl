@@ -1,10 +1,34 @@
-// Weight fragment, g8 (GPTQ in 8 bits): w = s * (q - z), q in 0 .. 255, one (s, z) for 4 * params.per elements.
-// A row of G groups of 16: q [4 G words] | (s, z) [f16 pairs, 4 G / params.per].
-@group(0) @binding(1) var<storage, read> weight: array<u32>;
+// Weight fragment, g8 (GPTQ in 8 bits): w = s * (q - z), q in 0 .. 255, one (s, z) for 4 << params.per elements.
+// A row of G groups of 16: q [4 G words] | (s, z) [f16 pairs, 4 G >> params.per].
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
-fn weight4(row: u32, k: u32) -> vec4<f32> {
-    let base = row * params.stride;
-    let q = (vec4<u32>(weight[base + k]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
-    let sz = unpack2x16float(weight[base + 4u * params.groups + k / params.per]);
-    return sz.x * (vec4<f32>(q) - sz.y);
+alias Codes = vec4<u32>;
+const PARTS = 2u;
+
+fn codes(base: u32, u: u32) -> Codes {
+    return weight[base / 4u + u];
+}
+
+fn word(i: u32) -> u32 {
+    return weight[i / 4u][i % 4u];
+}
+
+fn eight(c: Codes, p: u32) -> mat2x4<f32> {
+    return mat2x4<f32>(vec4<f32>(unpack4xU8(c[2u * p])), vec4<f32>(unpack4xU8(c[2u * p + 1u])));
+}
+
+fn scale_zero(base: u32, g: u32) -> vec2<f32> {
+    return unpack2x16float(word(base + 4u * params.groups + ((4u * g) >> params.per)));
+}
+
+fn scaled(base: u32, u: u32, s: vec2<f32>, sx: vec2<f32>) -> f32 {
+    let sz = scale_zero(base, u);
+    return sz.x * (s.x + s.y - sz.y * (sx.x + sx.y));
+}
+
+fn weight16(base: u32, g: u32) -> mat4x4<f32> {
+    let c = weight[base / 4u + g];
+    let sz = scale_zero(base, g);
+    return mat4x4<f32>(sz.x * (vec4<f32>(unpack4xU8(c.x)) - sz.y), sz.x * (vec4<f32>(unpack4xU8(c.y)) - sz.y),
+        sz.x * (vec4<f32>(unpack4xU8(c.z)) - sz.y), sz.x * (vec4<f32>(unpack4xU8(c.w)) - sz.y));
 }

@@ -1,12 +1,50 @@
 // Weight fragment, q4_k (GGUF's Q4_K): w = d * s * q - e * m, q in 0 .. 15, s and m in 0 .. 63 for 32 elements, (d, e) for 256.
 // A row of G groups of 16: q [2 G words, low nibble first] | (s, m) [u8 pairs, G / 2] | (d, e) [f16 pairs, G / 16].
-@group(0) @binding(1) var<storage, read> weight: array<u32>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
-fn weight4(row: u32, k: u32) -> vec4<f32> {
-    let base = row * params.stride;
-    let q = (vec4<u32>(weight[base + k / 2u] >> (16u * (k & 1u))) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u);
+alias Codes = vec4<u32>;
+const PARTS = 4u;
+
+fn codes(base: u32, u: u32) -> Codes {
+    return weight[base / 4u + u];
+}
+
+fn word(i: u32) -> u32 {
+    return weight[i / 4u][i % 4u];
+}
+
+fn nibbles8(w: u32) -> mat2x4<f32> {
+    let even = vec4<f32>(unpack4xU8(w & 0x0f0f0f0fu));
+    let odd = vec4<f32>(unpack4xU8((w >> 4u) & 0x0f0f0f0fu));
+    return mat2x4<f32>(vec4<f32>(even.x, odd.x, even.y, odd.y), vec4<f32>(even.z, odd.z, even.w, odd.w));
+}
+
+fn eight(c: Codes, p: u32) -> mat2x4<f32> {
+    return nibbles8(c[p]);
+}
+
+// d * s and e * m of 32 elements.
+fn scale_min(base: u32, u: u32) -> vec2<f32> {
     let at = base + 2u * params.groups;
-    let sm = weight[at + k / 16u] >> (16u * ((k / 8u) & 1u));
-    let de = unpack2x16float(weight[at + params.groups / 4u + k / 64u]);
-    return de.x * f32(sm & 255u) * vec4<f32>(q) - de.y * f32((sm >> 8u) & 255u);
+    let sm = word(at + u / 2u) >> (16u * (u % 2u));
+    return unpack2x16float(word(at + params.groups / 4u + u / 8u)) * vec2<f32>(vec2<u32>(sm & 255u, (sm >> 8u) & 255u));
+}
+
+fn scaled(base: u32, u: u32, s: vec2<f32>, sx: vec2<f32>) -> f32 {
+    let dm = scale_min(base, u);
+    return dm.x * (s.x + s.y) - dm.y * (sx.x + sx.y);
+}
+
+fn nibbles16(base: u32, g: u32) -> mat4x4<f32> {
+    let c = weight[base / 4u + g / 2u];
+    let w = select(c.xy, c.zw, g % 2u == 1u);
+    let q = nibbles8(w.x);
+    let r = nibbles8(w.y);
+    return mat4x4<f32>(q[0], q[1], r[0], r[1]);
+}
+
+fn weight16(base: u32, g: u32) -> mat4x4<f32> {
+    let q = nibbles16(base, g);
+    let dm = scale_min(base, g / 2u);
+    return mat4x4<f32>(dm.x * q[0] - dm.y, dm.x * q[1] - dm.y, dm.x * q[2] - dm.y, dm.x * q[3] - dm.y);
 }

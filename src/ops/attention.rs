@@ -66,7 +66,7 @@ fn state_rows(n: usize, dim: usize) -> usize {
 
 /// The rehearsal of [`attend`] for `n` queries over `keys` keys, which may be in several segments.
 pub fn rehearse(pool: &Rehearsal, n: usize, heads: Heads, keys: usize) -> Lease {
-    let _parts = (n == 1).then(|| attention_decode::rehearse(pool, heads, keys));
+    let _parts = if n == 1 { attention_decode::rehearse(pool, heads, keys) } else { None };
     let state = if n > 1 { state_rows(n, heads.dim) } else { 0 };
     pool.scratch("attention", n + state, heads.q * heads.dim)
 }

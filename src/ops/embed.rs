@@ -49,7 +49,7 @@ pub fn embed(rec: &mut Recorder, ids: &Tensor, weight: &Weight) -> Result<Tensor
             per: shard.per(),
             pad: 0,
         };
-        let groups = rec.grid((n * weight.cols / 4).div_ceil(64));
+        let groups = rec.grid((n * weight.cols.div_ceil(16)).div_ceil(64));
         let variant = Variant::weighted(shard.format, &[("WG", 64.0)]);
         rec.dispatch(&KERNEL, variant, &params, &[&shard.tensor, ids, &y], groups);
     }

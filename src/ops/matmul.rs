@@ -14,20 +14,23 @@ pub static KERNEL: Kernel = Kernel {
     storage: &[Read, Read, Read, Write],
     params_bytes: size_of::<LinearParams>(),
     variants: &[
-        &[("BIAS", 0.0), ("ADD", 0.0), ("ACT", 0.0)],
-        &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 0.0)],
-        &[("BIAS", 0.0), ("ADD", 1.0), ("ACT", 0.0)],
-        &[("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
-        &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 1.0)],
-        &[("BIAS", 0.0), ("ADD", 0.0), ("ACT", 1.0)],
-        &[("BIAS", 1.0), ("ADD", 1.0), ("ACT", 1.0)],
-        &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 2.0)],
-        &[("BIAS", 1.0), ("ADD", 0.0), ("ACT", 3.0)],
+        &[("WG", 64.0), ("FOUR", 0.0)],
+        &[("WG", 64.0), ("FOUR", 1.0)],
+        &[("WG", 128.0), ("FOUR", 0.0)],
+        &[("WG", 128.0), ("FOUR", 1.0)],
     ],
 };
 
-/// Rows and outputs of a workgroup's tile.
-const TILE: usize = 64;
+/// Outputs of a workgroup's tile.
+const OUTPUTS: usize = 64;
+
+/// Threads of a workgroup.
+const THREADS: usize = 64;
+
+/// The rows of a workgroup's tile.
+pub const fn tile_rows(threads: usize, four: bool) -> usize {
+    threads / 8 * if four { 4 } else { 8 }
+}
 
 #[expect(clippy::too_many_arguments, reason = "only `linear` calls it, which has checked the shapes")]
 pub(super) fn record(
@@ -40,11 +43,10 @@ pub(super) fn record(
     rows: Rows,
     options: LinearOptions,
 ) {
-    let variant = Variant::weighted(
-        shard.format,
-        &[("BIAS", bias.is_some().into()), ("ADD", options.add.into()), ("ACT", f64::from(options.act as u8))],
-    );
-    let groups = [shard.rows.div_ceil(TILE) as u32, rows.n.div_ceil(TILE) as u32, 1];
-    let params = LinearParams::new(weight, shard, rows);
+    // A short tile where a high one would be at least half empty.
+    let four = rows.n <= tile_rows(THREADS, true);
+    let variant = Variant::weighted(shard.format, &[("WG", THREADS as f64), ("FOUR", four.into())]);
+    let groups = [shard.rows.div_ceil(OUTPUTS) as u32, rows.n.div_ceil(tile_rows(THREADS, four)) as u32, 1];
+    let params = LinearParams::new(weight, shard, rows, bias.is_some(), options);
     rec.dispatch(&KERNEL, variant, &params, &[&shard.tensor, x, bias.unwrap_or(x), y], groups);
 }

@@ -13,23 +13,16 @@ pub static KERNEL: Kernel = Kernel {
     weight: true,
     storage: &[Read, Read, Read, Write],
     params_bytes: size_of::<LinearParams>(),
-    variants: &[
-        &[("WG", 64.0), ("BIAS", 0.0), ("ADD", 0.0), ("ACT", 0.0)],
-        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 0.0)],
-        &[("WG", 64.0), ("BIAS", 0.0), ("ADD", 1.0), ("ACT", 0.0)],
-        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
-        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 1.0)],
-        &[("WG", 64.0), ("BIAS", 0.0), ("ADD", 0.0), ("ACT", 1.0)],
-        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 1.0)],
-        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 2.0)],
-        &[("WG", 64.0), ("BIAS", 1.0), ("ADD", 0.0), ("ACT", 3.0)],
-        &[("WG", 32.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
-        &[("WG", 256.0), ("BIAS", 1.0), ("ADD", 1.0), ("ACT", 0.0)],
-    ],
+    variants: &[&[("WG", 64.0)], &[("WG", 32.0)], &[("WG", 128.0)], &[("WG", 256.0)]],
 };
 
-/// Outputs of a workgroup.
-const OUTPUTS: usize = 4;
+/// Threads of a workgroup.
+const THREADS: usize = 64;
+
+/// Outputs of a workgroup: every 32 threads make four.
+pub const fn outputs(threads: usize) -> usize {
+    threads / 8
+}
 
 #[expect(clippy::too_many_arguments, reason = "only `linear` calls it, which has checked the shapes")]
 pub(super) fn record(
@@ -42,17 +35,9 @@ pub(super) fn record(
     rows: Rows,
     options: LinearOptions,
 ) {
-    let variant = Variant::weighted(
-        shard.format,
-        &[
-            ("WG", 64.0),
-            ("BIAS", bias.is_some().into()),
-            ("ADD", options.add.into()),
-            ("ACT", f64::from(options.act as u8)),
-        ],
-    );
-    let [gx, gy, _] = rec.grid(shard.rows.div_ceil(OUTPUTS));
-    let params = LinearParams::new(weight, shard, rows);
+    let variant = Variant::weighted(shard.format, &[("WG", THREADS as f64)]);
+    let [gx, gy, _] = rec.grid(shard.rows.div_ceil(outputs(THREADS)));
+    let params = LinearParams::new(weight, shard, rows, bias.is_some(), options);
     let bindings = [&shard.tensor, x, bias.unwrap_or(x), y];
     rec.dispatch(&KERNEL, variant, &params, &bindings, [gx, gy, rows.n as u32]);
 }

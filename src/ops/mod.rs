@@ -78,9 +78,9 @@ pub struct WeightShard {
 }
 
 impl WeightShard {
-    /// How many loads of four elements share a scale, for the formats whose group size varies.
+    /// `4 << per` elements share a scale, for the formats whose group size varies (by powers of two).
     fn per(&self) -> u32 {
-        self.format.layout().group() as u32 / 4
+        (self.format.layout().group() / 4).ilog2()
     }
 }
 
@@ -180,11 +180,12 @@ struct LinearParams {
     x_row: u32,
     y_row: u32,
     per: u32,
-    pad: [u32; 2],
+    flags: u32,
+    pad: u32,
 }
 
 impl LinearParams {
-    fn new(weight: &Weight, shard: &WeightShard, rows: Rows) -> Self {
+    fn new(weight: &Weight, shard: &WeightShard, rows: Rows, bias: bool, options: LinearOptions) -> Self {
         LinearParams {
             n: rows.n as u32,
             m: weight.rows as u32,
@@ -196,7 +197,8 @@ impl LinearParams {
             x_row: rows.x_row as u32,
             y_row: rows.y_row as u32,
             per: shard.per(),
-            pad: [0; 2],
+            flags: u32::from(bias) | u32::from(options.add) << 1 | (options.act as u32) << 2,
+            pad: 0,
         }
     }
 }

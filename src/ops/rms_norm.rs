@@ -36,6 +36,8 @@ pub fn rms_norm(rec: &mut Recorder, x: &Tensor, gain: &Tensor, eps: f32, x_row: 
     let y = rec.scratch("rms_norm", n, x.cols)?;
     let params = Params { n: n as u32, cols4: x.cols as u32 / 4, x_row: x_row as u32, eps };
     let groups = rec.grid(n);
-    rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[x, gain, &y], groups);
+    // A single row is a single workgroup, which waits for memory less often if it has more threads.
+    let threads = if n == 1 && x.cols >= 1024 { 256.0 } else { 64.0 };
+    rec.dispatch(&KERNEL, Variant::with(&[("WG", threads)]), &params, &[x, gain, &y], groups);
     Ok(y)
 }

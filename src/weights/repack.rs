@@ -1,7 +1,8 @@
 //! Rows of a checkpoint become rows of the device: the same numbers, in planes that a kernel can address.
 //!
 //! A GGUF block keeps scales and codes together in 18 to 210 bytes, which no GPU can load well. Here each row's codes,
-//! high bits, scales and super-block scales move to planes of their own ([`Layout::planes`]). No code and no scale changes.
+//! high bits, scales and super-block scales move to planes of their own ([`Layout::planes`]). No code and no scale changes; only
+//! high bits lie in another order.
 //!
 //! Block formats: `ggml-common.h` and `gguf/quants.py`.
 
@@ -203,11 +204,11 @@ pub fn repack_row(dtype: Dtype, src: &[u8], cols: usize, out: &mut Vec<u8>) -> R
         let low = &mut low[n * block_len * low_bits / 8..][..block_len * low_bits / 8];
         pack(codes, low_bits, low);
         if high_bytes > 0 {
-            let high_bits = 8 * high_bytes / 16;
-            let mut upper = [0; 256];
-            codes.iter().zip(&mut upper).for_each(|(code, upper)| *upper = code >> low_bits);
-            let high = &mut high[n * block_len * high_bits / 8..][..block_len * high_bits / 8];
-            pack(&upper[..block_len], high_bits, high);
+            let run = 2 * high_bytes;
+            let high = &mut high[n * block_len / 32 * run..][..block_len / 32 * run];
+            for (codes, high) in codes.chunks_exact(32).zip(high.chunks_exact_mut(run)) {
+                pack_high(layout, low_bits, codes, high);
+            }
         }
         let pair = [block.pair[0].to_le_bytes(), block.pair[1].to_le_bytes()].concat();
         let sub = &mut sub[n * sub_bytes..][..sub_bytes];
@@ -226,6 +227,19 @@ fn pack(codes: &[u8], bits: usize, out: &mut [u8]) {
     let mask = ((1u32 << bits) - 1) as u8;
     for (byte, codes) in out.iter_mut().zip(codes.chunks_exact(8 / bits)) {
         *byte = codes.iter().enumerate().fold(0, |byte, (i, code)| byte | (code & mask) << (i * bits));
+    }
+}
+
+/// The bits above the low ones of 32 codes, in the order in which kernels take them: those that belong to four codes that are
+/// neighbouring bytes once the low bits are masked lie at the same place of four bytes. `shaders/weight/` describes it.
+fn pack_high(layout: Layout, low_bits: usize, codes: &[u8], out: &mut [u8]) {
+    for (e, code) in codes.iter().enumerate() {
+        let (byte, bit) = match layout {
+            Layout::Q3K => (e % 16 / 4, 4 * (e / 16) + e % 4),
+            Layout::Q6K => (4 * (e / 16) + e % 8 / 2, (4 + 4 * (e % 16 / 8) + 2 * (e % 2)) % 8),
+            _ => (e % 8 / 2, 2 * (e / 8) + e % 2),
+        };
+        out[byte] |= code >> low_bits << bit;
     }
 }
 
@@ -270,6 +284,36 @@ mod tests {
         let values = dequantize(Dtype::Q4_0, &src).unwrap();
         assert_eq!(values[..16], (-8..8).map(|v| v as f32).collect::<Vec<_>>());
         assert_eq!(values[..16], values[16..]);
+    }
+
+    /// The comments of the fragments, bit by bit: one element of 32 has all its high bits set, the others none.
+    #[test]
+    fn high_bits_lie_where_the_fragments_look_for_them() {
+        let word = |layout, low_bits, e: usize| {
+            let (mut codes, mut out) = ([0; 32], [0; 8]);
+            codes[e] = if layout == Layout::Q6K { 63 } else { (2 << low_bits) - 1 };
+            pack_high(layout, low_bits, &codes, &mut out);
+            u64::from_le_bytes(out)
+        };
+        let q5 = [(0, 0), (1, 1), (2, 8), (7, 25), (8, 2), (9, 3), (23, 29), (31, 31)];
+        let q3_k = [(0, 0), (1, 1), (3, 3), (4, 8), (15, 27), (16, 4), (19, 7), (31, 31)];
+        let q6_k = [(0, 4), (1, 6), (2, 12), (7, 30), (8, 0), (9, 2), (15, 26), (16, 36), (31, 58)];
+        for (layout, low_bits, high, places) in [
+            (Layout::Q5, 4, 1, &q5[..]),
+            (Layout::Q5K, 4, 1, &q5),
+            (Layout::Q3K, 2, 1, &q3_k),
+            (Layout::Q6K, 4, 3, &q6_k),
+        ] {
+            for &(e, bit) in places {
+                assert_eq!(word(layout, low_bits, e), high << bit, "{layout} {e}");
+            }
+            let all = (0..32).fold(0, |all, e| all | word(layout, low_bits, e));
+            assert_eq!(
+                all,
+                if layout == Layout::Q6K { u64::MAX } else { u32::MAX.into() },
+                "{layout}: none twice, none lost"
+            );
+        }
     }
 
     #[test]

@@ -139,7 +139,7 @@ const BASE: Problem =
     Problem { n: 1, q_heads: 1, kv_heads: 1, dim: 16, keys: 1, scores: Scores::Plain, values: Data::Plain };
 
 /// (query heads, key heads): ratios 1, 2, 3 and 7.
-const GROUPS: [(usize, usize); 6] = [(1, 1), (3, 3), (2, 1), (6, 2), (7, 1), (14, 2)];
+const GROUPS: [(usize, usize); 7] = [(1, 1), (3, 3), (2, 1), (6, 2), (7, 1), (14, 2), (11, 1)];
 
 const DIMS: [usize; 6] = [16, 20, 64, 80, 128, 256];
 
@@ -209,7 +209,10 @@ pub async fn decode_parts(bench: &mut Bench) -> Result<()> {
                 let dim = constant(overrides, "D");
                 let scores = if turn % 3 == 2 { Scores::Large } else { Scores::Plain };
                 let p = Problem { n: 1, q_heads, kv_heads, dim, keys, scores, values: Data::Plain };
-                parts_of(bench, p, kernel, overrides, format, [turn % 3, turn % 2]).await?;
+                // A single part is another matter: `decode` has it.
+                let alone = turn % 3 == 0 && keys <= chunk;
+                parts_of(bench, p, kernel, overrides, format, [turn % 3, turn % 2 + usize::from(alone)], 1 + turn % 3)
+                    .await?;
             }
         }
     }
@@ -224,9 +227,10 @@ async fn parts_of(
     overrides: &[(&'static str, f64)],
     format: CacheFormat,
     [first, behind]: [usize; 2],
+    steps: usize,
 ) -> Result<()> {
     let Problem { q_heads, kv_heads, dim, keys, .. } = p;
-    let chunk = constant(overrides, "CHUNK");
+    let chunk = steps * constant(overrides, "CHUNK");
     let [q, k, v] = p.inputs(bench);
     let here = keys.div_ceil(chunk);
     let splits = first + here + behind;
@@ -238,8 +242,8 @@ async fn parts_of(
     let part = rec.upload_f32("parts", q_heads * splits, &vec![f32::NAN; q_heads * splits * (dim + 4)])?;
     let [keys_, splits_, group_, capacity_, first_] =
         [keys, splits, group, p.capacity(), first].map(|size| size as u32);
-    let params = [keys_, splits_, group_, capacity_, (p.scale() as f32).to_bits(), first_, 0, 0];
-    let groups = [here as u32, q_heads as u32, 1];
+    let params = [keys_, splits_, group_, capacity_, (p.scale() as f32).to_bits(), first_, steps as u32, 0];
+    let groups = [here as u32, (kv_heads * group.div_ceil(constant(overrides, "HEADS"))) as u32, 1];
     rec.dispatch(kernel, Variant::with(overrides), &params, &[&q_gpu, &k_gpu, &v_gpu, &part], groups);
     bench.run(rec)?;
 

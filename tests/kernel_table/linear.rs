@@ -43,13 +43,17 @@ enum Route {
     Direct(&'static Kernel, &'static [(&'static str, f64)]),
 }
 
-impl Route {
-    /// What a variant's constants ask for.
-    fn apply(self, product: Product) -> Product {
-        let Route::Direct(_, constants) = self else { return product };
+impl Product {
+    /// The same with other flags in each turn: all combinations in 16 turns.
+    fn flagged(self, turn: usize) -> Product {
         let acts = [Activation::None, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
-        let options = LinearOptions { act: acts[constant(constants, "ACT")], add: constant(constants, "ADD") == 1 };
-        Product { bias: constant(constants, "BIAS") == 1, options, ..product }
+        let options = LinearOptions { act: acts[turn / 4 % 4], add: turn / 2 % 2 == 1 };
+        Product { bias: turn % 2 == 1, options, ..self }
+    }
+
+    /// The kernels' `flags`.
+    fn flags(&self) -> usize {
+        usize::from(self.bias) + 2 * usize::from(self.options.add) + 4 * self.options.act as usize
     }
 }
 
@@ -78,16 +82,18 @@ async fn check(bench: &mut Bench, route: Route, p: Product) -> Result<()> {
         }
         Route::Direct(kernel, overrides) => {
             for shard in &weight.shards {
-                let (k4, per) = (width / 4, shard.format.layout().group() as usize / 4);
+                let (k4, per) = (width / 4, (shard.format.layout().group() as usize / 4).ilog2() as usize);
                 let [row_start, rows, x_row, y_row] = [shard.row_start, shard.rows, p.x_row, p.y_row];
-                let sizes = [p.n, p.rows, k4, shard.stride, shard.groups, row_start, rows, x_row, y_row, per, 0, 0];
+                let sizes =
+                    [p.n, p.rows, k4, shard.stride, shard.groups, row_start, rows, x_row, y_row, per, p.flags(), 0];
                 let params = sizes.map(|size| size as u32);
                 let bindings = [&shard.tensor, &x_gpu, &bias_gpu, &y_gpu];
                 let groups = if kernel.name == "matvec" {
-                    let [x, y, _] = rec.grid(shard.rows.div_ceil(4));
+                    let [x, y, _] = rec.grid(shard.rows.div_ceil(ops::matvec::outputs(constant(overrides, "WG"))));
                     [x, y, p.n as u32]
                 } else {
-                    [shard.rows.div_ceil(64) as u32, p.n.div_ceil(64) as u32, 1]
+                    let tile = ops::matmul::tile_rows(constant(overrides, "WG"), constant(overrides, "FOUR") == 1);
+                    [shard.rows.div_ceil(64) as u32, p.n.div_ceil(tile) as u32, 1]
                 };
                 rec.dispatch(kernel, Variant::weighted(p.format, overrides), &params, &bindings, groups);
             }
@@ -137,17 +143,20 @@ const EDGES: [(usize, usize, usize); 8] =
     [(1, 1, 4), (2, 3, 12), (5, 61, 20), (17, 127, 36), (63, 64, 64), (64, 65, 132), (65, 130, 60), (130, 257, 100)];
 
 async fn kernel_variants(bench: &mut Bench, kernel: &'static Kernel, max_n: usize) -> Result<()> {
+    let mut turn = 0;
     for format in bench.formats() {
         for &overrides in kernel.variants {
             let route = Route::Direct(kernel, overrides);
             for (n, rows, cols) in EDGES {
                 let product = Product::new(n.min(max_n), rows, cols, format);
-                check(bench, route, route.apply(product)).await?;
+                check(bench, route, product.flagged(turn)).await?;
+                turn += 1;
             }
             // Offsets, wider padding and uneven shards at once.
             let product = Product::new(7, 67, 28, format);
             let product = Product { x_row: 3, y_row: 2, slack: 3, shard_rows: 29, ..product };
-            check(bench, route, route.apply(product)).await?;
+            check(bench, route, product.flagged(turn)).await?;
+            turn += 1;
         }
     }
     assert_known(kernel, bench);

@@ -122,12 +122,12 @@ pub async fn embed_partial(bench: &mut Bench) -> Result<()> {
         let weight = matrix.slice(row_start, rows).upload(&mut rec)?;
         let ids_gpu = rec.upload_u32("ids", n, &ids)?;
         let y = rec.upload_f32("y", n, &old)?;
-        let per = format.layout().group() as usize / 4;
+        let per = (format.layout().group() as usize / 4).ilog2() as usize;
         let sizes = [n, cols / 4, matrix.stride, matrix.groups, row_start, rows, per, 0].map(|size| size as u32);
         let variant = Variant::weighted(format, &[("WG", 64.0)]);
-        // 97 * 5 threads are 8 groups of 64: 3 x 3, one too many.
+        // 97 * 2 threads are 4 groups of 64: 2 x 3, two too many.
         let bindings = [&weight.shards[0].tensor, &ids_gpu, &y];
-        rec.dispatch(&ops::embed::KERNEL, variant, &sizes, &bindings, [3, 3, 1]);
+        rec.dispatch(&ops::embed::KERNEL, variant, &sizes, &bindings, [2, 3, 1]);
         bench.run(rec)?;
         let mut want = wide(&old);
         let mut size = want.clone();

@@ -21,7 +21,8 @@ pub fn f16(bits: u16) -> f64 {
 /// The elements of a row of one of the layouts of `shaders/weight/`, `groups` groups of 16: each element's value, and the
 /// sum of the absolute terms that it is made of.
 ///
-/// `group` elements share a scale where that varies. Planes follow one another in this order: codes (low bits), high bits, scales of sub-blocks, pairs of f16.
+/// `group` elements share a scale where that varies. Planes follow one another in this
+/// order: codes (low bits), high bits, scales of sub-blocks, pairs of f16.
 pub fn decode(layout: &str, row: &[u32], groups: usize, group: usize) -> Vec<(f64, f64)> {
     let bytes: Vec<u8> = row.iter().flat_map(|word| word.to_le_bytes()).collect();
     let n = 16 * groups;
@@ -57,7 +58,16 @@ pub fn decode(layout: &str, row: &[u32], groups: usize, group: usize) -> Vec<(f6
     const TABLE: [f64; 16] = [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
     (0..n)
         .map(|i| {
-            let code = field(0, bits, i) + (field(high_start, high_bits, i) << bits);
+            let high = match layout {
+                // Element 8 p + j of 32: byte j / 2, bit 2 p + j % 2.
+                "q5" | "q5_k" => i / 32 * 32 + i % 8 / 2 * 8 + i % 32 / 8 * 2 + i % 2,
+                // Element 16 h + 4 j + l of 32: byte j, bit 4 h + l.
+                "q3_k" => i / 32 * 32 + i % 16 / 4 * 8 + i % 32 / 16 * 4 + i % 4,
+                // Elements 2 j, 2 j + 1, 2 j + 8, 2 j + 9 of 16: byte j, its fields of two bits 2, 3, 0, 1.
+                "q6_k" => i / 16 * 16 + i % 8 / 2 * 4 + [2, 3, 0, 1][i % 16 / 8 * 2 + i % 2],
+                _ => i,
+            };
+            let code = field(0, bits, i) + (field(high_start, high_bits, high) << bits);
             let q = code as f64;
             let (d, m) = match i.checked_div(pair) {
                 Some(n) => (half(pair_start + 4 * n), half(pair_start + 4 * n + 2)),
