@@ -49,6 +49,7 @@ fn weight16(base: u32, g: u32) -> mat4x4<f32> {
     let low = word(base + g);
     let high = word(base + params.groups + g / 2u) >> (4u * (g % 2u));
     let d = scale(base, g);
-    return mat4x4<f32>(d * (four(low, high, 0u) - 4.0), d * (four(low, high, 1u) - 4.0),
-        d * (four(low, high, 2u) - 4.0), d * (four(low, high, 3u) - 4.0));
+    // d * q has 20 bits, so nothing is rounded but the result.
+    let m = 4.0 * d;
+    return mat4x4<f32>(d * four(low, high, 0u) - m, d * four(low, high, 1u) - m, d * four(low, high, 2u) - m, d * four(low, high, 3u) - m);
 }

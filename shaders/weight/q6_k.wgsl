@@ -52,5 +52,7 @@ fn weight16(base: u32, g: u32) -> mat4x4<f32> {
     let q = bits8(low.x, high, false);
     let r = bits8(low.y, high, true);
     let d = scale(base, g);
-    return mat4x4<f32>(d * (q[0] - 32.0), d * (q[1] - 32.0), d * (r[0] - 32.0), d * (r[1] - 32.0));
+    // d * q has 24 bits, so nothing is rounded but the result.
+    let m = 32.0 * d;
+    return mat4x4<f32>(d * q[0] - m, d * q[1] - m, d * r[0] - m, d * r[1] - m);
 }

@@ -291,7 +291,7 @@ mod tests {
     fn high_bits_lie_where_the_fragments_look_for_them() {
         let word = |layout, low_bits, e: usize| {
             let (mut codes, mut out) = ([0; 32], [0; 8]);
-            codes[e] = if layout == Layout::Q6K { 63 } else { (2 << low_bits) - 1 };
+            codes[e] = if layout == Layout::Q6K { 3u8 } else { 1 } << low_bits;
             pack_high(layout, low_bits, &codes, &mut out);
             u64::from_le_bytes(out)
         };

@@ -1,9 +1,11 @@
 //! `cargo xtask COMMAND`: all commands that people and CI use in this repository.
 //!
 //! Reading order: `setup` (installs what is needed) → `site` (builds wasm and page into one folder) → `serve` (serves that
-//! folder on localhost) → `demo` and `check` (the two commands that people use; `check` also runs `fuzz`). `process` holds the
+//! folder on localhost) → `demo` and `check` (the two commands that people use; `check` also runs `fuzz` and `shaderstats`). `process` holds the
 //! helpers that all of them share.
 
+#[cfg(test)]
+mod assembly;
 mod bench;
 mod check;
 mod demo;
@@ -11,6 +13,7 @@ mod fuzz;
 mod process;
 mod serve;
 mod setup;
+mod shaderstats;
 mod site;
 
 use std::process::ExitCode;
@@ -32,6 +35,7 @@ usage: cargo xtask COMMAND
   bench                 load a model and answer in headless Chromium; print times and peak memory
       --model PATH      checkpoint folder or .gguf file (default: the demonstration model)
       --tokens N        how many tokens to generate    --weights FORMAT   quantize while loading
+  shaderstats           compile the kernels as an AMD GPU's driver does; print instructions for each weight, and check them
   test [NAME…]          run everything that CI runs, or only the named parts (fmt, golden, web, page/xss, …)
       --list            print the names of the parts
       --changed         run the parts that can be affected by what differs from the upstream branch
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
             .and_then(|tools| site::build(&tools))
             .and_then(|_| site::pack().map(|tarball| println!("{}", tarball.display()))),
         Some("bench") => bench::bench(&args[1..]),
+        Some("shaderstats") => no_more(&args[1..]).and_then(|()| shaderstats::shaderstats()),
         Some("test") => check::check(&args[1..]),
         Some("fuzz") => fuzz::fuzz(&args[1..]),
         Some("help" | "--help" | "-h") | None => {

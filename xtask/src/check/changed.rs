@@ -45,14 +45,14 @@ const TOUCHES: &[(&str, &[&str])] = &[
         ],
     ),
     ("fuzz/", &["fmt", "fuzz"]),
-    ("xtask/", &["fmt", "clippy", "rust/xtask", "web/engine/e2e"]),
-    ("shaders/", &["rust", "web/engine"]),
+    ("xtask/", &["fmt", "clippy", "rust/xtask", "shaderstats", "web/engine/e2e"]),
+    ("shaders/", &["rust", "shaderstats", "web/engine"]),
     // What is not there on wasm32.
     ("src/bin/", &["fmt", "clippy", "doc", "rust"]),
     ("src/hub/", &["fmt", "clippy", "doc", "rust"]),
     ("src/ffmpeg/", &["fmt", "clippy", "doc", "rust"]),
     ("src/grammar/", &["fmt", "clippy", "doc", "rust"]),
-    ("src/", &["fmt", "clippy", "clippy-wasm", "doc", "rust", "fuzz", "web"]),
+    ("src/", &["fmt", "clippy", "clippy-wasm", "doc", "rust", "shaderstats", "fuzz", "web"]),
 ];
 
 /// The files that differ from `since` (a revision of git; without one, the last commit that the upstream branch has), with those

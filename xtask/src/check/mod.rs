@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::process::{cargo, run, say};
 use crate::setup::{WASM, WasmRust};
-use crate::{Outcome, USAGE, fuzz, setup};
+use crate::{Outcome, USAGE, fuzz, setup, shaderstats};
 use count::Count;
 use queue::{Done, Job};
 use web::Browser;
@@ -111,7 +111,9 @@ fn jobs(options: &Options, wanted: &BTreeSet<String>, all: &[String]) -> Outcome
     };
     let rust = (!commands.is_empty()).then(|| Job::new("rust", &[], move || rust(&commands, filter.as_deref())));
     let early = step("fmt", fmt).into_iter().chain(builds).chain(step("clippy", clippy)).chain(rust);
-    let late = [step("doc", doc), step("clippy-wasm", clippy_wasm), step("fuzz", fuzz)].into_iter().flatten();
+    let late = [("doc", doc as fn(WasmRust) -> Outcome), ("clippy-wasm", clippy_wasm), ("fuzz", fuzz)];
+    let late = late.into_iter().chain([("shaderstats", (|_| shaderstats::shaderstats()) as fn(WasmRust) -> Outcome)]);
+    let late = late.filter_map(|(name, work)| step(name, work));
     Ok(early.chain(tests).chain(late).collect())
 }
 
@@ -121,7 +123,7 @@ fn fmt(_: WasmRust) -> Outcome {
 }
 
 fn clippy(_: WasmRust) -> Outcome {
-    let what = ["clippy", "--locked", "--workspace", "--all-targets", "--features", "xtask/bindgen"];
+    let what = ["clippy", "--locked", "--workspace", "--all-targets", "--features", "xtask/bindgen,xtask/shaderstats"];
     run(cargo().args(what).args(["--", "-D", "warnings"]))
 }
 

@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::process::root;
 
 /// The parts that are neither tests in Rust nor in a browser.
-const STEPS: [&str; 5] = ["fmt", "clippy", "clippy-wasm", "doc", "fuzz"];
+const STEPS: [&str; 6] = ["fmt", "clippy", "clippy-wasm", "doc", "fuzz", "shaderstats"];
 /// Tests in Rust that are not files of `tests/`: the crate's own modules and the other packages.
 const RUST: [&str; 3] = ["rust/lib", "rust/grammar", "rust/xtask"];
 const TEST_FILE: &str = ".test.mjs";
