@@ -4,11 +4,12 @@
 //   q[h, row + i, :]      = rotate(qkv[i, h])              h < q_heads
 //   k[h, past + i, :]     = rotate(qkv[i, q_heads + h])    h < kv_heads
 //   v[h, past + i, :]     = qkv[i, q_heads + kv_heads + h]
-// with c = cos[row + i, j], s = sin[row + i, j]: rotate(u)[j] = u[j] c - u[j + half] s, rotate(u)[j + half] = u[j + half] c + u[j] s.
+// with c = cos[table_row + i, j], s = sin[table_row + i, j]: rotate(u)[j] = u[j] c - u[j + half] s, rotate(u)[j + half] = u[j + half] c + u[j] s.
 //
 // qkv: [n, (q_heads + 2 kv_heads) * 2 half] f32    table: [.., 2 half] f32, cos then sin
 // q: [q_heads, q_capacity, 2 half] f32    k, v: [kv_heads, capacity, 2 half] f32
-// For text, row = 0 and q_capacity = n. The vision tower processes its rows in pieces: row = past = first row of the piece.
+// For text, row = 0 and q_capacity = n. The vision tower processes its rows in pieces: row = table_row = past = first row of the piece.
+// While text is decoded, the table has rows for the next tokens too.
 // dispatch: linear, a thread per (i, head, j). overrides: WG threads.
 override WG: u32 = 64u;
 
@@ -21,6 +22,10 @@ struct Params {
     capacity: u32,
     q_capacity: u32,
     row: u32,
+    table_row: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -47,8 +52,8 @@ fn rope(
         var a = qkv[at];
         var b = qkv[at + params.half];
         if (head < params.q_heads + params.kv_heads) {
-            let c = table[(params.row + i) * dim + j];
-            let s = table[(params.row + i) * dim + params.half + j];
+            let c = table[(params.table_row + i) * dim + j];
+            let s = table[(params.table_row + i) * dim + params.half + j];
             let t = a * c - b * s;
             b = b * c + a * s;
             a = t;

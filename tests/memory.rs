@@ -81,7 +81,7 @@ fn measure_as(cache: CacheFormat, model: &str, options: &GpuOptions, (h, w): (u3
     let media = Media { key: 1, grid, second_per_grid: None, embeds: vec![embeds] };
     let prompt = Prompt { ids, media: vec![media] };
     let mut session = Session::with_cache(&gpu, &model, context, cache).unwrap();
-    let choose = || Choose::Greedy { vocab: 100, penalty: None };
+    let choose = || Choose::Best { vocab: 100 };
     block_on(session.prefill(&prompt, choose(), &|| true)).unwrap();
     for i in 0..decoded as u32 {
         block_on(session.step(3 + i % 50, choose())).unwrap();
@@ -257,7 +257,7 @@ fn a_full_device_in_a_conversation() {
     let mut session = Session::new(&gpu, &model, 1 << 20).unwrap();
     let prompt = |n: u32| Prompt { ids: (0..n).map(|i| 3 + i % 50).collect(), media: Vec::new() };
     let mut ask = |n: u32| {
-        let choose = Choose::Greedy { vocab: 100, penalty: None };
+        let choose = Choose::Best { vocab: 100 };
         block_on(session.prefill(&prompt(n), choose, &|| true)).map(|_| ())
     };
     ask(40).unwrap();

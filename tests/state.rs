@@ -36,7 +36,7 @@ fn prompt(ids: impl IntoIterator<Item = u32>) -> Prompt {
 fn logits(next: Next) -> Vec<f32> {
     match next {
         Next::Logits(logits) => logits,
-        Next::Id(_) => panic!("logits were asked for"),
+        Next::Best(_) | Next::Few(_) => panic!("logits were asked for"),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::generate::sampler::SamplingParams;
 use crate::generate::{Finish, Flow, GenerateOptions, Reply, Token, generate};
 use crate::text::{StopMatcher, StreamDecoder};
 
+/// Tokens that are computed in one submission where no draw or constraint needs each of them here.
+const AHEAD: usize = 4;
+
 /// What the caller is told while an answer is made.
 pub struct Hooks<'a> {
     /// Gets each piece of the answer when it is written.
@@ -98,6 +101,7 @@ impl Engine {
             vocab,
             logprobs: options.logprobs,
             loop_guard: options.loop_guard,
+            ahead: AHEAD,
             constraint: wrapped.clone(),
         };
         let mut decoder = StreamDecoder::new(self.tokenizer.clone());

@@ -9,7 +9,10 @@
 //! penalties, as in vLLM and in transformers' `SequenceBiasLogitsProcessor`. Frequency and presence penalties are applied after the
 //! repetition penalty, as in vLLM's `apply_penalties`. The random numbers for a seed are not those of transformers.
 
+use super::constraint::has;
+use super::session::{Few, Head};
 use crate::error::{Error, Result};
+use crate::ops::top_merge::TOP;
 
 /// How to choose the next id. The default is greedy.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,23 +130,25 @@ impl Sampler {
     pub fn probabilities(&self, logits: &[f32], history: &[u32]) -> Result<Vec<(u32, f32)>> {
         let scores = self.penalized(logits, history)?;
         let best = argmax(&scores);
-        if scores[best as usize] == f32::NEG_INFINITY {
+        if scores[best].1 == f32::NEG_INFINITY {
             return Err(Error::Gpu { message: "every logit is -inf".to_owned() });
         }
+        Ok(self.distribution(&scores, scores[best]))
+    }
+
+    /// The probabilities of `scores`, which are sorted by id and of which `best` is the best.
+    fn distribution(&self, scores: &[(u32, f32)], best: (u32, f32)) -> Vec<(u32, f32)> {
         let p = &self.params;
         let temperature = p.temperature as f32;
-        if !p.do_sample || temperature == 0.0 {
-            return Ok(vec![(best, 1.0)]);
+        // So low a temperature that f32 overflows is the same as greedy.
+        if self.greedy() || best.1 / temperature == f32::INFINITY {
+            return vec![(best.0, 1.0)];
         }
         // Ids are in ascending order, and no step below changes this.
         let mut kept: Vec<(u32, f32)> =
-            (0..).zip(&scores).filter(|(_, s)| **s > f32::NEG_INFINITY).map(|(id, s)| (id, s / temperature)).collect();
-        if scores[best as usize] / temperature == f32::INFINITY {
-            return Ok(vec![(best, 1.0)]); // so low a temperature that f32 overflows: the same as greedy
-        }
+            scores.iter().filter(|(_, s)| *s > f32::NEG_INFINITY).map(|&(id, s)| (id, s / temperature)).collect();
         if p.top_k > 0 && p.top_k < kept.len() {
-            let mut values: Vec<f32> = kept.iter().map(|&(_, s)| s).collect();
-            let (_, &mut least, _) = values.select_nth_unstable_by(p.top_k - 1, |a, b| b.total_cmp(a));
+            let least = largest(&kept, p.top_k);
             kept.retain(|&(_, s)| s >= least);
         }
         if p.top_p < 1.0 {
@@ -157,10 +162,10 @@ impl Sampler {
         }
         let probabilities = softmax(&kept);
         let kept = kept.into_iter().zip(probabilities).map(|((id, _), p)| (id, p));
-        Ok(kept.filter(|&(_, p)| p > 0.0).collect())
+        kept.filter(|&(_, p)| p > 0.0).collect()
     }
 
-    /// The next id. Draws one random number if sampling, none if greedy.
+    /// The next id. Draws one random number if `do_sample` is set, none if not.
     ///
     /// With u uniform in [0, 1), the choice is the first id, in ascending order, at which the sum of probabilities exceeds
     /// u·Σp.
@@ -169,8 +174,12 @@ impl Sampler {
     /// As for [`Sampler::probabilities`].
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
         let choices = self.probabilities(logits, history)?;
+        Ok(self.draw(&choices))
+    }
+
+    fn draw(&mut self, choices: &[(u32, f32)]) -> u32 {
         if !self.params.do_sample {
-            return Ok(choices[0].0); // greedy gives exactly one
+            return choices[0].0; // greedy gives exactly one
         }
         let total: f64 = choices.iter().map(|&(_, p)| f64::from(p)).sum();
         let draw = self.random.unit() * total;
@@ -180,30 +189,145 @@ impl Sampler {
             sum > draw
         });
         // If rounding kept the sum from exceeding the draw, take the last id. There is one, since the best id is among them.
-        Ok(hit.unwrap_or(&choices[choices.len() - 1]).0)
+        hit.unwrap_or(&choices[choices.len() - 1]).0
+    }
+
+    /// Whether there is no temperature, so that the best is chosen.
+    fn greedy(&self) -> bool {
+        !self.params.do_sample || self.params.temperature as f32 == 0.0
+    }
+
+    /// Whether no step raises a score, so that a logit bounds what becomes of it: every division and product below is rounded
+    /// correctly, and rounding keeps order.
+    fn lowers(&self) -> bool {
+        let p = &self.params;
+        p.repetition_penalty as f32 >= 1.0
+            && p.presence_penalty >= 0.0
+            && p.frequency_penalty >= 0.0
+            && p.logit_bias.iter().all(|(_, bias)| *bias <= 0.0)
+    }
+
+    /// What to read from the device for these parameters.
+    pub fn wants(&self) -> Wants {
+        let p = &self.params;
+        let nearly_greedy = self.greedy() || p.temperature <= NEARLY_GREEDY;
+        let plain = p.presence_penalty == 0.0 && p.frequency_penalty == 0.0 && p.logit_bias.is_empty();
+        match self.lowers() {
+            true if nearly_greedy && plain => Wants::Best,
+            true if nearly_greedy || (1..TOP).contains(&p.top_k) => Wants::Few,
+            _ => Wants::All,
+        }
+    }
+
+    /// The id that [`Sampler::sample`] would give for the logits of which the device says this, if that is certain. Takes as many
+    /// random numbers. Only where [`Sampler::wants`] the best.
+    ///
+    /// A draw cannot give another id if the probabilities of all others are exactly 0, and [`exponentials`] makes them 0 where a
+    /// score is more than 104 below the best one, both divided by the temperature. (In f64 that is e^-104 ≈ 7e-46, less than half of
+    /// the smallest f32. A draw may be exactly 0, with which any id of a probability above 0 could be chosen; so it is not enough
+    /// that a probability is below the generator's smallest step, 2^-53.) Steps that drop ids keep the best one.
+    ///
+    /// The margin, in f64: the two quotients and their difference are each rounded to within 2^-24 of their size, and the two
+    /// scores are off by at most 3 of their last places, of 2^-23, where a penalty divided them on the device.
+    pub fn decide(&mut self, best: &Head) -> Option<u32> {
+        let p = &self.params;
+        let (score, second) = (f64::from(best.score), f64::from(best.second));
+        let last_place = f64::from(f32::EPSILON);
+        let size = score.abs() + if second.is_finite() { second.abs() } else { 0.0 };
+        let penalized = p.repetition_penalty != 1.0;
+        // What is too small to be a normal number may be 0 on a device.
+        let off = if penalized { 3.0 * last_place * size + f64::from(f32::MIN_POSITIVE) } else { 0.0 };
+        let ahead = score - second - off;
+        let certain = if self.greedy() {
+            // Without a penalty the device's order is exact, and of equal ones it takes the lowest id.
+            ahead > 0.0 || !penalized
+        } else {
+            // If the quotient overflows, it is infinitely far ahead of any that does not, and greedy is what `sample` is then.
+            ahead - 2.0 * last_place * size > 105.0 * f64::from(p.temperature as f32)
+        };
+        if certain && self.params.do_sample {
+            self.random.next();
+        }
+        certain.then_some(best.id)
+    }
+
+    /// The id that [`Sampler::sample`] would give for the logits of which these are the highest, with −∞ for the ids that are not in
+    /// `mask` if there is one, or `None` if they do not tell. Takes as many random numbers as it in the one case, none in the other.
+    ///
+    /// # Errors
+    /// As for [`Sampler::probabilities`].
+    pub fn pick(&mut self, few: &Few, mask: Option<&[u32]>, history: &[u32]) -> Result<Option<u32>> {
+        if !self.lowers() {
+            return Ok(None);
+        }
+        let mut scores = few.logits.clone();
+        check(&scores)?;
+        scores.sort_unstable_by_key(|&(id, _)| id);
+        if let Some(mask) = mask {
+            scores.iter_mut().filter(|(id, _)| !has(mask, *id)).for_each(|(_, score)| *score = f32::NEG_INFINITY);
+        }
+        self.penalize(&mut scores, history);
+        let best = scores[argmax(&scores)];
+        let rest = few.rest.unwrap_or(f32::NEG_INFINITY);
+        // No step raises a score, so what is not listed is at most `rest`. One that equals it may have a lower id.
+        if best.1 <= rest || best.1 == f32::NEG_INFINITY {
+            return Ok(None);
+        }
+        let temperature = self.params.temperature as f32;
+        let k = self.params.top_k;
+        let told = if self.greedy() || few.rest.is_none() || best.1 / temperature == f32::INFINITY {
+            true
+        } else {
+            // Quotients keep the order of scores. First whether the best is alone, as in `decide`, here by the same arithmetic.
+            let others = scores.iter().filter(|(id, _)| *id != best.0).fold(rest, |most, (_, score)| most.max(*score));
+            if others / temperature - best.1 / temperature < VANISHES {
+                return Ok(Some(self.draw(&[(best.0, 1.0)])));
+            }
+            // If the k-th is above all that is not listed, then the same ids are kept as of all.
+            let above = |score: f32| score / temperature > rest / temperature;
+            k > 0 && scores.iter().filter(|(_, score)| above(*score)).count() >= k
+        };
+        Ok(told.then(|| {
+            let choices = self.distribution(&scores, best);
+            self.draw(&choices)
+        }))
     }
 
     /// The scores of the tokenizer's ids, after the penalties.
-    fn penalized(&self, logits: &[f32], history: &[u32]) -> Result<Vec<f32>> {
-        let mut scores = logits[..logits.len().min(self.vocab).min(u32::MAX as usize)].to_vec();
+    ///
+    /// # Errors
+    /// As for [`Sampler::probabilities`].
+    pub(super) fn penalized(&self, logits: &[f32], history: &[u32]) -> Result<Vec<(u32, f32)>> {
+        let used = logits.len().min(self.vocab).min(u32::MAX as usize);
+        let mut scores: Vec<(u32, f32)> = (0..).zip(logits[..used].iter().copied()).collect();
         if scores.is_empty() {
             return Err(Error::invalid("logits", "at least one", format!("{}", logits.len())));
         }
-        if let Some(id) = scores.iter().position(|s| s.is_nan() || *s == f32::INFINITY) {
-            return Err(Error::Gpu { message: format!("the logit of id {id} is {}", scores[id]) });
-        }
+        check(&scores)?;
+        self.penalize(&mut scores, history);
+        Ok(scores)
+    }
+
+    /// Applies bias and penalties to scores that are sorted by id, of all ids or of some.
+    fn penalize(&self, scores: &mut [(u32, f32)], history: &[u32]) {
+        let all = scores.last().is_some_and(|(id, _)| *id as usize + 1 == scores.len());
+        let place = |scores: &[(u32, f32)], id: u32| match all {
+            true => Some(id as usize).filter(|place| *place < scores.len()),
+            false => scores.binary_search_by_key(&id, |&(id, _)| id).ok(),
+        };
         let p = &self.params;
         for &(id, bias) in &p.logit_bias {
-            if let Some(score) = scores.get_mut(id as usize) {
-                *score += bias;
+            if let Some(place) = place(scores, id) {
+                scores[place].1 += bias;
             }
         }
         if p.repetition_penalty != 1.0 {
             let penalty = p.repetition_penalty as f32;
             let mut seen = vec![false; scores.len()];
             for &id in history {
-                let Some(score) = scores.get_mut(id as usize) else { continue };
-                if !std::mem::replace(&mut seen[id as usize], true) {
+                let Some(place) = place(scores, id) else { continue };
+                if !std::mem::replace(&mut seen[place], true) {
+                    let score = &mut scores[place].1;
                     *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
                 }
             }
@@ -211,20 +335,49 @@ impl Sampler {
         if p.presence_penalty != 0.0 || p.frequency_penalty != 0.0 {
             let mut counts = vec![0u32; scores.len()];
             for &id in history.get(self.prompt..).unwrap_or_default() {
-                if let Some(count) = counts.get_mut(id as usize) {
-                    *count += 1;
+                if let Some(place) = place(scores, id) {
+                    counts[place] += 1;
                 }
             }
             let (presence, frequency) = (p.presence_penalty as f32, p.frequency_penalty as f32);
-            for (score, &count) in scores.iter_mut().zip(&counts).filter(|(_, count)| **count > 0) {
+            for ((_, score), &count) in scores.iter_mut().zip(&counts).filter(|(_, count)| **count > 0) {
                 *score -= frequency * count as f32;
                 *score -= presence;
             }
         }
         // A tiny divisor or a huge negative penalty can overflow to infinity. Keep the scores finite, so that they compare.
-        scores.iter_mut().for_each(|s| *s = s.min(f32::MAX));
-        Ok(scores)
+        scores.iter_mut().for_each(|(_, s)| *s = s.min(f32::MAX));
     }
+}
+
+/// Up to this temperature the best id is nearly always the only one with a probability above 0.
+const NEARLY_GREEDY: f64 = 0.01;
+/// A score so far below the best one, both divided by the temperature, has probability 0: e^-104 is less than half of the smallest
+/// f32.
+const VANISHES: f32 = -104.0;
+
+/// What the choice of a token needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// The best id after the repetition penalty, and how far it is ahead: [`Sampler::decide`]. Now and then more.
+    Best,
+    /// The highest logits: [`Sampler::pick`]. Now and then all.
+    Few,
+    /// All logits: [`Sampler::sample`].
+    All,
+}
+
+fn check(scores: &[(u32, f32)]) -> Result<()> {
+    match scores.iter().find(|(_, score)| score.is_nan() || *score == f32::INFINITY) {
+        Some((id, score)) => Err(Error::Gpu { message: format!("the logit of id {id} is {score}") }),
+        None => Ok(()),
+    }
+}
+
+/// The k-th largest of more than k scores.
+fn largest(scores: &[(u32, f32)], k: usize) -> f32 {
+    let mut values: Vec<f32> = scores.iter().map(|&(_, score)| score).collect();
+    *values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
 }
 
 /// The log-probability of an id, and the likeliest ids at its place.
@@ -264,12 +417,12 @@ pub fn logprobs(logits: &[f32], vocab: usize, id: u32, top: usize) -> Result<Log
     Ok(Logprob { id, logprob: log(own), top: ids.into_iter().map(|id| (id, log(logits[id as usize]))).collect() })
 }
 
-/// The lowest id with the largest score. `scores` is not empty and has no NaN.
-fn argmax(scores: &[f32]) -> u32 {
+/// The place of the lowest id with the largest score. `scores` is not empty, is sorted by id and has no NaN.
+fn argmax(scores: &[(u32, f32)]) -> usize {
     let (mut best, mut at) = (f32::NEG_INFINITY, 0);
-    for (id, &score) in (0..).zip(scores) {
+    for (place, &(_, score)) in scores.iter().enumerate() {
         if score > best {
-            (best, at) = (score, id);
+            (best, at) = (score, place);
         }
     }
     at
@@ -280,7 +433,7 @@ fn exponentials(kept: &[(u32, f32)]) -> (Vec<f64>, f64) {
     let most = kept.iter().fold(f32::NEG_INFINITY, |m, &(_, s)| m.max(s));
     let exp = |&(_, s): &(u32, f32)| {
         let d = s - most;
-        if d < -104.0 { 0.0 } else { f64::from(d).exp() }
+        if d < VANISHES { 0.0 } else { f64::from(d).exp() }
     };
     let values: Vec<f64> = kept.iter().map(exp).collect();
     let sum = values.iter().sum();

@@ -6,7 +6,7 @@ use crate::dtype::CacheFormat;
 use crate::error::Result;
 use crate::gpu::{Lease, Recorder, Rehearsal, Tensor};
 use crate::model::Embeds;
-use crate::model::cache::{CacheShape, KvCache};
+use crate::model::cache::{CacheShape, KvCache, Rotation};
 use crate::model::config::Config;
 use crate::model::load::Loaded;
 use crate::ops::embed::embed;
@@ -166,7 +166,7 @@ impl Decoder {
     /// All layers over `h` `[n, hidden]`, in place, once pictures have taken the place of their pads; keys and values are
     /// appended to the cache, at most [`KvCache::room`].
     ///
-    /// `table` `[n, head_dim]` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
+    /// `table` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
     /// (`0 .. cache.len() + i + 1`). The caller advances the cache.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Decoder {
         &self,
         rec: &mut Recorder,
         h: &Tensor,
-        table: &Tensor,
+        table: Rotation<'_>,
         ranges: Option<&Tensor>,
         splices: &[Splice<'_>],
         cache: &KvCache,

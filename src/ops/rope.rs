@@ -28,6 +28,8 @@ struct Params {
     capacity: u32,
     q_capacity: u32,
     row: u32,
+    table_row: u32,
+    pad: [u32; 3],
 }
 
 /// How many heads there are, and their size.
@@ -48,8 +50,10 @@ pub struct RopeTarget<'a> {
     pub q: &'a Tensor,
     /// Rows that `q` has room for, per head.
     pub q_capacity: usize,
-    /// Row of `q` and of the table that the first row of `qkv` belongs to.
+    /// Row of `q` that the first row of `qkv` goes to.
     pub row: usize,
+    /// Row of the table that the first row of `qkv` belongs to.
+    pub table_row: usize,
     /// Keys `[kv heads * capacity, dim]`.
     pub k: &'a Tensor,
     /// Values, laid out as `k`.
@@ -68,11 +72,11 @@ pub struct RopeTarget<'a> {
 pub fn rope(rec: &mut Recorder, qkv: &Tensor, table: &Tensor, heads: Heads, to: RopeTarget<'_>) -> Result<()> {
     let n = qkv.rows;
     let all = heads.q + 2 * heads.kv;
-    let rows_fit = to.row + n <= table.rows && to.row + n <= to.q_capacity && to.past + n <= to.capacity;
+    let rows_fit = to.table_row + n <= table.rows && to.row + n <= to.q_capacity && to.past + n <= to.capacity;
     check("rope heads", &[heads.dim.next_multiple_of(2)], &[heads.dim], heads.dim.is_multiple_of(2))?;
     check("rope qkv", &[n, all * heads.dim], &[n, qkv.cols], qkv.cols == all * heads.dim)?;
-    check("rope table", &[to.row + n, heads.dim], &[table.rows, table.cols], table.cols == heads.dim)?;
-    check("rope rows", &[to.row + n, to.past + n], &[to.q_capacity.min(table.rows), to.capacity], rows_fit)?;
+    check("rope table", &[to.table_row + n, heads.dim], &[table.rows, table.cols], table.cols == heads.dim)?;
+    check("rope rows", &[to.row + n, to.past + n], &[to.q_capacity, to.capacity], rows_fit)?;
     let words = heads.kv * to.capacity * heads.dim;
     check("rope k, v", &[words, words], &[to.k.len(), to.v.len()], to.k.len() >= words && to.v.len() >= words)?;
     let words = heads.q * to.q_capacity * heads.dim;
@@ -87,6 +91,8 @@ pub fn rope(rec: &mut Recorder, qkv: &Tensor, table: &Tensor, heads: Heads, to: 
         capacity: to.capacity as u32,
         q_capacity: to.q_capacity as u32,
         row: to.row as u32,
+        table_row: to.table_row as u32,
+        pad: [0; 3],
     };
     let groups = rec.grid((n * all * half).div_ceil(64));
     rec.dispatch(&KERNEL, Variant::with(&[("WG", 64.0)]), &params, &[qkv, table, to.q, to.k, to.v], groups);

@@ -362,9 +362,10 @@ pub async fn head_norm(bench: &mut Bench) -> Result<()> {
 }
 
 pub async fn rope(bench: &mut Bench) -> Result<()> {
-    // row, past: where the rows of qkv begin in the table and q, and in the cache. spare: rows behind the last.
+    // row, table_row, past: where the rows of qkv begin in q, in the table and in the cache. spare: rows behind the last.
     for (n, q_heads, kv_heads, dim, row, past, spare) in [
         (1, 1, 1, 2, 0, 0, 0),
+        (1, 2, 1, 32, 0, 6, 1),
         (1, 14, 2, 128, 0, 129, 5),
         (2, 2, 1, 16, 5, 5, 3),
         (3, 3, 3, 80, 0, 0, 0),
@@ -378,10 +379,12 @@ pub async fn rope(bench: &mut Bench) -> Result<()> {
         let (capacity, q_capacity) = (past + n + spare, row + n + spare);
         let heads = q_heads + 2 * kv_heads;
         let half = dim / 2;
+        let table_row = if n == 1 { 3 * past } else { row };
         let qkv = bench.values(n * heads * dim, if n == 65 { Data::Outliers } else { Data::Plain });
         // Rows of the table around those in use are NaN.
-        let mut table = vec![f32::NAN; q_capacity * dim];
-        for row in table[row * dim..][..n * dim].chunks_mut(dim) {
+        let table_rows = table_row + n + spare;
+        let mut table = vec![f32::NAN; table_rows * dim];
+        for row in table[table_row * dim..][..n * dim].chunks_mut(dim) {
             for j in 0..half {
                 let angle = 100.0 * bench.signed();
                 (row[j], row[j + half]) = (angle.cos(), angle.sin());
@@ -390,23 +393,24 @@ pub async fn rope(bench: &mut Bench) -> Result<()> {
         let q_old = bench.values(q_heads * q_capacity * dim, Data::Plain);
         let kv_old = bench.values(kv_heads * capacity * dim, Data::Plain);
         let [mut q_want, mut k_want, mut v_want] = [wide(&q_old), wide(&kv_old), wide(&kv_old)];
-        let twin = Rope { n, q_heads, kv_heads, dim, past, capacity, q_capacity, row };
+        let twin = Rope { n, q_heads, kv_heads, dim, past, capacity, q_capacity, row, table_row };
         rope_twin(&wide(&qkv), &wide(&table), &mut q_want, &mut k_want, &mut v_want, &twin);
         for overrides in [None].into_iter().chain(rotate::KERNEL.variants.iter().map(Some)) {
             let mut rec = Recorder::new(&bench.gpu);
             let qkv_gpu = rec.upload_f32("qkv", n, &qkv)?;
-            let table_gpu = rec.upload_f32("table", q_capacity, &table)?;
+            let table_gpu = rec.upload_f32("table", table_rows, &table)?;
             let q = rec.upload_f32("q", q_heads * q_capacity, &q_old)?;
             let k = rec.upload_f32("k", kv_heads * capacity, &kv_old)?;
             let v = rec.upload_f32("v", kv_heads * capacity, &kv_old)?;
             if let Some(&overrides) = overrides {
-                let sizes = [n, q_heads, kv_heads, half, past, capacity, q_capacity, row].map(|size| size as u32);
+                let sizes = [n, q_heads, kv_heads, half, past, capacity, q_capacity, row, table_row, 0, 0, 0];
+                let sizes = sizes.map(|size| size as u32);
                 let bindings = [&qkv_gpu, &table_gpu, &q, &k, &v];
                 // At least as many threads as there are pairs, over a grid of two rows.
                 let groups = [(n * heads * half).div_ceil(128) as u32, 2, 1];
                 rec.dispatch(&rotate::KERNEL, Variant::with(overrides), &sizes, &bindings, groups);
             } else {
-                let target = RopeTarget { q: &q, q_capacity, row, k: &k, v: &v, capacity, past };
+                let target = RopeTarget { q: &q, q_capacity, row, table_row, k: &k, v: &v, capacity, past };
                 rotate::rope(&mut rec, &qkv_gpu, &table_gpu, Heads { q: q_heads, kv: kv_heads, dim }, target)?;
             }
             bench.run(rec)?;

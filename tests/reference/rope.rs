@@ -10,17 +10,19 @@ pub struct Rope {
     pub capacity: usize,
     pub q_capacity: usize,
     pub row: usize,
+    pub table_row: usize,
 }
 
 /// qkv `[n, q_heads + 2 kv_heads, dim]`, table `[.., dim]` (cosines, then sines), q `[q_heads, q_capacity, dim]`,
-/// k and v `[kv_heads, capacity, dim]`. Row i of qkv is row `row + i` of the table and of q, `past + i` of k and v.
+/// k and v `[kv_heads, capacity, dim]`. Row i of qkv is row `table_row + i` of the
+/// table, `row + i` of q, `past + i` of k and v.
 pub fn rope(qkv: &[f64], table: &[f64], q: &mut [f64], k: &mut [f64], v: &mut [f64], p: &Rope) {
     let heads = p.q_heads + 2 * p.kv_heads;
     let half = p.dim / 2;
     for i in 0..p.n {
         let turn = |head: usize| -> Vec<f64> {
             let u = &qkv[(i * heads + head) * p.dim..][..p.dim];
-            let (cos, sin) = table[(p.row + i) * p.dim..][..p.dim].split_at(half);
+            let (cos, sin) = table[(p.table_row + i) * p.dim..][..p.dim].split_at(half);
             let low = (0..half).map(|j| u[j] * cos[j] - u[j + half] * sin[j]);
             let high = (0..half).map(|j| u[j + half] * cos[j] + u[j] * sin[j]);
             low.chain(high).collect()
