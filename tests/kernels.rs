@@ -7,7 +7,7 @@ use fanlight as engine;
 use fanlight::dtype::{CacheFormat, Layout};
 use fanlight::gpu::{Element, Gpu, GpuOptions, Recorder, Tensor, Variant, WeightFormat};
 use fanlight::ops::attention::{Mask, Segment};
-use fanlight::ops::rope::{Heads, RopeTarget};
+use fanlight::ops::rope::{HeadNorm, Heads, RopeTarget};
 use fanlight::ops::{LinearOptions, Rows, Weight, WeightShard};
 use fanlight::{Error, Result, ops};
 use pollster::block_on;
@@ -334,7 +334,7 @@ fn wrong_shapes_are_refused() {
     let heads = Heads { q: 4, kv: 2, dim: 8 };
     let mut rope = |what, qkv: Tensor, table: Tensor, q: Tensor, k: Tensor, v: Tensor, row, past| {
         let to = RopeTarget { q: &q, q_capacity: 6, row, table_row: row, k: &k, v: &v, capacity: 10, past };
-        note(what, ops::rope::rope(&mut rec, &qkv, &table, heads, to));
+        note(what, ops::rope::rope(&mut rec, &qkv, None, &table, heads, to));
     };
     rope("qkv of another width", t(3, 56), t(6, 8), t(24, 8), t(20, 8), t(20, 8), 0, 0);
     rope("table of another width", t(3, 64), t(6, 4), t(24, 8), t(20, 8), t(20, 8), 0, 0);
@@ -348,7 +348,14 @@ fn wrong_shapes_are_refused() {
     let odd = Heads { q: 1, kv: 1, dim: 7 };
     let (q, k, v) = (t(1, 7), t(1, 7), t(1, 7));
     let to = RopeTarget { q: &q, q_capacity: 1, row: 0, table_row: 0, k: &k, v: &v, capacity: 1, past: 0 };
-    note("a head of odd size", ops::rope::rope(&mut rec, &t(1, 21), &t(1, 7), odd, to));
+    note("a head of odd size", ops::rope::rope(&mut rec, &t(1, 21), None, &t(1, 7), odd, to));
+
+    for gains in [[8, 4], [4, 8]].map(|widths| widths.map(|width| t(1, width))) {
+        let (q, k, v) = (t(12, 8), t(6, 8), t(6, 8));
+        let to = RopeTarget { q: &q, q_capacity: 3, row: 0, table_row: 0, k: &k, v: &v, capacity: 3, past: 0 };
+        let norm = Some(HeadNorm { q_gain: &gains[0], k_gain: &gains[1], eps: 1e-6 });
+        note("a gain of another width", ops::rope::rope(&mut rec, &t(3, 64), norm, &t(3, 8), heads, to));
+    }
 
     let mut attend = |what, q: Tensor, k: Tensor, v: Tensor, ranges: Tensor, heads| {
         note(what, ops::attention::attention(&mut rec, &q, &k, &v, &Mask::Ranges(&ranges), heads, 10).map(|_| ()));

@@ -225,7 +225,7 @@ fn a_few_logits_tell_what_all_would() {
             let mut whole = fresh.clone();
             let id = whole.sample(&logits, &history).unwrap();
             // Where the generator is now: two draws of a flat row tell.
-            let mut after = |sampler: &mut Sampler| [(); 2].map(|()| sampler.sample(&flat, &[]).unwrap());
+            let after = |sampler: &mut Sampler| [(); 2].map(|()| sampler.sample(&flat, &[]).unwrap());
             let then = after(&mut whole);
             for count in [1, 4, 64] {
                 let mut some = fresh.clone();
@@ -280,7 +280,9 @@ fn a_few_logits_under_a_mask() {
 #[test]
 fn broken_logits_are_errors_of_one_kind() {
     for bad in [f32::NAN, f32::INFINITY] {
-        for params in [SamplingParams::default(), SamplingParams { do_sample: true, top_k: 5, ..SamplingParams::default() }] {
+        for params in
+            [SamplingParams::default(), SamplingParams { do_sample: true, top_k: 5, ..SamplingParams::default() }]
+        {
             let mut sampler = Sampler::new(params).unwrap();
             let all = sampler.sample(&[1.0, 2.0, bad], &[]).unwrap_err();
             let some = Few { logits: vec![(2, bad), (1, 2.0)], rest: Some(2.0) };

@@ -7,7 +7,9 @@ pub mod loops;
 pub mod sampler;
 pub mod session;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::generate::constraint::{Constrained, Constraint};
@@ -56,8 +58,8 @@ pub struct GenerateOptions {
     /// End the reply if it only repeats itself.
     pub loop_guard: bool,
     /// How many tokens are computed at once where each is the best after the one before, at most
-    /// [`MOST_AHEAD`](session::MOST_AHEAD). What lies behind the end of the reply is thrown away.
-    pub ahead: usize,
+    /// [`MOST_AHEAD`](session::MOST_AHEAD). What lies behind the end of the reply is thrown away. It may change between tokens.
+    pub ahead: Rc<Cell<usize>>,
     /// A constraint on the reply. A reply that ends with [`Finish::Stop`] satisfies it completely.
     pub constraint: Option<Constrained>,
 }
@@ -315,7 +317,8 @@ impl<'a> Decoding<'a> {
         }
         self.queue.clear();
         self.session.finish(self.history.len() - 1);
-        let count = if self.wants == Wants::Best && self.constraint.is_none() { self.options.ahead.min(left) } else { 1 };
+        let count =
+            if self.wants == Wants::Best && self.constraint.is_none() { self.options.ahead.get().min(left) } else { 1 };
         if count > 1 {
             let heads = self.session.steps(id, count, self.options.vocab).await?;
             self.slot = (0, heads.len());

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Run, Tensor};
 use crate::ops::attention::{self, Mask, Segment, attend};
 use crate::ops::cache_store::cache_store;
-use crate::ops::rope::{Heads, RopeTarget, rope};
+use crate::ops::rope::{HeadNorm, Heads, RopeTarget, rope};
 
 /// What a cache is made of.
 #[derive(Debug, Clone, Copy)]
@@ -249,7 +249,7 @@ impl KvCache {
         self.segments().nth(segment).map_or(0, |room| room - past)
     }
 
-    /// Attention of layer `layer`: rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table`, puts keys and
+    /// Attention of layer `layer`: normalises query and key heads if there is a `norm`, rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table`, puts keys and
     /// values behind those that there are, at most [`KvCache::room`], and lets each query see all up to its own; `ranges` `[n, 2]`,
     /// which are `0 .. len + i + 1`, are needed where `n` is more than 1. `bias` is what was added to `qkv`: some of Qwen2's keys
     /// are little else, which 8 bits would not be enough for, so a q8 cache keeps the difference. Returns `[n, q * dim]`. The
@@ -263,6 +263,7 @@ impl KvCache {
         layer: usize,
         qkv: &Tensor,
         bias: Option<&Tensor>,
+        norm: Option<HeadNorm<'_>>,
         table: Rotation<'_>,
         ranges: Option<&Tensor>,
     ) -> Result<Tensor> {
@@ -286,11 +287,11 @@ impl KvCache {
             past,
         };
         if format == CacheFormat::F32 {
-            rope(rec, qkv, table.table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
+            rope(rec, qkv, norm, table.table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
         } else {
             let k = rec.scratch("k", heads.kv * n, heads.dim)?;
             let v = rec.scratch("v", heads.kv * n, heads.dim)?;
-            rope(rec, qkv, table.table, heads, to(&k, &v, n, 0))?;
+            rope(rec, qkv, norm, table.table, heads, to(&k, &v, n, 0))?;
             // As it is at position 0: the outliers are in the slow frequencies, where it stays nearly that.
             let centre = bias.map(|bias| (bias, heads.q * heads.dim));
             cache_store(rec, &k, &v, heads.kv, centre, segment, past)?;

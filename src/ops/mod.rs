@@ -12,7 +12,6 @@ pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
-pub mod head_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod matvec;
@@ -26,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
 /// All kernels of the crate, for tests and for compiling them in advance.
-pub static KERNELS: [&Kernel; 19] = [
+pub static KERNELS: [&Kernel; 18] = [
     &attention::KERNEL,
     &attention::KERNEL_Q8,
     &attention_decode::KERNEL,
@@ -37,7 +36,6 @@ pub static KERNELS: [&Kernel; 19] = [
     &columns::KERNEL,
     &embed::KERNEL,
     &gather_rows::KERNEL,
-    &head_norm::KERNEL,
     &layer_norm::KERNEL,
     &matmul::KERNEL,
     &matvec::KERNEL,

@@ -11,7 +11,6 @@ pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
-pub mod head_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod matvec;

@@ -124,10 +124,15 @@ impl Session {
         State::new(gpu, model.decoder.config().vocab, model.rope.head_dim)
     }
 
-    /// Bytes that a session takes beside its cache, over a vocabulary of so many rows, the word that is read to wait for the device, and
+    /// Bytes that a session takes beside its cache, over a vocabulary of so many rows.
+    pub fn state_bytes(vocab: usize, head_dim: usize) -> u64 {
+        State::bytes(vocab, head_dim)
+    }
+
+    /// Bytes that a session takes beside its cache, the word that is read to wait for the device, and
     /// the staging buffers of what it reads: one for logits, three small ones.
     pub(in crate::generate) fn passing_bytes(vocab: usize, head_dim: usize) -> u64 {
-        State::bytes(vocab, head_dim) + 16 + (4 * vocab as u64).next_multiple_of(256) + 3 * 1024
+        Session::state_bytes(vocab, head_dim) + 16 + (4 * vocab as u64).next_multiple_of(256) + 3 * 1024
     }
 
     /// From now on [`Choose::Best`] has this repetition penalty, at least 1, on `ids` and all ids after them.

@@ -10,9 +10,9 @@ use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
 use crate::gpu::{Gpu, Lease, Range as Words, Readback, Recorder, Rehearsal, Tensor};
 use crate::model::Model;
+use crate::model::cache::Rotation;
 use crate::model::decoder::{DecoderConfig, Splice};
 use crate::model::positions::{MediaTokens, mrope_table, rope_rows};
-use crate::model::cache::Rotation;
 use crate::ops::gather_rows::KEEP;
 use crate::ops::top;
 use crate::ops::top_merge::{HEAD_WORDS, LIST_WORDS, choose};
@@ -61,12 +61,7 @@ impl Session {
     /// [`Error::ContextOverflow`], [`Error::Invalid`] for pads that do not match the media or ids outside the
     /// vocabulary, [`Error::Cancelled`], or any error of the device. After [`Error::OutOfMemory`] the cache is empty and its
     /// memory free.
-    pub async fn prefill(
-        &mut self,
-        prompt: &Prompt,
-        choose: Choose,
-        keep_going: &dyn Fn() -> bool,
-    ) -> Result<Next> {
+    pub async fn prefill(&mut self, prompt: &Prompt, choose: Choose, keep_going: &dyn Fn() -> bool) -> Result<Next> {
         let next = self.passes(prompt, Some(choose), keep_going).await;
         match next.map_err(|error| self.forget_if_full(error))? {
             Some(next) => Ok(next),
