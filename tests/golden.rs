@@ -197,7 +197,7 @@ fn chunks_and_growth_change_nothing() {
     // Token by token beyond the 256 positions that the cache has at first.
     let mut ids = prompt.ids.clone();
     let mut grown = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
-    let choose = || Choose::Greedy { vocab: engine.tokenizer_ids, penalty: None };
+    let choose = || Choose::Best { vocab: engine.tokenizer_ids };
     block_on(grown.prefill(&prompt, choose(), &|| true)).unwrap();
     let mut last = None;
     for i in 0..200 {
@@ -205,10 +205,10 @@ fn chunks_and_growth_change_nothing() {
         ids.push(id);
         last = Some(block_on(grown.step(id, choose())).unwrap());
     }
-    let Some(Next::Id(last)) = last else { panic!("greedy yields ids") };
+    let Some(Next::Best(last)) = last else { panic!("greedy yields the best") };
     let whole = Prompt { ids, media: prompt.media.clone() };
     let mut fresh = Session::new(&engine.gpu, &engine.model, 4096).unwrap();
-    assert_eq!(greedy(&mut fresh, &whole, engine.tokenizer_ids, 1), [last]);
+    assert_eq!(greedy(&mut fresh, &whole, engine.tokenizer_ids, 1), [last.id]);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_full_context_is_an_error_with_the_numbers() {
     let engine = Engine::open("base");
     let prompt = prompt(&engine, &Case::open("base", "text"));
     let mut session = Session::new(&engine.gpu, &engine.model, 20).unwrap();
-    let choose = Choose::Greedy { vocab: engine.tokenizer_ids, penalty: None };
+    let choose = Choose::Best { vocab: engine.tokenizer_ids };
     let error = block_on(session.prefill(&prompt, choose, &|| true)).err().unwrap();
     assert_eq!(error, fanlight::Error::ContextOverflow { needed: prompt.ids.len(), limit: 20 });
 }

@@ -7,7 +7,7 @@ use fanlight as engine;
 use fanlight::dtype::{CacheFormat, Layout};
 use fanlight::gpu::{Element, Gpu, GpuOptions, Recorder, Tensor, Variant, WeightFormat};
 use fanlight::ops::attention::{Mask, Segment};
-use fanlight::ops::rope::{Heads, RopeTarget};
+use fanlight::ops::rope::{HeadNorm, Heads, RopeTarget};
 use fanlight::ops::{LinearOptions, Rows, Weight, WeightShard};
 use fanlight::{Error, Result, ops};
 use pollster::block_on;
@@ -236,8 +236,6 @@ fn an_empty_recording_and_empty_launches_do_nothing() {
     gpu.execute(Recorder::new(&gpu).finish()).unwrap();
     let mut rec = Recorder::new(&gpu);
     let x = rec.upload_f32("x", 1, &ramp(1.0, 4)).unwrap();
-    let ids = rec.upload_u32("ids", 1, &[0]).unwrap();
-    ops::penalty::penalty(&mut rec, &x, &ids, 0, 2.0).unwrap();
     let none = rec.upload_u32("none", 0, &[]).unwrap();
     ops::gather_rows::gather_rows(&mut rec, &x, &none, &x.reshape(0, 4).unwrap()).unwrap();
     let recording = rec.finish();
@@ -316,13 +314,18 @@ fn wrong_shapes_are_refused() {
     linear("too few rows of y", t(4, 8), weight(5, 8), None, t(2, 5), 2, 0, 1);
 
     let ids = |n| gpu.persistent("ids", 1, n, Element::U32).unwrap();
-    note("argmax of nothing", ops::argmax::argmax(&mut rec, &t(1, 8), 0, &ids(1)));
-    note("argmax beyond the logits", ops::argmax::argmax(&mut rec, &t(1, 8), 9, &ids(1)));
+    let choices = ops::top_merge::Choices::new(&gpu, 32, 2).unwrap();
+    let mut choose = |what, x: Tensor, cols, slot| {
+        note(what, ops::top_merge::choose(&mut rec, &x, cols, None, &choices, slot));
+    };
+    choose("a choice of nothing", t(1, 8), 0, 0);
+    choose("a choice beyond the logits", t(1, 8), 9, 0);
+    choose("a choice without its bit", t(1, 40), 33, 0);
+    choose("a choice without its slot", t(1, 8), 8, 2);
     note("embedding of odd width", ops::embed::embed(&mut rec, &ids(2), &weight(5, 6)).map(|_| ()));
     note("gather into another width", ops::gather_rows::gather_rows(&mut rec, &t(3, 8), &ids(2), &t(2, 4)));
     note("gather into too few rows", ops::gather_rows::gather_rows(&mut rec, &t(3, 8), &ids(3), &t(2, 8)));
     note("gather of odd width", ops::gather_rows::gather_rows(&mut rec, &t(3, 6), &ids(2), &t(2, 6)));
-    note("penalty beyond its ids", ops::penalty::penalty(&mut rec, &t(1, 8), &ids(2), 3, 2.0));
     note("norm beyond the rows", ops::rms_norm::rms_norm(&mut rec, &t(4, 8), &t(1, 8), 1e-6, 2, 3).map(|_| ()));
     note("norm with another gain", ops::rms_norm::rms_norm(&mut rec, &t(4, 8), &t(1, 4), 1e-6, 0, 1).map(|_| ()));
     note("norm of odd width", ops::rms_norm::rms_norm(&mut rec, &t(4, 6), &t(1, 6), 1e-6, 0, 1).map(|_| ()));
@@ -330,8 +333,8 @@ fn wrong_shapes_are_refused() {
 
     let heads = Heads { q: 4, kv: 2, dim: 8 };
     let mut rope = |what, qkv: Tensor, table: Tensor, q: Tensor, k: Tensor, v: Tensor, row, past| {
-        let to = RopeTarget { q: &q, q_capacity: 6, row, k: &k, v: &v, capacity: 10, past };
-        note(what, ops::rope::rope(&mut rec, &qkv, &table, heads, to));
+        let to = RopeTarget { q: &q, q_capacity: 6, row, table_row: row, k: &k, v: &v, capacity: 10, past };
+        note(what, ops::rope::rope(&mut rec, &qkv, None, &table, heads, to));
     };
     rope("qkv of another width", t(3, 56), t(6, 8), t(24, 8), t(20, 8), t(20, 8), 0, 0);
     rope("table of another width", t(3, 64), t(6, 4), t(24, 8), t(20, 8), t(20, 8), 0, 0);
@@ -344,8 +347,15 @@ fn wrong_shapes_are_refused() {
 
     let odd = Heads { q: 1, kv: 1, dim: 7 };
     let (q, k, v) = (t(1, 7), t(1, 7), t(1, 7));
-    let to = RopeTarget { q: &q, q_capacity: 1, row: 0, k: &k, v: &v, capacity: 1, past: 0 };
-    note("a head of odd size", ops::rope::rope(&mut rec, &t(1, 21), &t(1, 7), odd, to));
+    let to = RopeTarget { q: &q, q_capacity: 1, row: 0, table_row: 0, k: &k, v: &v, capacity: 1, past: 0 };
+    note("a head of odd size", ops::rope::rope(&mut rec, &t(1, 21), None, &t(1, 7), odd, to));
+
+    for gains in [[8, 4], [4, 8]].map(|widths| widths.map(|width| t(1, width))) {
+        let (q, k, v) = (t(12, 8), t(6, 8), t(6, 8));
+        let to = RopeTarget { q: &q, q_capacity: 3, row: 0, table_row: 0, k: &k, v: &v, capacity: 3, past: 0 };
+        let norm = Some(HeadNorm { q_gain: &gains[0], k_gain: &gains[1], eps: 1e-6 });
+        note("a gain of another width", ops::rope::rope(&mut rec, &t(3, 64), norm, &t(3, 8), heads, to));
+    }
 
     let mut attend = |what, q: Tensor, k: Tensor, v: Tensor, ranges: Tensor, heads| {
         note(what, ops::attention::attention(&mut rec, &q, &k, &v, &Mask::Ranges(&ranges), heads, 10).map(|_| ()));

@@ -1,5 +1,8 @@
 //! Answering: the session computes the prompt and then one token after the other, which become text, reasoning and tool calls.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::answer::{Answer, Timings, Usage};
 use super::calls::{self, CallSplitter};
 use super::constraint::AfterThinking;
@@ -14,6 +17,36 @@ use crate::generate::constraint::Constrained;
 use crate::generate::sampler::SamplingParams;
 use crate::generate::{Finish, Flow, GenerateOptions, Reply, Token, generate};
 use crate::text::{StopMatcher, StreamDecoder};
+
+/// The most tokens that are computed in one submission where no draw or constraint needs each of them here.
+const MOST_AHEAD: usize = 4;
+/// Milliseconds that a submission of several tokens may take: pieces of an answer come no slower, and it can be cancelled that often.
+const SUBMISSION_MS: f64 = 250.0;
+
+/// How many tokens are computed ahead, by the time that the last ones took. Where a browser looks for finished work only now and then,
+/// each token seems to take that long until more of them are computed at once.
+struct Pace {
+    ahead: Rc<Cell<usize>>,
+    /// When the last token came.
+    last: Option<f64>,
+    /// Milliseconds of a token, a running mean over about the last eight.
+    mean: Option<f64>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Pace { ahead: Rc::new(Cell::new(1)), last: None, mean: None }
+    }
+
+    fn token(&mut self, now: f64) {
+        if let Some(last) = self.last.replace(now) {
+            let mean = self.mean.map_or(now - last, |mean| mean + (now - last - mean) / 8.0);
+            self.mean = Some(mean);
+            // No time at all is as fast as it gets: the conversion saturates.
+            self.ahead.set(((SUBMISSION_MS / mean.max(0.0)) as usize).clamp(1, MOST_AHEAD));
+        }
+    }
+}
 
 /// What the caller is told while an answer is made.
 pub struct Hooks<'a> {
@@ -91,6 +124,7 @@ impl Engine {
                 other => other.clone(),
             };
         }
+        let mut pace = Pace::new();
         let generation = GenerateOptions {
             sampling,
             max_new_tokens,
@@ -98,6 +132,7 @@ impl Engine {
             vocab,
             logprobs: options.logprobs,
             loop_guard: options.loop_guard,
+            ahead: pace.ahead.clone(),
             constraint: wrapped.clone(),
         };
         let mut decoder = StreamDecoder::new(self.tokenizer.clone());
@@ -110,6 +145,7 @@ impl Engine {
         let cached_tokens = *cached.get_or_insert_with(|| conversation.session.reusable(&prompt));
         let mut on_token = |writer: &mut Writer<'_>, Token { id, logprob }: Token| {
             first.get_or_insert_with(clock);
+            pace.token(clock());
             writer.logprobs.extend(logprob.map(|logprob| TokenLogprob::new(&logprob, &self.tokenizer)));
             let (piece, hit) = stops.push(&decoder.push(id));
             writer.write(&piece);
@@ -216,5 +252,33 @@ impl Engine {
         }
         conversation.session.extend(&prompt, &|| !cancelled()).await?;
         Ok(prompt.ids.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a device of so many milliseconds a token, whose work is seen to be done only every `poll`, comes to compute at once.
+    fn settled(token: f64, poll: f64) -> usize {
+        let (mut pace, mut now) = (Pace::new(), 0.0);
+        pace.token(now);
+        for _ in 0..40 {
+            let count = pace.ahead.get();
+            now += (count as f64 * token / poll).ceil() * poll;
+            (0..count).for_each(|_| pace.token(now));
+        }
+        pace.ahead.get()
+    }
+
+    #[test]
+    fn the_pace_decides_how_far_ahead() {
+        assert_eq!([0.0, 1.0, 20.0, 60.0].map(|token| settled(token, 1.0)), [4; 4]);
+        assert_eq!([130.0, 400.0, 5000.0].map(|token| settled(token, 1.0)), [1; 3]);
+        assert_eq!(
+            [1.0, 10.0, 20.0].map(|token| settled(token, 100.0)),
+            [4; 3],
+            "work that is looked for every 100 ms"
+        );
     }
 }

@@ -7,11 +7,15 @@ pub mod loops;
 pub mod sampler;
 pub mod session;
 
-use crate::error::Result;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
 use crate::generate::constraint::{Constrained, Constraint};
 use crate::generate::loops::LoopGuard;
-use crate::generate::sampler::{Logprob, Sampler, SamplingParams, logprobs};
-use crate::generate::session::{Choose, Next, Prompt, Session};
+use crate::generate::sampler::{Logprob, Sampler, SamplingParams, Wants, logprobs};
+use crate::generate::session::{Choose, Few, Head, Next, Prompt, Session};
 
 /// Why a reply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,9 @@ pub struct GenerateOptions {
     pub logprobs: Option<usize>,
     /// End the reply if it only repeats itself.
     pub loop_guard: bool,
+    /// How many tokens are computed at once where each is the best after the one before, at most
+    /// [`MOST_AHEAD`](session::MOST_AHEAD). What lies behind the end of the reply is thrown away. It may change between tokens.
+    pub ahead: Rc<Cell<usize>>,
     /// A constraint on the reply. A reply that ends with [`Finish::Stop`] satisfies it completely.
     pub constraint: Option<Constrained>,
 }
@@ -86,10 +93,10 @@ pub enum Flow {
     Cancel,
 }
 
-/// Runs the prompt and generates token by token. Each token is passed to `on_token` before the next one is computed, except for
-/// an id that ends the reply. `keep_going` is asked between the passes of a long prompt. A `reply` that was begun on a lost device
-/// is continued: its tokens are computed together with the prompt and not passed to `on_token` again. Its constraint must be the
-/// same object as before, since it has seen these tokens.
+/// Runs the prompt and generates token by token. Each token is passed to `on_token` in order, except for an id that ends the reply.
+/// `keep_going` is asked between the passes of a long prompt. A `reply` that was begun on a lost device is continued: its tokens are
+/// computed together with the prompt and not passed to `on_token` again. Its constraint must be the same object as before, since it
+/// has seen these tokens.
 ///
 /// # Errors
 /// As [`Session::prefill`]. A cancelled prompt gives [`Finish::Cancelled`], not an error.
@@ -110,127 +117,218 @@ pub async fn generate(
         }
     };
     prompt.ids.extend(written.iter().map(|token| token.id));
-    let p = &options.sampling;
-    // Penalties that count occurrences, a bias, log-probabilities and drawing need all logits.
-    let greedy = !p.do_sample || p.temperature == 0.0;
-    let plain = p.presence_penalty == 0.0 && p.frequency_penalty == 0.0 && p.logit_bias.is_empty();
-    let on_device = greedy && plain && options.logprobs.is_none();
-    let mut guard = options.loop_guard.then(LoopGuard::default);
-    if let Some(guard) = &mut guard {
-        for token in written.iter() {
-            guard.push(token.id);
-        }
-    }
-    let mut history = prompt.ids.clone();
-    let mut seen = Seen::new(&prompt.ids);
     if options.max_new_tokens <= written.len() {
         return Ok(Finish::Length);
     }
-    let penalize = p.repetition_penalty != 1.0;
-    macro_rules! choose {
-        () => {
-            if on_device {
-                let penalty = penalize.then(|| (p.repetition_penalty as f32, seen.ids()));
-                Choose::Greedy { vocab: options.vocab, penalty }
-            } else {
-                Choose::Logits
-            }
-        };
+    let mut decoding = Decoding::new(session, sampler, options, prompt.ids.clone())?;
+    if let Err(error) = decoding.prompt(&prompt, keep_going).await {
+        return if matches!(error, Error::Cancelled) { Ok(Finish::Cancelled) } else { Err(error) };
     }
-    let mut constraint = options.constraint.clone();
-    let mut bits = Vec::new();
-    session.keep_logits(on_device && constraint.is_some());
-    let mut next = match session.prefill(&prompt, choose!(), keep_going).await {
-        Err(crate::error::Error::Cancelled) => return Ok(Finish::Cancelled),
-        other => other?,
-    };
     // The KV cache holds the pictures and videos now, so their embeddings can be freed.
     drop(prompt);
-    loop {
-        let (id, logprob) = match (next, &mut constraint) {
-            (Next::Id(id), None) => (id, None),
-            (Next::Id(id), Some(constraint)) => {
-                // Usually the best id is allowed, and checking one id takes a hundredth of the time of a whole mask.
-                let allowed = if constraint.allows(id)? {
-                    Some(id)
-                } else {
-                    let mut logits = session.logits().await?;
-                    logits.truncate(options.vocab);
-                    constraint.mask(&mut bits)?;
-                    constraint::best(&bits, &logits)
-                };
-                match allowed {
-                    Some(id) => (id, None),
-                    None => return Ok(Finish::Stop),
-                }
-            }
-            (Next::Logits(logits), constraint) => {
-                let id = match constraint {
-                    None => sampler.sample(&logits, &history)?,
-                    Some(constraint) => {
-                        let mut allowed = logits.get(..options.vocab).unwrap_or(&logits).to_vec();
-                        constraint.mask(&mut bits)?;
-                        if !constraint::apply(&bits, &mut allowed) {
-                            return Ok(Finish::Stop);
-                        }
-                        sampler.sample(&allowed, &history)?
-                    }
-                };
-                // Log-probabilities are those of the model, before the constraint.
-                let logprob = options.logprobs.map(|top| logprobs(&logits, options.vocab, id, top)).transpose()?;
-                (id, logprob)
-            }
+    let finish = decoding.run(written, on_token).await;
+    let len = decoding.history.len();
+    session.finish(len);
+    finish
+}
+
+/// A reply while it is generated.
+struct Decoding<'a> {
+    session: &'a mut Session,
+    sampler: &'a mut Sampler,
+    options: &'a GenerateOptions,
+    constraint: Option<Constrained>,
+    bits: Vec<u32>,
+    wants: Wants,
+    /// The ids that have been computed and belong to the reply or the prompt. The session may have others behind them.
+    history: Vec<u32>,
+    /// What is known of the next token.
+    next: Next,
+    /// Choices of the device beyond the next token, each after the one before.
+    queue: VecDeque<Head>,
+    /// The place of `next` among the tokens of the last submission, and how many there were.
+    slot: (usize, usize),
+}
+
+impl<'a> Decoding<'a> {
+    fn new(
+        session: &'a mut Session,
+        sampler: &'a mut Sampler,
+        options: &'a GenerateOptions,
+        history: Vec<u32>,
+    ) -> Result<Self> {
+        let wants = match (sampler.wants(), options.logprobs) {
+            (_, Some(_)) => Wants::All, // their sum is over all logits
+            (wants, None) => wants,
         };
-        if options.stop_ids.contains(&id) {
-            return Ok(Finish::Stop);
-        }
-        if let Some(constraint) = &mut constraint {
-            constraint.commit(id)?;
-        }
-        let token = Token { id, logprob };
-        written.push(token.clone());
-        match on_token(token) {
-            Flow::Continue => {}
-            Flow::Stop => return Ok(Finish::Stop),
-            Flow::Cancel => return Ok(Finish::Cancelled),
-        }
-        if let Some(constraint) = &mut constraint
-            && constraint.complete()?
-        {
-            return Ok(Finish::Stop);
-        }
-        if guard.as_mut().is_some_and(|guard| guard.push(id)) {
-            return Ok(Finish::Repetition);
-        }
-        if written.len() >= options.max_new_tokens || session.len() >= session.limit() {
-            return Ok(Finish::Length);
-        }
-        history.push(id);
-        seen.insert(id);
-        next = session.step(id, choose!()).await?;
-    }
-}
-
-/// The distinct ids, in the order of their first occurrence.
-struct Seen {
-    ids: Vec<u32>,
-    set: std::collections::HashSet<u32>,
-}
-
-impl Seen {
-    fn new(ids: &[u32]) -> Self {
-        let mut seen = Seen { ids: Vec::new(), set: Default::default() };
-        ids.iter().for_each(|&id| seen.insert(id));
-        seen
+        let penalty = Some(options.sampling.repetition_penalty as f32).filter(|p| *p != 1.0 && wants == Wants::Best);
+        session.penalize(penalty, &history)?;
+        Ok(Decoding {
+            session,
+            sampler,
+            options,
+            constraint: options.constraint.clone(),
+            bits: Vec::new(),
+            wants,
+            history,
+            next: Next::Logits(Vec::new()),
+            queue: VecDeque::new(),
+            slot: (0, 1),
+        })
     }
 
-    fn insert(&mut self, id: u32) {
-        if self.set.insert(id) {
-            self.ids.push(id);
+    fn choose(&self) -> Choose {
+        let vocab = self.options.vocab;
+        match self.wants {
+            Wants::Best => Choose::Best { vocab },
+            Wants::Few => Choose::Few { vocab },
+            Wants::All => Choose::Logits,
         }
     }
 
-    fn ids(&self) -> &[u32] {
-        &self.ids
+    async fn prompt(&mut self, prompt: &Prompt, keep_going: &dyn Fn() -> bool) -> Result<()> {
+        self.next = self.session.prefill(prompt, self.choose(), keep_going).await?;
+        Ok(())
+    }
+
+    async fn run(&mut self, written: &mut Vec<Token>, on_token: &mut dyn FnMut(Token) -> Flow) -> Result<Finish> {
+        let options = self.options;
+        let mut guard = options.loop_guard.then(LoopGuard::default);
+        if let Some(guard) = &mut guard {
+            for token in written.iter() {
+                guard.push(token.id);
+            }
+        }
+        loop {
+            let Some((id, logprob)) = self.decide().await? else { return Ok(Finish::Stop) };
+            if options.stop_ids.contains(&id) {
+                return Ok(Finish::Stop);
+            }
+            if let Some(constraint) = &mut self.constraint {
+                constraint.commit(id)?;
+            }
+            let token = Token { id, logprob };
+            written.push(token.clone());
+            match on_token(token) {
+                Flow::Continue => {}
+                Flow::Stop => return Ok(Finish::Stop),
+                Flow::Cancel => return Ok(Finish::Cancelled),
+            }
+            if let Some(constraint) = &mut self.constraint
+                && constraint.complete()?
+            {
+                return Ok(Finish::Stop);
+            }
+            if guard.as_mut().is_some_and(|guard| guard.push(id)) {
+                return Ok(Finish::Repetition);
+            }
+            let room = self.session.limit().saturating_sub(self.history.len());
+            let left = (options.max_new_tokens - written.len()).min(room);
+            if left == 0 {
+                return Ok(Finish::Length);
+            }
+            self.advance(id, left).await?;
+        }
+    }
+
+    /// The next id. `None` if no id may follow.
+    async fn decide(&mut self) -> Result<Option<(u32, Option<Logprob>)>> {
+        let next = std::mem::replace(&mut self.next, Next::Logits(Vec::new()));
+        let logits = match next {
+            Next::Best(best) => {
+                // Usually the best id is allowed, and checking one id takes a hundredth of the time of a whole mask.
+                let mut mask = false;
+                if let Some(constraint) = &mut self.constraint {
+                    mask = !constraint.allows(best.id)?;
+                }
+                if !mask && let Some(id) = self.sampler.decide(&best) {
+                    return Ok(Some((id, None)));
+                }
+                let few = self.session.few(self.slot.0).await?;
+                if let Some(id) = self.pick(&few, mask)? {
+                    return Ok(Some((id, None)));
+                }
+                self.all().await?
+            }
+            Next::Few(few) => {
+                if let Some(id) = self.pick(&few, true)? {
+                    return Ok(Some((id, None)));
+                }
+                self.all().await?
+            }
+            Next::Logits(logits) => logits,
+        };
+        let Some(id) = self.sample(&logits)? else { return Ok(None) };
+        // Log-probabilities are those of the model, before the constraint.
+        let logprob = self.options.logprobs.map(|top| logprobs(&logits, self.options.vocab, id, top)).transpose()?;
+        Ok(Some((id, logprob)))
+    }
+
+    /// The choice among the highest logits, if they tell: of the ids that the constraint allows, or of all of them if it is known to allow
+    /// the one that will be chosen.
+    fn pick(&mut self, few: &Few, masked: bool) -> Result<Option<u32>> {
+        let mask = match &mut self.constraint {
+            Some(constraint) if masked => {
+                constraint.mask(&mut self.bits)?;
+                Some(&self.bits[..])
+            }
+            _ => None,
+        };
+        self.sampler.pick(few, mask, &self.history)
+    }
+
+    /// The choice among all logits.
+    fn sample(&mut self, logits: &[f32]) -> Result<Option<u32>> {
+        let Some(constraint) = &mut self.constraint else {
+            return self.sampler.sample(logits, &self.history).map(Some);
+        };
+        constraint.mask(&mut self.bits)?;
+        let mut allowed = logits.get(..self.options.vocab).unwrap_or(logits).to_vec();
+        if !constraint::apply(&self.bits, &mut allowed) {
+            return Ok(None);
+        }
+        self.sampler.sample(&allowed, &self.history).map(Some)
+    }
+
+    /// All logits of the next token. They are still there if it is the last of its submission.
+    async fn all(&mut self) -> Result<Vec<f32>> {
+        if self.slot.0 + 1 == self.slot.1 {
+            return self.session.logits().await;
+        }
+        let last = self.history[self.history.len() - 1];
+        self.queue.clear();
+        self.session.finish(self.history.len() - 1);
+        self.slot = (0, 1);
+        match self.session.step(last, Choose::Logits).await? {
+            Next::Logits(logits) => Ok(logits),
+            Next::Best(_) | Next::Few(_) => Err(Error::invalid("logits", "all of them", "a choice")),
+        }
+    }
+
+    /// Computes what follows `id`, or takes it from what was computed ahead. The reply has at most `left` more tokens.
+    async fn advance(&mut self, id: u32, left: usize) -> Result<()> {
+        self.history.push(id);
+        // The session has gone on with the device's choice: with this id or with another one.
+        let ahead = self.session.ids().get(self.history.len() - 1) == Some(&id);
+        if let Some(head) = self.queue.pop_front().filter(|_| ahead) {
+            self.slot.0 += 1;
+            self.next = Next::Best(head);
+            return Ok(());
+        }
+        self.queue.clear();
+        self.session.finish(self.history.len() - 1);
+        let count =
+            if self.wants == Wants::Best && self.constraint.is_none() { self.options.ahead.get().min(left) } else { 1 };
+        if count > 1 {
+            let heads = self.session.steps(id, count, self.options.vocab).await?;
+            self.slot = (0, heads.len());
+            self.queue.extend(heads);
+            let first = self.queue.pop_front();
+            self.next = Next::Best(first.ok_or_else(|| Error::invalid("steps", "at least one token", "none"))?);
+        } else {
+            self.slot = (0, 1);
+            self.next = self.session.step(id, self.choose()).await?;
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use crate::error::{Error, Result};
+use crate::gpu::counts::Counts;
 use crate::gpu::execute::BindGroupKey;
 use crate::gpu::shader::{Access, PipelineKey};
 use crate::gpu::tensor::Pool;
@@ -72,6 +73,8 @@ pub(super) struct Inner {
     pub(super) next_id: Cell<u32>,
     pub(super) compile_only: Cell<bool>,
     pub(super) faults: Arc<Mutex<Faults>>,
+    pub(super) counts: Cell<Counts>,
+    pub(super) staging: RefCell<Vec<wgpu::Buffer>>,
 }
 
 /// The errors that the driver has reported.
@@ -181,6 +184,8 @@ impl Gpu {
             next_id: Cell::new(1),
             compile_only: Cell::new(false),
             faults,
+            counts: Cell::default(),
+            staging: RefCell::default(),
         };
         Ok(Gpu { inner: Rc::new(inner) })
     }
@@ -250,7 +255,7 @@ impl Gpu {
     /// As [`Gpu::check`].
     pub async fn settle(&self) -> Result<()> {
         let probe = self.persistent("probe", 1, 4, crate::gpu::Element::U32)?;
-        self.inner.queue.submit([]);
+        self.submit(None);
         self.read_u32(&probe, 0, 1).await.map(|_| ())
     }
 
@@ -259,7 +264,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], or as [`Gpu::check`].
     pub fn flush(&self) -> Result<()> {
-        self.inner.queue.submit([]);
+        self.submit(None);
         // In a browser this returns at once, and the browser itself limits the staging memory.
         let waited = self.inner.device.poll(wgpu::PollType::wait_indefinitely());
         waited.map_err(|e| Error::DeviceLost { message: format!("waiting for the device: {e}") })?;

@@ -26,17 +26,25 @@ impl Gpu {
     /// An error that the driver reported earlier, see [`Gpu::check`]. Errors of this submission are reported by the next
     /// check or readback.
     pub fn execute(&self, recording: Recording) -> Result<()> {
+        if let Some(encoder) = self.encode(recording)? {
+            self.submit(Some(encoder.finish()));
+        }
+        Ok(())
+    }
+
+    /// Everything in the recording in one pass, not yet submitted. `None` while pipelines are only compiled.
+    pub(super) fn encode(&self, recording: Recording) -> Result<Option<wgpu::CommandEncoder>> {
         self.check()?;
         let inner = &self.inner;
         if inner.compile_only.get() {
             recording.dispatches.iter().for_each(|dispatch| drop(self.pipeline(dispatch)));
-            return Ok(());
+            return Ok(None);
         }
         let (arena, arena_id) = self.arena(recording.params.len() as u64);
         if !recording.params.is_empty() {
             let mut params = recording.params;
             params.resize(params.len().next_multiple_of(4), 0);
-            inner.queue.write_buffer(&arena, 0, &params);
+            self.write_buffer(&arena, 0, &params);
         }
         let mut encoder = inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
@@ -50,8 +58,8 @@ impl Gpu {
                 pass.dispatch_workgroups(x, y, z);
             }
         }
-        inner.queue.submit([encoder.finish()]);
-        Ok(())
+        self.count(|counts| counts.dispatches += recording.dispatches.len() as u64);
+        Ok(Some(encoder))
     }
 
     /// Runs `record`. Meanwhile, [`Gpu::execute`] only compiles the pipelines of a recording and does not run it.
@@ -75,12 +83,8 @@ impl Gpu {
                 let size = arena_bytes(bytes);
                 let before = arena.as_ref().map_or(0, |(buffer, _)| buffer.size());
                 self.inner.pool.ledger.passing(size as i64 - before as i64);
-                let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("params"),
-                    size,
-                    usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
+                let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+                let buffer = self.create_buffer("params", size, usage);
                 let id = self.fresh_id();
                 *arena = Some((buffer.clone(), id));
                 self.inner.bind_groups.borrow_mut().clear();
@@ -185,6 +189,7 @@ impl Gpu {
             layout: &pipeline.layout.bind_group,
             entries: &entries,
         });
+        self.count(|counts| counts.bind_groups += 1);
         let mut cache = self.inner.bind_groups.borrow_mut();
         if cache.len() >= MAX_BIND_GROUPS {
             cache.clear();

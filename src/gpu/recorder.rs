@@ -1,5 +1,7 @@
 //! A forward pass as plain data: a list of dispatches over tensors, with all parameters in one block.
 
+use std::collections::HashMap;
+
 use crate::error::Result;
 use crate::gpu::device::Gpu;
 use crate::gpu::shader::{Kernel, Variant};
@@ -27,7 +29,7 @@ pub struct Dispatch {
 pub struct Recording {
     /// The launches in order.
     pub dispatches: Vec<Dispatch>,
-    /// All parameter blocks, each at the device's uniform alignment.
+    /// The parameter blocks, each at the device's uniform alignment. Launches with equal parameters share one.
     pub params: Vec<u8>,
     pub(super) memory: Vec<(wgpu::Buffer, u32)>,
     /// Uploaded tensors, which are kept until the recording is submitted.
@@ -38,12 +40,14 @@ pub struct Recording {
 pub struct Recorder {
     gpu: Gpu,
     recording: Recording,
+    /// Where each parameter block begins. The layers of a model differ in few of them.
+    blocks: HashMap<Box<[u8]>, u32>,
 }
 
 impl Recorder {
     /// Starts an empty recording for this device.
     pub fn new(gpu: &Gpu) -> Self {
-        Recorder { gpu: gpu.clone(), recording: Recording::default() }
+        Recorder { gpu: gpu.clone(), recording: Recording::default(), blocks: HashMap::new() }
     }
 
     /// The device that this is recorded for.
@@ -97,10 +101,18 @@ impl Recorder {
             return;
         }
         let r = &mut self.recording;
-        let alignment = self.gpu.caps().uniform_alignment as usize;
-        r.params.resize(r.params.len().next_multiple_of(alignment), 0);
-        let params_offset = r.params.len() as u32;
-        r.params.extend_from_slice(bytemuck::bytes_of(params));
+        let block = bytemuck::bytes_of(params);
+        let params_offset = match self.blocks.get(block) {
+            Some(offset) => *offset,
+            None => {
+                let alignment = self.gpu.caps().uniform_alignment as usize;
+                r.params.resize(r.params.len().next_multiple_of(alignment), 0);
+                let offset = r.params.len() as u32;
+                r.params.extend_from_slice(block);
+                self.blocks.insert(block.into(), offset);
+                offset
+            }
+        };
         let bindings = bindings
             .iter()
             .map(|tensor| {

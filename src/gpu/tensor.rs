@@ -163,7 +163,7 @@ impl Gpu {
             let found = format!("{} bytes at {offset}", bytes.len());
             return Err(Error::invalid("buffer write", format!("whole words within {capacity} bytes"), found));
         }
-        self.inner.queue.write_buffer(&tensor.memory.raw, offset, bytes);
+        self.write_buffer(&tensor.memory.raw, offset, bytes);
         Ok(())
     }
 
@@ -184,13 +184,14 @@ impl Gpu {
             let [first, start, words] = [run.first, run.start, run.words].map(|words| 4 * words as u64);
             encoder.copy_buffer_to_buffer(&run.from.memory.raw, first, &run.to.memory.raw, start, words);
         }
-        self.inner.queue.submit([encoder.finish()]);
+        self.submit(Some(encoder.finish()));
         Ok(())
     }
 
-    /// Frees the pooled buffers that are not in use. Must not be called between recording and executing.
+    /// Frees the pooled and staging buffers that are not in use. Must not be called between recording and executing.
     pub fn trim(&self) {
         self.forget_bind_groups();
+        self.trim_staging();
         let pool = &self.inner.pool;
         for (raw, _) in pool.free.borrow_mut().drain().flat_map(|(_, buffers)| buffers) {
             pool.ledger.pooled(-(raw.size() as i64));
@@ -217,12 +218,8 @@ impl Gpu {
         if self.inner.max_memory.is_some_and(|most| held.saturating_add(size) > most) {
             return Err(full());
         }
-        let raw = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let raw = self.create_buffer(what, size, usage);
         // Natively, the driver has reported a failed allocation by now.
         if self.take_out_of_memory() { Err(full()) } else { Ok(raw) }
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Element, Gpu, Lease, Recorder, Rehearsal, Run, Tensor};
 use crate::ops::attention::{self, Mask, Segment, attend};
 use crate::ops::cache_store::cache_store;
-use crate::ops::rope::{Heads, RopeTarget, rope};
+use crate::ops::rope::{HeadNorm, Heads, RopeTarget, rope};
 
 /// What a cache is made of.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,15 @@ pub struct CacheShape {
     pub heads: Heads,
     /// How a key or value lies in it.
     pub format: CacheFormat,
+}
+
+/// Where the cosines and sines of the new positions are.
+#[derive(Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Rows of cosines, then sines: `[.., head_dim]`.
+    pub table: &'a Tensor,
+    /// The row of the first new position.
+    pub row: usize,
 }
 
 /// The cache of one conversation. The positions of a segment are consecutive, and the segments of all layers are alike. A clone
@@ -240,7 +249,7 @@ impl KvCache {
         self.segments().nth(segment).map_or(0, |room| room - past)
     }
 
-    /// Attention of layer `layer`: rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by the rows of `table` `[n, dim]`, puts keys and
+    /// Attention of layer `layer`: normalises query and key heads if there is a `norm`, rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table`, puts keys and
     /// values behind those that there are, at most [`KvCache::room`], and lets each query see all up to its own; `ranges` `[n, 2]`,
     /// which are `0 .. len + i + 1`, are needed where `n` is more than 1. `bias` is what was added to `qkv`: some of Qwen2's keys
     /// are little else, which 8 bits would not be enough for, so a q8 cache keeps the difference. Returns `[n, q * dim]`. The
@@ -254,7 +263,8 @@ impl KvCache {
         layer: usize,
         qkv: &Tensor,
         bias: Option<&Tensor>,
-        table: &Tensor,
+        norm: Option<HeadNorm<'_>>,
+        table: Rotation<'_>,
         ranges: Option<&Tensor>,
     ) -> Result<Tensor> {
         let CacheShape { heads, format, .. } = self.shape;
@@ -266,13 +276,22 @@ impl KvCache {
             return Err(Error::Shape { what: "cache".into(), expected: vec![self.len + n], found: vec![self.len] });
         };
         let q = rec.scratch("q", heads.q * n, heads.dim)?;
-        let to = |k, v, capacity, past| RopeTarget { q: &q, q_capacity: n, row: 0, k, v, capacity, past };
+        let to = |k, v, capacity, past| RopeTarget {
+            q: &q,
+            q_capacity: n,
+            row: 0,
+            table_row: table.row,
+            k,
+            v,
+            capacity,
+            past,
+        };
         if format == CacheFormat::F32 {
-            rope(rec, qkv, table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
+            rope(rec, qkv, norm, table.table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
         } else {
             let k = rec.scratch("k", heads.kv * n, heads.dim)?;
             let v = rec.scratch("v", heads.kv * n, heads.dim)?;
-            rope(rec, qkv, table, heads, to(&k, &v, n, 0))?;
+            rope(rec, qkv, norm, table.table, heads, to(&k, &v, n, 0))?;
             // As it is at position 0: the outliers are in the slow frequencies, where it stays nearly that.
             let centre = bias.map(|bias| (bias, heads.q * heads.dim));
             cache_store(rec, &k, &v, heads.kv, centre, segment, past)?;

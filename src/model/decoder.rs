@@ -6,14 +6,13 @@ use crate::dtype::CacheFormat;
 use crate::error::Result;
 use crate::gpu::{Lease, Recorder, Rehearsal, Tensor};
 use crate::model::Embeds;
-use crate::model::cache::{CacheShape, KvCache};
+use crate::model::cache::{CacheShape, KvCache, Rotation};
 use crate::model::config::Config;
 use crate::model::load::Loaded;
 use crate::ops::embed::embed;
 use crate::ops::gather_rows::{add_rows, gather_rows};
-use crate::ops::head_norm::head_norm;
 use crate::ops::rms_norm::rms_norm;
-use crate::ops::rope::Heads;
+use crate::ops::rope::{HeadNorm, Heads};
 use crate::ops::swiglu::swiglu;
 use crate::ops::{LinearOptions, Rows, Weight, linear};
 
@@ -69,7 +68,7 @@ impl DecoderConfig {
             let _gate_up = pool.scratch("gate_up", n, self.gate_up);
             let _x = pool.scratch("swiglu", n, self.gate_up / 2);
         }
-        pool.launch((7 + usize::from(self.qk_norm) + cache.launches(keys, pool.max_binding())) * self.layers);
+        pool.launch((7 + cache.launches(keys, pool.max_binding())) * self.layers);
     }
 
     /// Multiplications and additions of `n` tokens after `past` others and of the logits of the last.
@@ -166,7 +165,7 @@ impl Decoder {
     /// All layers over `h` `[n, hidden]`, in place, once pictures have taken the place of their pads; keys and values are
     /// appended to the cache, at most [`KvCache::room`].
     ///
-    /// `table` `[n, head_dim]` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
+    /// `table` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
     /// (`0 .. cache.len() + i + 1`). The caller advances the cache.
     ///
     /// # Errors
@@ -175,7 +174,7 @@ impl Decoder {
         &self,
         rec: &mut Recorder,
         h: &Tensor,
-        table: &Tensor,
+        table: Rotation<'_>,
         ranges: Option<&Tensor>,
         splices: &[Splice<'_>],
         cache: &KvCache,
@@ -192,10 +191,8 @@ impl Decoder {
             let x = rms_norm(rec, h, &layer.input_norm, eps, 0, n)?; // [n, hidden]
             let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
             linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
-            if let Some((q_gain, k_gain)) = &layer.qk_norm {
-                head_norm(rec, &qkv, q_gain, k_gain, self.config.heads, eps)?;
-            }
-            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), table, ranges)?; // [n, q * dim]
+            let norm = layer.qk_norm.as_ref().map(|(q_gain, k_gain)| HeadNorm { q_gain, k_gain, eps });
+            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), norm, table, ranges)?; // [n, q * dim]
             linear(rec, &o, &layer.o, None, h, rows, residual)?;
 
             let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]

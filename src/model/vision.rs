@@ -250,8 +250,17 @@ impl Vision {
             let x = b.norm1.record(rec, h, first, rows)?;
             let qkv = rec.scratch("qkv", rows, b.qkv.weight.rows)?; // [rows, 3 * hidden]
             b.qkv.record(rec, &x, &qkv, Rows::first(rows), plain)?;
-            let to = RopeTarget { q: &q, q_capacity: n, row: first, k: &k, v: &v, capacity: n, past: first };
-            rope(rec, &qkv, table, heads, to)?;
+            let to = RopeTarget {
+                q: &q,
+                q_capacity: n,
+                row: first,
+                table_row: first,
+                k: &k,
+                v: &v,
+                capacity: n,
+                past: first,
+            };
+            rope(rec, &qkv, None, table, heads, to)?;
         }
         let o = attention(rec, &q, &k, &v, &Mask::Ranges(ranges), heads, n)?; // [n, hidden]
         b.proj.record(rec, &o, h, Rows::first(n), residual)?;

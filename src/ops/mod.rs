@@ -4,7 +4,6 @@
 //! never a model's configuration. Every op has a plain reference implementation of the same name in
 //! `tests/reference/`.
 
-pub mod argmax;
 pub mod attention;
 pub mod attention_decode;
 pub mod attention_merge;
@@ -13,21 +12,20 @@ pub mod cache_store;
 pub mod columns;
 pub mod embed;
 pub mod gather_rows;
-pub mod head_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod matvec;
-pub mod penalty;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;
+pub mod top;
+pub mod top_merge;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Kernel, Recorder, Tensor, WeightFormat};
 
 /// All kernels of the crate, for tests and for compiling them in advance.
-pub static KERNELS: [&Kernel; 19] = [
-    &argmax::KERNEL,
+pub static KERNELS: [&Kernel; 18] = [
     &attention::KERNEL,
     &attention::KERNEL_Q8,
     &attention_decode::KERNEL,
@@ -38,14 +36,14 @@ pub static KERNELS: [&Kernel; 19] = [
     &columns::KERNEL,
     &embed::KERNEL,
     &gather_rows::KERNEL,
-    &head_norm::KERNEL,
     &layer_norm::KERNEL,
     &matmul::KERNEL,
     &matvec::KERNEL,
-    &penalty::KERNEL,
     &rms_norm::KERNEL,
     &rope::KERNEL,
     &swiglu::KERNEL,
+    &top::KERNEL,
+    &top_merge::KERNEL,
 ];
 
 /// A weight matrix `[rows, cols]` (out features, in features) on the device. It is cut by rows into shards; each shard fits

@@ -46,8 +46,6 @@ macro_rules! cases {
 
 /// Every case.
 pub static TABLE: &[Case] = cases![
-    "argmax: widths, ties and padding" => logits::argmax_widths,
-    "argmax: infinities and numbers that are none" => logits::argmax_special,
     "attention: head sizes, groups, causal" => attention::causal,
     "attention: windows and single keys" => attention::windows,
     "attention: large logits and outliers" => attention::hard,
@@ -62,7 +60,6 @@ pub static TABLE: &[Case] = cases![
     "embed: formats and shards" => rows::embed,
     "embed: only the shard's rows, many rows" => rows::embed_partial,
     "gather_rows: repeats, kept rows, many rows" => rows::gather_rows,
-    "head_norm: heads, sizes, outliers" => rows::head_norm,
     "layer_norm: sizes, workgroups, offsets" => rows::layer_norm,
     "layer_norm: outliers, far from zero, many rows" => rows::layer_norm_hard,
     "matmul: variants and formats" => linear::matmul_variants,
@@ -72,9 +69,13 @@ pub static TABLE: &[Case] = cases![
     "linear: outliers" => linear::outliers,
     "linear: shards" => linear::shards,
     "linear: more outputs than one grid row" => linear::many_outputs,
-    "penalty: signs and counts" => logits::penalty,
     "rms_norm: sizes, workgroups, offsets" => rows::rms_norm,
     "rms_norm: outliers, zeros, many rows" => rows::rms_norm_hard,
     "rope: heads, offsets, workgroups" => rows::rope,
+    "rope: norms of heads, sizes, outliers" => rows::head_norm,
     "swiglu: sizes and saturation, many rows" => rows::swiglu,
+    "top: parts of every width, ties and padding" => logits::top_widths,
+    "top: infinities and numbers that are none" => logits::top_special,
+    "top_merge: the list and what is known of the rest" => logits::top_merge,
+    "top_merge: penalties and slots" => logits::top_penalty,
 ];

@@ -4,19 +4,18 @@ use super::bench::{Bench, Data, Shape, Tolerance, absolute, wide};
 use super::engine::Result;
 use super::engine::dtype::Layout;
 use super::engine::gpu::{Element, Recorder, Variant, WeightFormat};
-use super::engine::ops::rope::{Heads, RopeTarget};
+use super::engine::ops::rope::{HeadNorm, Heads, RopeTarget};
 use super::engine::ops::{
-    self, Weight, WeightShard, blend_rows as blend, columns as turned, gather_rows as gather, head_norm as by_head,
-    layer_norm as centred, rms_norm as norm, rope as rotate,
+    self, Weight, WeightShard, blend_rows as blend, columns as turned, gather_rows as gather, layer_norm as centred,
+    rms_norm as norm, rope as rotate,
 };
 use super::reference::blend_rows::blend_rows as blend_rows_twin;
 use super::reference::columns::{Columns, columns as columns_twin};
 use super::reference::embed::{Embed, embed as embed_twin};
 use super::reference::gather_rows::gather_rows as gather_rows_twin;
-use super::reference::head_norm::head_norm as head_norm_twin;
 use super::reference::layer_norm::layer_norm as layer_norm_twin;
 use super::reference::rms_norm::rms_norm as rms_norm_twin;
-use super::reference::rope::{Rope, rope as rope_twin};
+use super::reference::rope::{Rope, head_norm as head_norm_twin, rope as rope_twin};
 use super::reference::swiglu::swiglu as swiglu_twin;
 
 /// A product or two, a root, a division.
@@ -327,7 +326,7 @@ pub async fn layer_norm_hard(bench: &mut Bench) -> Result<()> {
 }
 
 pub async fn head_norm(bench: &mut Bench) -> Result<()> {
-    for (n, q, kv, dim) in [
+    for (n, q_heads, kv_heads, dim) in [
         (1, 1, 1, 4),
         (1, 16, 8, 128),
         (3, 4, 2, 20),
@@ -336,35 +335,57 @@ pub async fn head_norm(bench: &mut Bench) -> Result<()> {
         (130, 2, 2, 256),
         (33_001, 1, 1, 4),
     ] {
-        let x = bench.values(n * (q + 2 * kv) * dim, if n == 17 { Data::Outliers } else { Data::Plain });
+        let (heads, past) = (q_heads + 2 * kv_heads, 2);
+        let qkv = bench.values(n * heads * dim, if n == 17 { Data::Outliers } else { Data::Plain });
         let (q_gain, k_gain) = (bench.values(dim, Data::Plain), bench.values(dim, Data::Plain));
-        let mut rec = Recorder::new(&bench.gpu);
-        let q_gpu = rec.upload_f32("q gain", 1, &q_gain)?;
-        let k_gpu = rec.upload_f32("k gain", 1, &k_gain)?;
-        let heads = Heads { q, kv, dim };
-        let mut results = vec![(None, rec.upload_f32("x", n, &x)?)];
-        by_head::head_norm(&mut rec, &results[0].1, &q_gpu, &k_gpu, heads, 1e-6)?;
-        for &overrides in by_head::KERNEL.variants.iter().filter(|_| n < 1000) {
-            let again = rec.upload_f32("x", n, &x)?;
-            let sizes = [n as u32, q as u32, kv as u32, dim as u32 / 4, 1e-6f32.to_bits(), 0, 0, 0];
-            let groups = [(n * (q + kv)).div_ceil(2) as u32, 2, 1];
-            rec.dispatch(&by_head::KERNEL, Variant::with(overrides), &sizes, &[&q_gpu, &k_gpu, &again], groups);
-            results.push((Some(overrides), again));
-        }
-        bench.run(rec)?;
-        let mut want = wide(&x);
-        head_norm_twin(&mut want, &wide(&q_gain), &wide(&k_gain), q, kv, 1e-6f32.into());
-        for (overrides, y) in results {
-            bench.compare(&("head_norm", overrides, n, heads), &y, &want, FEW).await?;
+        let table = bench.values(n * dim, Data::Plain);
+        let old = bench.values((n + past) * q_heads.max(kv_heads) * dim, Data::Plain);
+        let (q_old, kv_old) = (&old[..q_heads * n * dim], &old[..kv_heads * (n + past) * dim]);
+        let mut normed = wide(&qkv);
+        head_norm_twin(&mut normed, &wide(&q_gain), &wide(&k_gain), q_heads, kv_heads, 1e-6f32.into());
+        let [mut q_want, mut k_want, mut v_want] = [wide(q_old), wide(kv_old), wide(kv_old)];
+        let capacity = n + past;
+        let twin = Rope { n, q_heads, kv_heads, dim, past, capacity, q_capacity: n, row: 0, table_row: 0 };
+        rope_twin(&normed, &wide(&table), &mut q_want, &mut k_want, &mut v_want, &twin);
+        let variants = rotate::KERNEL.variants.iter().filter(|variant| n < 1000 && variant.contains(&("NORM", 1.0)));
+        for overrides in [None].into_iter().chain(variants.map(Some)) {
+            let mut rec = Recorder::new(&bench.gpu);
+            let qkv_gpu = rec.upload_f32("qkv", n, &qkv)?;
+            let table_gpu = rec.upload_f32("table", n, &table)?;
+            let gains = [rec.upload_f32("q gain", 1, &q_gain)?, rec.upload_f32("k gain", 1, &k_gain)?];
+            let q = rec.upload_f32("q", q_heads * n, q_old)?;
+            let k = rec.upload_f32("k", kv_heads * capacity, kv_old)?;
+            let v = rec.upload_f32("v", kv_heads * capacity, kv_old)?;
+            if let Some(&overrides) = overrides {
+                let sizes = [n, q_heads, kv_heads, dim / 2, past, capacity, n, 0, 0].map(|size| size as u32);
+                let mut params = [0; 12];
+                params[..9].copy_from_slice(&sizes);
+                params[9] = 1e-6f32.to_bits();
+                let groups = [(n * heads).div_ceil(2) as u32, 2, 1];
+                let bindings = [&qkv_gpu, &table_gpu, &gains[0], &gains[1], &q, &k, &v];
+                rec.dispatch(&rotate::KERNEL, Variant::with(overrides), &params, &bindings, groups);
+            } else {
+                let to = RopeTarget { q: &q, q_capacity: n, row: 0, table_row: 0, k: &k, v: &v, capacity, past };
+                let norm = Some(HeadNorm { q_gain: &gains[0], k_gain: &gains[1], eps: 1e-6 });
+                rotate::rope(&mut rec, &qkv_gpu, norm, &table_gpu, Heads { q: q_heads, kv: kv_heads, dim }, to)?;
+            }
+            bench.run(rec)?;
+            let name = (overrides, n, q_heads, kv_heads, dim);
+            // The rows of this table are no cosines: a pair loses a part of what it may become.
+            let sizes = |want: &[f64]| radii(want, dim).into_iter().map(|radius| radius + 0.1).collect::<Vec<_>>();
+            bench.compare_sums(&("q", name), &q, &q_want, &sizes(&q_want), FEW).await?;
+            bench.compare_sums(&("k", name), &k, &k_want, &sizes(&k_want), FEW).await?;
+            bench.compare(&("v", name), &v, &v_want, Tolerance::EXACT).await?;
         }
     }
     Ok(())
 }
 
 pub async fn rope(bench: &mut Bench) -> Result<()> {
-    // row, past: where the rows of qkv begin in the table and q, and in the cache. spare: rows behind the last.
+    // row, table_row, past: where the rows of qkv begin in q, in the table and in the cache. spare: rows behind the last.
     for (n, q_heads, kv_heads, dim, row, past, spare) in [
         (1, 1, 1, 2, 0, 0, 0),
+        (1, 2, 1, 32, 0, 6, 1),
         (1, 14, 2, 128, 0, 129, 5),
         (2, 2, 1, 16, 5, 5, 3),
         (3, 3, 3, 80, 0, 0, 0),
@@ -378,10 +399,12 @@ pub async fn rope(bench: &mut Bench) -> Result<()> {
         let (capacity, q_capacity) = (past + n + spare, row + n + spare);
         let heads = q_heads + 2 * kv_heads;
         let half = dim / 2;
+        let table_row = if n == 1 { 3 * past } else { row };
         let qkv = bench.values(n * heads * dim, if n == 65 { Data::Outliers } else { Data::Plain });
         // Rows of the table around those in use are NaN.
-        let mut table = vec![f32::NAN; q_capacity * dim];
-        for row in table[row * dim..][..n * dim].chunks_mut(dim) {
+        let table_rows = table_row + n + spare;
+        let mut table = vec![f32::NAN; table_rows * dim];
+        for row in table[table_row * dim..][..n * dim].chunks_mut(dim) {
             for j in 0..half {
                 let angle = 100.0 * bench.signed();
                 (row[j], row[j + half]) = (angle.cos(), angle.sin());
@@ -390,24 +413,26 @@ pub async fn rope(bench: &mut Bench) -> Result<()> {
         let q_old = bench.values(q_heads * q_capacity * dim, Data::Plain);
         let kv_old = bench.values(kv_heads * capacity * dim, Data::Plain);
         let [mut q_want, mut k_want, mut v_want] = [wide(&q_old), wide(&kv_old), wide(&kv_old)];
-        let twin = Rope { n, q_heads, kv_heads, dim, past, capacity, q_capacity, row };
+        let twin = Rope { n, q_heads, kv_heads, dim, past, capacity, q_capacity, row, table_row };
         rope_twin(&wide(&qkv), &wide(&table), &mut q_want, &mut k_want, &mut v_want, &twin);
-        for overrides in [None].into_iter().chain(rotate::KERNEL.variants.iter().map(Some)) {
+        let variants = rotate::KERNEL.variants.iter().filter(|variant| variant.contains(&("NORM", 0.0)));
+        for overrides in [None].into_iter().chain(variants.map(Some)) {
             let mut rec = Recorder::new(&bench.gpu);
             let qkv_gpu = rec.upload_f32("qkv", n, &qkv)?;
-            let table_gpu = rec.upload_f32("table", q_capacity, &table)?;
+            let table_gpu = rec.upload_f32("table", table_rows, &table)?;
             let q = rec.upload_f32("q", q_heads * q_capacity, &q_old)?;
             let k = rec.upload_f32("k", kv_heads * capacity, &kv_old)?;
             let v = rec.upload_f32("v", kv_heads * capacity, &kv_old)?;
             if let Some(&overrides) = overrides {
-                let sizes = [n, q_heads, kv_heads, half, past, capacity, q_capacity, row].map(|size| size as u32);
-                let bindings = [&qkv_gpu, &table_gpu, &q, &k, &v];
+                let sizes = [n, q_heads, kv_heads, half, past, capacity, q_capacity, row, table_row, 0, 0, 0];
+                let sizes = sizes.map(|size| size as u32);
+                let bindings = [&qkv_gpu, &table_gpu, &table_gpu, &table_gpu, &q, &k, &v];
                 // At least as many threads as there are pairs, over a grid of two rows.
                 let groups = [(n * heads * half).div_ceil(128) as u32, 2, 1];
                 rec.dispatch(&rotate::KERNEL, Variant::with(overrides), &sizes, &bindings, groups);
             } else {
-                let target = RopeTarget { q: &q, q_capacity, row, k: &k, v: &v, capacity, past };
-                rotate::rope(&mut rec, &qkv_gpu, &table_gpu, Heads { q: q_heads, kv: kv_heads, dim }, target)?;
+                let target = RopeTarget { q: &q, q_capacity, row, table_row, k: &k, v: &v, capacity, past };
+                rotate::rope(&mut rec, &qkv_gpu, None, &table_gpu, Heads { q: q_heads, kv: kv_heads, dim }, target)?;
             }
             bench.run(rec)?;
             let name = (overrides, n, q_heads, kv_heads, dim, row, past, spare);

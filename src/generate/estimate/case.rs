@@ -4,7 +4,7 @@ use super::report::{ActivationBytes, Estimate, LargestBuffer};
 use super::steps::steps;
 use crate::dtype::CacheFormat;
 use crate::error::{Result, in_words};
-use crate::generate::session::{CHUNK, rehearse};
+use crate::generate::session::{CHUNK, Session, rehearse};
 use crate::gpu::Rehearsal;
 use crate::model::cache::CacheShape;
 use crate::model::load::FLUSH_BYTES;
@@ -135,18 +135,18 @@ impl Case<'_> {
             tokens.map(|tokens| pool.scratch("image_embeds", tokens, decoder.hidden)).collect::<Vec<_>>()
         };
         let images = usize::from(tokens.is_some());
-        // While an answer grows, so do the numbers of keys and of ids seen, and with them the buffers of decoding.
+        // While an answer grows, so does the number of keys, and with it the buffers of decoding.
         let decode = empty();
         let held = embeds(&decode);
         for keys in (1..=context.div_ceil(attention_decode::CHUNK)).map(|n| n * attention_decode::CHUNK) {
-            rehearse(&decode, decoder, 1, 0, keys, self.cache, &[keys - attention_decode::CHUNK / 2, keys]);
+            rehearse(&decode, decoder, 1, 0, keys, self.cache);
         }
         drop(held);
         let (mut bytes, mut launches, mut largest) = (0, 0, decode.largest());
         for n in 1..=CHUNK.min(context) {
             let pass = empty();
             let _held = embeds(&pass);
-            rehearse(&pass, decoder, n, images, context, self.cache, &[context]);
+            rehearse(&pass, decoder, n, images, context, self.cache);
             pass.launch(images * (parts - 1));
             bytes = bytes.max(pass.bytes_with(&decode));
             launches = launches.max(pass.launches());
@@ -175,8 +175,7 @@ impl Case<'_> {
         let launches = launches.max(vision.as_ref().map_or(0, Rehearsal::launches));
         let params = Rehearsal::params(launches.saturating_mul(weights.shards as u64));
         let uploads = vision.as_ref().map_or(0, Rehearsal::uploaded);
-        // Two words of 16 bytes: the chosen id, and what is read to wait for the device.
-        let running = params + uploads + 4 * decoder.vocab as u64 + 32;
+        let running = params + uploads + Session::passing_bytes(decoder.vocab, decoder.heads.dim);
         let staging_bytes = loading.max(running);
         let total_bytes = [weights.bytes(), kv_bytes, activation_bytes.vision.max(prefill), staging_bytes]
             .into_iter()

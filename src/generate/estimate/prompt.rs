@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::generate::session::{CHUNK, rehearse};
+use crate::generate::session::{CHUNK, Session, rehearse};
 use crate::gpu::Rehearsal;
 use crate::model::VisionSizes;
 use crate::model::cache::KvCache;
@@ -76,7 +76,7 @@ pub fn work(work: &Work<'_>) -> Taken {
     let steps =
         (prompt / attention_decode::CHUNK..=end / attention_decode::CHUNK).map(|n| (n + 1) * attention_decode::CHUNK);
     for keys in steps {
-        rehearse(&decode, decoder, 1, 0, keys.min(*end).max(1), format, &[keys.min(*end).max(1)]);
+        rehearse(&decode, decoder, 1, 0, keys.min(*end).max(1), format);
     }
     let mut passes = vec![new.min(CHUNK)];
     if new > CHUNK && !new.is_multiple_of(CHUNK) {
@@ -85,9 +85,9 @@ pub fn work(work: &Work<'_>) -> Taken {
     for n in passes {
         let pass = Rehearsal::new(work.max_binding);
         let _held = embeds(&pass, &work.held);
-        rehearse(&pass, decoder, n, work.held.len(), *prompt, format, &[*prompt]);
-        // Parameters, uploads on their way, logits that are read, and two words of 16 bytes as in an estimate.
-        let passing = Rehearsal::params(pass.launches()) + 4 * decoder.vocab as u64 + 32;
+        rehearse(&pass, decoder, n, work.held.len(), *prompt, format);
+        // Parameters, uploads on their way, and what is read, as in an estimate.
+        let passing = Rehearsal::params(pass.launches()) + Session::passing_bytes(decoder.vocab, decoder.heads.dim);
         let all = pass.bytes_with(&decode).saturating_add(pass.uploaded()).saturating_add(passing);
         bytes = bytes.max(all.saturating_add(keys));
     }

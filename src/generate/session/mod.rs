@@ -1,22 +1,25 @@
 //! One conversation on the device: what its KV cache holds, and which part of a prompt need not be computed again.
-//! `prompt` is what it is asked, `passes` what extends it.
+//! `prompt` is what it is asked, `passes` what extends it, `state` what stays on the device between tokens.
 
 mod passes;
 mod prompt;
+mod state;
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result};
-use crate::gpu::{Element, Gpu, Tensor};
+use crate::gpu::{Gpu, Tensor};
 use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::positions::{MediaTokens, VideoGrid, mrope_positions, rope_delta, segments_from_ids};
 
 pub use passes::prepare;
 pub(super) use passes::rehearse;
-pub use prompt::{Choose, Media, Next, Prompt};
+pub use prompt::{Choose, Few, Head, Media, Next, Prompt};
+pub use state::MOST_AHEAD;
+use state::State;
 
 /// Tokens of one prefill pass unless set otherwise: enough to fill the device, few enough to stay short.
 pub const CHUNK: usize = 512;
@@ -36,9 +39,8 @@ pub struct Session {
     chunk: usize,
     /// Rows of the prompt's last pass.
     pass: usize,
-    chosen: Tensor,
-    /// Whether the logits of greedy choices are kept, and those of the last one.
-    keep: bool,
+    state: State,
+    /// The logits of the last token that was computed.
     kept: Option<Tensor>,
 }
 
@@ -66,8 +68,7 @@ impl Session {
             limit: limit.min(model.max_positions),
             chunk: CHUNK,
             pass: 0,
-            chosen: gpu.persistent("chosen id", 1, 4, Element::U32)?,
-            keep: false,
+            state: Session::state(gpu, model)?,
             kept: None,
         })
     }
@@ -84,12 +85,17 @@ impl Session {
             ids: self.ids.clone(),
             media: self.media.clone(),
             kept: None,
-            chosen: self.gpu.persistent("chosen id", 1, 4, Element::U32)?,
+            state: Session::state(&self.gpu, &self.model)?,
             ..*self
         })
     }
 
-    /// Tokens in the cache.
+    /// The tokens in the cache.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// How many tokens are in the cache.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
@@ -114,21 +120,60 @@ impl Session {
         self.chunk = tokens.max(1);
     }
 
-    /// From now on the logits of a greedy choice are kept until the next pass, for [`Session::logits`].
-    pub fn keep_logits(&mut self, keep: bool) {
-        self.keep = keep;
-        self.kept = None;
+    fn state(gpu: &Gpu, model: &Model) -> Result<State> {
+        State::new(gpu, model.decoder.config().vocab, model.rope.head_dim)
     }
 
-    /// The logits of the last greedy choice, after the penalty, if they were kept.
+    /// Bytes that a session takes beside its cache, over a vocabulary of so many rows.
+    pub fn state_bytes(vocab: usize, head_dim: usize) -> u64 {
+        State::bytes(vocab, head_dim)
+    }
+
+    /// Bytes that a session takes beside its cache, the word that is read to wait for the device, and
+    /// the staging buffers of what it reads: one for logits, three small ones.
+    pub(in crate::generate) fn passing_bytes(vocab: usize, head_dim: usize) -> u64 {
+        Session::state_bytes(vocab, head_dim) + 16 + (4 * vocab as u64).next_multiple_of(256) + 3 * 1024
+    }
+
+    /// From now on [`Choose::Best`] has this repetition penalty, at least 1, on `ids` and all ids after them.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if they were not; any error of the device.
+    /// Any error of the device.
+    pub fn penalize(&mut self, penalty: Option<f32>, ids: &[u32]) -> Result<()> {
+        self.state.penalize(&self.gpu, penalty, ids)
+    }
+
+    /// The highest logits of the `slot`-th token of the last pass, if that was [`Choose::Best`].
+    ///
+    /// # Errors
+    /// Any error of the device.
+    pub async fn few(&self, slot: usize) -> Result<Few> {
+        self.read_few(slot).await
+    }
+
+    /// The logits of the last token that was computed, unless [`Session::finish`] has let them go.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are none; any error of the device.
     pub async fn logits(&self) -> Result<Vec<f32>> {
         match &self.kept {
             Some(logits) => self.gpu.read_f32(logits, 0, logits.len()).await,
-            None => Err(Error::invalid("logits", "logits that were kept (keep_logits)", "none")),
+            None => Err(Error::invalid("logits", "the logits of the token before", "none")),
         }
+    }
+
+    /// Forgets all tokens after the first `len`, and the logits of the last.
+    pub fn finish(&mut self, len: usize) {
+        self.kept = None;
+        self.forget(len);
+    }
+
+    /// Forgets all tokens after the first `len`, which have no pictures among them.
+    fn forget(&mut self, len: usize) {
+        let over = self.ids.len().saturating_sub(len);
+        self.cache.truncate(len);
+        self.ids.truncate(len);
+        self.next_position -= over as i64;
     }
 
     /// The device.

@@ -4,16 +4,18 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::Session;
-use super::prompt::{Choose, Next, Prompt};
+use super::prompt::{Choose, Few, Head, Next, Prompt};
+use super::state::{MOST_AHEAD, few, head};
 use crate::dtype::CacheFormat;
 use crate::error::{Error, Result, in_words};
-use crate::gpu::{Gpu, Lease, Recorder, Rehearsal, Tensor};
+use crate::gpu::{Gpu, Lease, Range as Words, Readback, Recorder, Rehearsal, Tensor};
 use crate::model::Model;
+use crate::model::cache::Rotation;
 use crate::model::decoder::{DecoderConfig, Splice};
 use crate::model::positions::{MediaTokens, mrope_table, rope_rows};
-use crate::ops::argmax::{NOT_A_NUMBER, argmax};
 use crate::ops::gather_rows::KEEP;
-use crate::ops::penalty::penalty;
+use crate::ops::top;
+use crate::ops::top_merge::{HEAD_WORDS, LIST_WORDS, choose};
 
 /// Logits of at most this many bytes are computed and read at a time when all rows are wanted.
 const LOGITS_BYTES: usize = 32 << 20;
@@ -39,7 +41,10 @@ pub fn prepare(gpu: &Gpu, model: &Rc<Model>, cache: CacheFormat) -> Result<()> {
             };
             let h = session.record(&mut rec, &ids, &vec![[0; 3]; n], &splices)?;
             let logits = model.decoder.logits(&mut rec, &h, n - 1, 1)?;
-            session.choose(rec, &logits, Choose::Greedy { vocab: 1, penalty: Some((1.0, &[0])) })?;
+            for penalty in [None, Some(1.0)] {
+                choose(&mut rec, &logits, 1, penalty, &session.state.choices, 0)?;
+            }
+            gpu.execute(rec.finish())?;
             session.cache.advance(n);
         }
         Ok(())
@@ -56,12 +61,7 @@ impl Session {
     /// [`Error::ContextOverflow`], [`Error::Invalid`] for pads that do not match the media or ids outside the
     /// vocabulary, [`Error::Cancelled`], or any error of the device. After [`Error::OutOfMemory`] the cache is empty and its
     /// memory free.
-    pub async fn prefill(
-        &mut self,
-        prompt: &Prompt,
-        choose: Choose<'_>,
-        keep_going: &dyn Fn() -> bool,
-    ) -> Result<Next> {
+    pub async fn prefill(&mut self, prompt: &Prompt, choose: Choose, keep_going: &dyn Fn() -> bool) -> Result<Next> {
         let next = self.passes(prompt, Some(choose), keep_going).await;
         match next.map_err(|error| self.forget_if_full(error))? {
             Some(next) => Ok(next),
@@ -81,7 +81,7 @@ impl Session {
     async fn passes(
         &mut self,
         prompt: &Prompt,
-        mut choose: Option<Choose<'_>>,
+        mut choose: Option<Choose>,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Option<Next>> {
         self.kept = None;
@@ -108,7 +108,7 @@ impl Session {
                 let pending = self.choose(rec, &logits, choose)?;
                 self.advance(prompt, at..end);
                 self.next_position = next;
-                return pending.read(self).await.map(Some);
+                return self.read(pending).await.map(Some);
             }
             self.gpu.execute(rec.finish())?;
             self.advance(prompt, at..end);
@@ -129,28 +129,94 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::prefill`].
-    pub async fn step(&mut self, id: u32, choose: Choose<'_>) -> Result<Next> {
+    pub async fn step(&mut self, id: u32, choose: Choose) -> Result<Next> {
         let next = self.append(id, choose).await;
         next.map_err(|error| self.forget_if_full(error))
     }
 
-    async fn append(&mut self, id: u32, choose: Choose<'_>) -> Result<Next> {
-        self.kept = None;
-        let n = self.ids.len();
-        if n + 1 > self.limit {
-            return Err(Error::ContextOverflow { needed: n + 1, limit: self.limit });
-        }
-        self.check_ids(&[id])?;
-        self.reserve(n + 1)?;
+    async fn append(&mut self, id: u32, choose: Choose) -> Result<Next> {
         let mut rec = Recorder::new(&self.gpu);
-        let position = i32::try_from(self.next_position).unwrap_or(i32::MAX);
-        let h = self.record(&mut rec, &[id], &[[position; 3]], &[])?;
-        let logits = self.model.decoder.logits(&mut rec, &h, 0, 1)?;
+        let row = self.begin(id, 1)?;
+        let logits = self.record_next(&mut rec, row)?;
         let pending = self.choose(rec, &logits, choose)?;
         self.cache.advance(1);
         self.ids.push(id);
         self.next_position += 1;
-        pending.read(self).await
+        self.read(pending).await
+    }
+
+    /// Appends one token and `count - 1` after it, each the best after the one before, in one submission. Returns the best after
+    /// each of them: all but the last have been appended. At most [`MOST_AHEAD`].
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub async fn steps(&mut self, id: u32, count: usize, vocab: usize) -> Result<Vec<Head>> {
+        let heads = self.append_all(id, count.clamp(1, MOST_AHEAD), vocab).await;
+        heads.map_err(|error| self.forget_if_full(error))
+    }
+
+    async fn append_all(&mut self, id: u32, count: usize, vocab: usize) -> Result<Vec<Head>> {
+        let before = self.ids.len();
+        let row = self.begin(id, count)?;
+        let recorded = self.record_all(row, count, vocab);
+        let Ok((words, logits)) = recorded else {
+            self.cache.truncate(before);
+            return recorded.map(|_| Vec::new());
+        };
+        self.kept = Some(logits);
+        let words = match words.u32s().await {
+            Ok(words) => words,
+            Err(error) => {
+                self.cache.truncate(before);
+                return Err(error);
+            }
+        };
+        let heads: Result<Vec<Head>> = words.chunks(HEAD_WORDS).map(head).collect();
+        let heads = heads.inspect_err(|_| self.cache.truncate(before))?;
+        self.ids.push(id);
+        self.ids.extend(heads[..count - 1].iter().map(|head| head.id));
+        self.next_position += count as i64;
+        self.state.chosen(&heads);
+        Ok(heads)
+    }
+
+    fn record_all(&mut self, row: usize, count: usize, vocab: usize) -> Result<(Readback, Tensor)> {
+        let mut rec = Recorder::new(&self.gpu);
+        let mut kept: Option<Tensor> = None;
+        for slot in 0..count {
+            drop(kept.take()); // goes back to the pool for the next token
+            let logits = self.record_next(&mut rec, row + slot)?;
+            let to = &self.state.choices;
+            choose(&mut rec, &logits, vocab.min(logits.len()), self.state.penalty, to, slot)?;
+            kept = Some(logits);
+            self.cache.advance(1);
+        }
+        let heads = Words { tensor: &self.state.choices.heads, start: 0, count: count * HEAD_WORDS };
+        let readback = self.gpu.execute_and_read(rec.finish(), &[heads])?;
+        match kept {
+            Some(logits) => Ok((readback, logits)),
+            None => Err(Error::invalid("steps", "at least one token", "none")),
+        }
+    }
+
+    /// Makes room for `count` tokens and tells the device what it needs to know of them. Returns their first rotary row.
+    fn begin(&mut self, id: u32, count: usize) -> Result<usize> {
+        self.kept = None;
+        let n = self.ids.len();
+        if n + count > self.limit {
+            return Err(Error::ContextOverflow { needed: n + count, limit: self.limit });
+        }
+        self.check_ids(&[id])?;
+        self.reserve(n + count)?;
+        self.state.begin(&self.gpu, &self.model.rope, &self.ids, id, self.next_position, count)
+    }
+
+    /// Records the pass of the token whose id is on the device. Returns its logits.
+    fn record_next(&self, rec: &mut Recorder, row: usize) -> Result<Tensor> {
+        let h = self.model.decoder.embed(rec, &self.state.choices.next)?;
+        let rotation = Rotation { table: self.state.rows(), row };
+        self.model.decoder.forward(rec, &h, rotation, None, &[], &self.cache)?;
+        self.model.decoder.logits(rec, &h, 0, 1)
     }
 
     /// Runs a whole prompt and returns the logits of every token, `[n, vocab rows]`.
@@ -281,7 +347,8 @@ impl Session {
         } else {
             None
         };
-        self.model.decoder.forward(rec, &h, &table, ranges.as_ref(), splices, &self.cache)?;
+        let rotation = Rotation { table: &table, row: 0 };
+        self.model.decoder.forward(rec, &h, rotation, ranges.as_ref(), splices, &self.cache)?;
         Ok(h)
     }
 
@@ -297,27 +364,57 @@ impl Session {
         positions.get(end).map_or(self.next_position, |p| i64::from(p[0]))
     }
 
-    /// Records the choice, submits everything, and says what to read.
-    fn choose(&mut self, mut rec: Recorder, logits: &Tensor, choose: Choose<'_>) -> Result<Pending> {
-        let pending = match choose {
-            Choose::Logits => Pending::Logits(logits.clone()),
-            Choose::Greedy { vocab, penalty: repetition } => {
-                if let Some((factor, ids)) = repetition.filter(|(_, ids)| !ids.is_empty()) {
-                    let list = rec.upload_u32("seen ids", ids.len(), ids)?;
-                    penalty(&mut rec, logits, &list, ids.len(), factor)?;
-                }
-                argmax(&mut rec, logits, vocab.min(logits.len()), &self.chosen)?;
-                self.kept = self.keep.then(|| logits.clone());
-                Pending::Id
+    /// Records the choice, submits everything, and says what is read.
+    fn choose(&mut self, mut rec: Recorder, logits: &Tensor, choose_by: Choose) -> Result<Pending> {
+        let to = &self.state.choices;
+        let all = [
+            Words { tensor: &to.heads, start: 0, count: HEAD_WORDS },
+            Words { tensor: &to.lists, start: 0, count: LIST_WORDS },
+        ];
+        let pending = match choose_by {
+            Choose::Logits => {
+                let words = Words { tensor: logits, start: 0, count: logits.len() };
+                return self.gpu.execute_and_read(rec.finish(), &[words]).map(Pending::Logits);
+            }
+            Choose::Best { vocab } => {
+                choose(&mut rec, logits, vocab.min(logits.len()), self.state.penalty, to, 0)?;
+                Pending::Best(self.gpu.execute_and_read(rec.finish(), &all[..1])?)
+            }
+            Choose::Few { vocab } => {
+                choose(&mut rec, logits, vocab.min(logits.len()), None, to, 0)?;
+                Pending::Few(self.gpu.execute_and_read(rec.finish(), &all)?)
             }
         };
-        self.gpu.execute(rec.finish())?;
+        self.kept = Some(logits.clone());
         Ok(pending)
+    }
+
+    async fn read(&mut self, pending: Pending) -> Result<Next> {
+        match pending {
+            Pending::Logits(words) => words.f32s().await.map(Next::Logits),
+            Pending::Best(words) => {
+                let best = head(&words.u32s().await?)?;
+                self.state.chosen(&[best]);
+                Ok(Next::Best(best))
+            }
+            Pending::Few(words) => {
+                let words = words.u32s().await?;
+                head(&words[..HEAD_WORDS])?;
+                Ok(Next::Few(few(words[HEAD_WORDS - 1], &words[HEAD_WORDS..])))
+            }
+        }
+    }
+
+    pub(super) async fn read_few(&self, slot: usize) -> Result<Few> {
+        let to = &self.state.choices;
+        let head = self.gpu.read_u32(&to.heads, slot * HEAD_WORDS, HEAD_WORDS).await?;
+        let list = self.gpu.read_u32(&to.lists, slot * LIST_WORDS, LIST_WORDS).await?;
+        Ok(few(head[HEAD_WORDS - 1], &list))
     }
 }
 
 /// What a pass of [`Session::prefill`] or [`Session::step`] takes of the pool, on paper: `n` tokens, `images` pictures among them, `keys` keys in
-/// sight of the last in such a cache, `seen` ids for the repetition penalty.
+/// sight of the last in such a cache.
 pub(in crate::generate) fn rehearse(
     pool: &Rehearsal,
     decoder: &DecoderConfig,
@@ -325,7 +422,6 @@ pub(in crate::generate) fn rehearse(
     images: usize,
     keys: usize,
     cache: CacheFormat,
-    seen: &[usize],
 ) {
     let mut uploads: Vec<Lease> = (0..images).map(|_| pool.upload("media rows", n, 1)).collect();
     uploads.push(pool.upload("token ids", n, 1));
@@ -336,30 +432,14 @@ pub(in crate::generate) fn rehearse(
     }
     decoder.rehearse_forward(pool, n, keys, cache);
     let _logits = decoder.rehearse_logits(pool, 1);
-    for count in seen {
-        drop(pool.upload("seen ids", *count, 1)); // held by the recording, but nothing comes after it
-    }
-    pool.launch(3 + images);
+    top::rehearse(pool, decoder.vocab);
+    pool.launch(1 + images);
 }
 
 enum Pending {
-    Id,
-    Logits(Tensor),
-}
-
-impl Pending {
-    async fn read(self, session: &Session) -> Result<Next> {
-        match self {
-            Pending::Logits(logits) => session.gpu.read_f32(&logits, 0, logits.len()).await.map(Next::Logits),
-            Pending::Id => {
-                let id = session.gpu.read_u32(&session.chosen, 0, 1).await?[0];
-                if id == NOT_A_NUMBER {
-                    return Err(Error::Gpu { message: "a logit is not a number".into() });
-                }
-                Ok(Next::Id(id))
-            }
-        }
-    }
+    Best(Readback),
+    Few(Readback),
+    Logits(Readback),
 }
 
 /// For each token, which row of all embeddings (one after the other) takes its place, or [`KEEP`].

@@ -38,23 +38,50 @@ pub struct Prompt {
     pub media: Vec<Media>,
 }
 
-/// How the next token is chosen.
-pub enum Choose<'a> {
-    /// The highest logit below `vocab` after the repetition penalty. It is found on the device, and only its id is read.
-    Greedy {
+/// How the next token is chosen, which is what is read from the device.
+#[derive(Debug, Clone, Copy)]
+pub enum Choose {
+    /// The best of all, after the repetition penalty ([`Session::penalize`](super::Session::penalize)): its id and how sure it is.
+    Best {
         /// Ids below this can be chosen.
         vocab: usize,
-        /// Repetition penalty and the distinct ids that it applies to, if it is not 1.
-        penalty: Option<(f32, &'a [u32])>,
     },
-    /// By the caller: all logits are read.
+    /// By the caller, from the highest logits.
+    Few {
+        /// Ids below this can be chosen.
+        vocab: usize,
+    },
+    /// By the caller, from all logits.
     Logits,
 }
 
+/// The best id, as the device sees it. Its divisions by a repetition penalty may be off by 2.5 last places.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// The id: of equal ones the lowest.
+    pub id: u32,
+    /// Its logit after the penalty, a finite number.
+    pub score: f32,
+    /// No other logit is higher than this after the penalty. −∞ if there is no other.
+    pub second: f32,
+}
+
+/// The highest logits, before any penalty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Few {
+    /// Ids and logits from the highest down, of equal ones the lower id first.
+    pub logits: Vec<(u32, f32)>,
+    /// No other logit is higher than this. `None` if there are no others.
+    pub rest: Option<f32>,
+}
+
 /// What a forward pass yields for the token after the last.
+#[derive(Debug)]
 pub enum Next {
-    /// The chosen id.
-    Id(u32),
+    /// The best id.
+    Best(Head),
+    /// The highest logits.
+    Few(Few),
     /// Logits `[vocab rows]`.
     Logits(Vec<f32>),
 }
