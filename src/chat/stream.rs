@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::calls::{CallSplitter, Piece};
+use super::spelled::{Spelled, unguarded};
 use super::thinking::{Pieces, ThinkingSplitter};
 use super::tools::ToolCall;
 use crate::generate::sampler::Logprob;
@@ -69,6 +70,8 @@ pub(super) struct Writer<'a> {
     told: usize,
     /// While this is set, nothing is passed on, because the caller has had it before.
     pub silent: bool,
+    /// Tells real tags from spelled ones, where the tokenizer has the tags as tokens.
+    pub spelled: Option<Spelled>,
 }
 
 impl<'a> Writer<'a> {
@@ -80,11 +83,24 @@ impl<'a> Writer<'a> {
     ) -> Self {
         let (text, reasoning) = (String::new(), String::new());
         let (tool_calls, logprobs) = (Vec::new(), Vec::new());
-        Writer { on_delta, thinking, calls, text, reasoning, tool_calls, logprobs, told: 0, silent: false }
+        Writer {
+            on_delta,
+            thinking,
+            calls,
+            text,
+            reasoning,
+            tool_calls,
+            logprobs,
+            told: 0,
+            silent: false,
+            spelled: None,
+        }
     }
 
     /// Takes the next piece of text.
     pub fn write(&mut self, piece: &str) {
+        let guarded = self.spelled.as_mut().map(|spelled| spelled.guard(piece));
+        let piece = guarded.as_deref().unwrap_or(piece);
         let pieces = match &mut self.thinking {
             Some(splitter) => splitter.push(piece),
             None => Pieces { answer: piece.to_owned(), ..Pieces::default() },
@@ -106,6 +122,7 @@ impl<'a> Writer<'a> {
     }
 
     fn tell(&mut self, Pieces { reasoning, answer }: Pieces) {
+        let reasoning = if self.spelled.is_some() { unguarded(&reasoning) } else { reasoning };
         if !reasoning.is_empty() {
             self.reasoning.push_str(&reasoning);
             self.delta(Delta { reasoning: &reasoning, ..Delta::default() });
@@ -125,6 +142,7 @@ impl<'a> Writer<'a> {
     fn piece(&mut self, piece: Piece) {
         match piece {
             Piece::Text(text) => {
+                let text = if self.spelled.is_some() { unguarded(&text) } else { text };
                 self.text.push_str(&text);
                 self.delta(Delta { text: &text, ..Delta::default() });
             }

@@ -4,6 +4,8 @@
 //! reasons: the crate's reader panics on some malformed files, and it must not know the added tokens, so that no user's text can ever
 //! become one.
 
+mod added;
+
 use super::prompt::{RenderedPrompt, Span};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -62,6 +64,8 @@ struct File {
 
 #[derive(Deserialize, Debug, Clone)]
 struct Added {
+    /// In `tokenizer_config.json` the key says it.
+    #[serde(default)]
     id: u32,
     content: String,
     #[serde(default)]
@@ -121,7 +125,18 @@ impl Tokenizer {
     /// match by other rules than their exact text (`lstrip`, `rstrip`, `single_word`, or `normalized` with text that
     /// normalisation could change), or split patterns that could take more than some tens of megabytes.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        let file: File = serde_json::from_slice(bytes).map_err(|e| malformed("the keys of a BPE tokenizer", e))?;
+        Self::from_files(bytes, None, None)
+    }
+
+    /// The same with the tokens that only `tokenizer_config.json` has, or `added_tokens.json` if the former lists none: as
+    /// transformers, which adds them when it loads the tokenizer. The official Qwen2-VL-2B has `<|image_pad|>` there alone.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), and [`Error::Malformed`] for the other two files.
+    pub fn from_files(bytes: &[u8], config: Option<&[u8]>, added_tokens: Option<&[u8]>) -> Result<Self> {
+        let mut file: File = serde_json::from_slice(bytes).map_err(|e| malformed("the keys of a BPE tokenizer", e))?;
+        let more = added::later(config, added_tokens)?;
+        added::join(&mut file.added_tokens, more, &file.model.vocab);
         let nfc = normalizer(file.normalizer.as_ref())?;
         let (splits, byte_level) = pre_tokenizer(file.pre_tokenizer)?;
         if kind(file.decoder.as_ref()) != "ByteLevel" {

@@ -38,8 +38,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Missing`] if there is neither file, or if a shard is not there; [`Error::Malformed`] for a header that
-    /// [`super::safetensors::parse`] refuses, a shard name that [`check_name`] refuses, an index that names a tensor
-    /// its shard does not hold, or a tensor that two shards hold.
+    /// [`super::safetensors::parse`] refuses, a shard name that [`check_name`] refuses, an index that names another
+    /// shard for a tensor than the one that holds it, or a tensor that two shards hold.
     pub async fn open(source: &dyn Source) -> Result<Self> {
         if source.size(SINGLE).await?.is_some() {
             return Self::new(read_header(source, SINGLE).await?);
@@ -56,7 +56,8 @@ impl Checkpoint {
         }
         let checkpoint = Self::new(tensors)?;
         for (name, file) in &weight_map {
-            if checkpoint.tensors.get(name).is_none_or(|tensor| &tensor.file != file) {
+            // A tensor that no shard holds may be one that nobody wants, such as a tied head: whoever wants it will miss it.
+            if checkpoint.tensors.get(name).is_some_and(|tensor| &tensor.file != file) {
                 let expected = format!("tensor {} in {file}, as {INDEX} says", brief(name));
                 return Err(Error::malformed(file, expected, "a header without it"));
             }

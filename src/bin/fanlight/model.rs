@@ -14,6 +14,8 @@ use fanlight::model::gguf::GgufModel;
 use fanlight::weights::{Directory, Folder};
 use fanlight::{Error, Result};
 
+use super::terminal::note;
+
 #[derive(Args)]
 pub struct ModelArgs {
     /// A checkpoint folder in Hugging Face layout, a .gguf file, or a repository ORG/NAME of the Hub.
@@ -165,7 +167,7 @@ impl Watch for Teller {
     }
 
     fn note(&mut self, text: &str) {
-        eprintln!("{}{text}", if self.begin.is_some() { "\n" } else { "" });
+        note!("{}{text}", if self.begin.is_some() { "\n" } else { "" });
     }
 }
 
@@ -218,7 +220,7 @@ pub async fn load(args: &ModelArgs, context: usize, max_pixels: Option<u64>) -> 
         Weights::Auto => {
             let wish = Wish { weights: Weights::Auto, cache: args.kv_cache, context, max_pixels, memory: args.memory };
             let chosen = estimate::of(source, gpu.caps().limits(), &wish).await?;
-            chosen.decisions.iter().for_each(|decision| eprintln!("{decision}"));
+            chosen.decisions.iter().for_each(|decision| note!("{decision}"));
             chosen.check()?;
             (chosen.formats, chosen.cache, chosen.context_length, chosen.max_pixels)
         }

@@ -450,3 +450,41 @@ fn hostile_texts() {
         assert!(events(&text).len() <= text.len(), "{piece}");
     }
 }
+
+/// Forms of fine-tunes and agents: UI-TARS, OpenCUA, Qwen's mobile agent, Chandra, and "QwenVL Markdown" of Qwen3-VL's cookbook.
+#[test]
+fn forms_of_agents_and_pages() {
+    for written in [
+        "Action: click(start_box='<|box_start|>(84,56)<|box_end|>')",
+        "Thought: it is there.\nAction: click(start_box='(84,56)')",
+        "click(point='<point>84 56</point>')",
+        "pyautogui.click(x=84, y=56)",
+        "```python\npyautogui.moveTo(84, 56, duration=1)\n```",
+    ] {
+        assert_eq!(thousand(written), [point(168.0, 56.0, "")], "{written}");
+        assert_eq!(tokens(written), [point(168.0, 56.0, "")], "{written}");
+    }
+    let drag = "drag(start_box='(1,2)', end_box='(3,4)')";
+    assert_eq!(thousand(drag), [point(2.0, 2.0, ""), point(6.0, 4.0, "")]);
+    assert_eq!(thousand("<bbox>1 2 3 4</bbox>"), [a_box([2.0, 2.0, 6.0, 4.0], "")]);
+    let swipe =
+        r#"{"name": "mobile_use", "arguments": {"action": "swipe", "coordinate": [1, 2], "coordinate2": [3, 4]}}"#;
+    assert_eq!(thousand(swipe), [point(2.0, 2.0, "swipe"), point(6.0, 4.0, "swipe")]);
+    let page = "# Report\n<!-- Image (1, 2, 3, 4) -->\nWords.\n<!-- Table (5, 6, 7, 8) -->\n\\begin{tabular}{l} a \\end{tabular}";
+    let expected = [a_box([2.0, 2.0, 6.0, 4.0], "Image"), a_box([10.0, 6.0, 14.0, 8.0], "Table")];
+    assert_eq!(thousand(page), expected);
+    assert_eq!(thousand("<!-- see (1, 2) --> <!-- (1, 2, 3, 4"), []);
+    let chandra = r#"<div data-bbox="1 2 3 4" data-label="Section-Header"><h1>A</h1></div>"#;
+    assert_eq!(thousand(chandra), [a_box([2.0, 2.0, 6.0, 4.0], "Section-Header")]);
+    for prose in [
+        "f(1, 2)",
+        "print(x)",
+        "plot(x=1)",
+        "click(start_box='none')",
+        "click(start_box='(84,56'",
+        "()(((",
+        "a.b(x=1, z=2)",
+    ] {
+        assert_eq!(thousand(prose), [], "{prose}");
+    }
+}
