@@ -96,6 +96,8 @@ pub struct CallSplitter {
     /// How many closing tags of the block turned out to be inside a string.
     inside: usize,
     in_block: bool,
+    /// The same for the whole answer.
+    tries: usize,
     /// White space at the end of the text so far, which is kept back until something follows it.
     space: String,
     /// Whether a call has come after the last text.
@@ -105,8 +107,11 @@ pub struct CallSplitter {
     next_id: Box<dyn FnMut() -> String>,
 }
 
-/// Most closing tags in the strings of a call. Each one has the call's JSON read from its beginning again.
+/// Most closing tags in the strings of a call, and most of them in an answer. Each one has the call's JSON read from its beginning again.
 const MOST_INSIDE: usize = 64;
+const MOST_TRIES: usize = 512;
+/// Most blocks at the end of an answer, none of them closed, that are tried as the last call.
+const MOST_OPEN: usize = 64;
 
 impl CallSplitter {
     /// `next_id` makes the id of each call.
@@ -117,6 +122,7 @@ impl CallSplitter {
             looked: 0,
             inside: 0,
             in_block: false,
+            tries: 0,
             space: String::new(),
             after_call: false,
             spoken: false,
@@ -165,9 +171,10 @@ impl CallSplitter {
                     self.in_block = false;
                 }
                 // The tag that was found may be part of a string in the JSON, so the next one is looked for.
-                Err(error) if error.is_eof() && self.inside < MOST_INSIDE => {
+                Err(error) if error.is_eof() && self.inside < MOST_INSIDE && self.tries < MOST_TRIES => {
                     self.looked = close + CLOSE.len();
                     self.inside += 1;
+                    self.tries += 1;
                 }
                 Ok(None) | Err(_) => {
                     self.looked = close;
@@ -180,7 +187,10 @@ impl CallSplitter {
     /// Ends the text.
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut out = Vec::new();
-        while self.in_block {
+        for _ in 0..MOST_OPEN {
+            if !self.in_block {
+                break;
+            }
             if let Ok(Some(call)) = ToolCall::parse(&unguarded(&self.held[self.at + OPEN.len()..])) {
                 self.call(call, &mut out);
                 self.at = self.held.len();

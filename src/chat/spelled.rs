@@ -2,6 +2,7 @@
 //! a tag. The same characters written with ordinary tokens are text, for example what a page in a picture says, and must not become
 //! a call or end the reasoning.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// A noncharacter, which no text has. It stands behind each `<` that begins no real tag, so that whoever looks for tags finds none.
@@ -44,8 +45,8 @@ impl Spelled {
 }
 
 /// The text without guards.
-pub(super) fn unguarded(text: &str) -> String {
-    text.chars().filter(|c| *c != GUARD).collect()
+pub(super) fn unguarded(text: &str) -> Cow<'_, str> {
+    if text.contains(GUARD) { Cow::Owned(text.replace(GUARD, "")) } else { Cow::Borrowed(text) }
 }
 
 #[cfg(test)]

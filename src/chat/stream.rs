@@ -122,7 +122,7 @@ impl<'a> Writer<'a> {
     }
 
     fn tell(&mut self, Pieces { reasoning, answer }: Pieces) {
-        let reasoning = if self.spelled.is_some() { unguarded(&reasoning) } else { reasoning };
+        let reasoning = if self.spelled.is_some() { unguarded(&reasoning).into_owned() } else { reasoning };
         if !reasoning.is_empty() {
             self.reasoning.push_str(&reasoning);
             self.delta(Delta { reasoning: &reasoning, ..Delta::default() });
@@ -142,7 +142,7 @@ impl<'a> Writer<'a> {
     fn piece(&mut self, piece: Piece) {
         match piece {
             Piece::Text(text) => {
-                let text = if self.spelled.is_some() { unguarded(&text) } else { text };
+                let text = if self.spelled.is_some() { unguarded(&text).into_owned() } else { text };
                 self.text.push_str(&text);
                 self.delta(Delta { text: &text, ..Delta::default() });
             }

@@ -75,7 +75,7 @@ impl GenerationConfig {
             eos_token_ids: read(&json, "eos_token_id", "an id or a list of ids", ids)?.unwrap_or_default(),
             pad_token_id: read(&json, "pad_token_id", "an id", |v| Some(id(v).filter(|_| v.as_i64() != Some(-1))))?
                 .flatten(),
-            max_new_tokens: count("max_new_tokens")?,
+            max_new_tokens: count("max_new_tokens")?.filter(|most| *most > 0),
         })
     }
 
@@ -121,7 +121,7 @@ fn flag(value: &Value) -> Option<bool> {
 }
 
 fn id(value: &Value) -> Option<u32> {
-    whole(value).and_then(|n| u32::try_from(n).ok())
+    whole(value).filter(|_| value.as_f64() != Some(-1.0)).and_then(|n| u32::try_from(n).ok())
 }
 
 fn ids(value: &Value) -> Option<Vec<u32>> {
@@ -171,18 +171,27 @@ mod tests {
         assert_eq!(parse("{}").unwrap(), GenerationConfig::default());
         assert_eq!(parse(r#"{"eos_token_id": 2, "top_k": null, "top_p": 1}"#).unwrap().eos_token_ids, [2]);
         assert_eq!(parse(r#"{"top_k": 0}"#).unwrap().top_k, 0);
+        // Numbers as other tools write them, with which transformers loads and answers.
+        let odd =
+            r#"{"top_k": 50.0, "do_sample": 1, "pad_token_id": -1, "max_new_tokens": 512.0, "eos_token_id": 7.0}"#;
+        let odd = parse(odd).unwrap();
+        assert_eq!((odd.top_k, odd.do_sample, odd.pad_token_id), (50, true, None));
+        assert_eq!((odd.max_new_tokens, &odd.eos_token_ids[..]), (Some(512), &[7][..]));
+        let none = parse(r#"{"top_k": -1, "max_new_tokens": -1}"#).unwrap();
+        assert_eq!((none.top_k, none.max_new_tokens), (0, None));
         for bad in [
             "",
             "[]",
             "nul",
-            r#"{"top_k": -1}"#,
+            r#"{"top_k": -2}"#,
             r#"{"top_k": 1.5}"#,
             r#"{"temperature": "hot"}"#,
             r#"{"temperature": -1}"#,
             r#"{"repetition_penalty": 0}"#,
             r#"{"eos_token_id": [1, null]}"#,
             r#"{"eos_token_id": 4294967296}"#,
-            r#"{"do_sample": 1}"#,
+            r#"{"do_sample": 2}"#,
+            r#"{"eos_token_id": -1}"#,
             r#"{"top_p": 1e999}"#,
         ] {
             assert!(matches!(parse(bad), Err(Error::Malformed { .. })), "{bad}");

@@ -71,6 +71,22 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     upright(Picture { width, height, rgb }, orientation)
 }
 
+/// Width and height of a file as it is stored, from its header. They are not checked against [`MAX_PIXELS`].
+///
+/// [`Error::Image`]: the bytes have none of the formats of [`decode`], or their header is broken.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32)> {
+    let broken = |found: String| Error::Image { expected: "a well-formed header".to_owned(), found, hint: BROKEN };
+    match image::guess_format(bytes).map_err(|_| not_an_image(bytes))? {
+        ImageFormat::Jpeg => jpeg::size(bytes).map_err(broken),
+        ImageFormat::Png => png::open(bytes).map(|reader| reader.info().size()).map_err(broken),
+        format @ (ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp) => {
+            let reader = ImageReader::with_format(Cursor::new(bytes), format);
+            reader.into_decoder().map(|decoder| decoder.dimensions()).map_err(|e| broken(e.to_string()))
+        }
+        _ => Err(not_an_image(bytes)),
+    }
+}
+
 /// Turns a picture according to its EXIF orientation. `DynamicImage` could do this too, but would add 10 KB of gzipped wasm
 /// for its conversions between all pixel formats.
 fn upright(p: Picture, orientation: Orientation) -> Result<Picture> {

@@ -12,7 +12,7 @@ mod png;
 mod resize;
 mod still;
 
-pub use decode::decode;
+pub use decode::{decode, size};
 pub use patchify::{Patches, PreprocessorConfig, patchify};
 pub use resize::{resize_bicubic, smart_resize};
 pub use still::Still;

@@ -324,6 +324,24 @@ mod tests {
         PreprocessorConfig { patch_size, merge_size, temporal_patch_size, image_mean, image_std, ..Default::default() }
     }
 
+    /// Files as transformers 5 and other tools write them. `AutoProcessor` reads the same numbers from them.
+    #[test]
+    fn processors_in_other_files_and_spellings() {
+        let whole = br#"{"image_processor": {"patch_size": 16, "merge_size": 2.0, "size": {"longest_edge": 200704.0,
+            "shortest_edge": 3136}, "image_mean": 0.5, "image_std": [0.5, 0.5, 0.25]}, "video_processor": {"patch_size": 99},
+            "processor_class": "Qwen3VLProcessor"}"#;
+        let config = PreprocessorConfig::from_processor(whole).unwrap().unwrap();
+        assert_eq!((config.patch_size, config.merge_size, config.max_pixels), (16, 2, 200_704));
+        assert_eq!((config.image_mean, config.image_std), ([0.5; 3], [0.5, 0.5, 0.25]));
+        assert_eq!(PreprocessorConfig::from_processor(br#"{"processor_class": "X"}"#).unwrap(), None);
+        for bad in
+            [r#"{"max_pixels": 1.5}"#, r#"{"max_pixels": -1}"#, r#"{"patch_size": 1e300}"#, r#"{"max_pixels": "1"}"#]
+        {
+            let error = PreprocessorConfig::from_json(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.code(), "bad_model", "{bad}");
+        }
+    }
+
     #[test]
     fn rows_are_blocks_and_columns_are_channel_frame_y_x() {
         // 2×2 patches of 1 pixel in 1×2 blocks of 2: the pixel's number is its red, +100 green, +200 blue.

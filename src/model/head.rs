@@ -54,3 +54,46 @@ async fn same(head: &TensorInfo, embed: &TensorInfo, source: &dyn Source) -> Res
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Element;
+    use crate::model::config::tests::HUB_3B;
+    use crate::model::qwen2_5_vl;
+    use crate::weights::source::Memory;
+
+    /// A file with an embedding and a head, of which the last byte differs from the embedding's if `trained`.
+    async fn settled(tie: bool, stored: &[&str], trained: bool) -> (bool, Vec<String>) {
+        const SIZE: u64 = 3000;
+        let mut bytes: Vec<u8> = (0..2 * SIZE).map(|at| (at % SIZE % 251) as u8).collect();
+        *bytes.last_mut().unwrap() ^= u8::from(trained);
+        let mut files = Memory::default();
+        files.insert("model.safetensors", bytes);
+        let tensor = |(at, name): (u64, &&str)| TensorInfo {
+            name: (*name).to_owned(),
+            dtype: Element::parse("F32"),
+            shape: vec![SIZE / 4],
+            file: "model.safetensors".into(),
+            range: at * SIZE..(at + 1) * SIZE,
+        };
+        let checkpoint = Checkpoint::new((0..).zip(stored).map(tensor).collect()).unwrap();
+        let mut config = Config::parse(&qwen2_5_vl::FAMILY, HUB_3B.as_bytes()).unwrap();
+        config.tie_word_embeddings = tie;
+        let checkpoint = settle(&mut config, checkpoint, &files).await.unwrap();
+        (config.tie_word_embeddings, checkpoint.tensors().map(|tensor| tensor.name.clone()).collect())
+    }
+
+    /// The rule of transformers 5: "both are present in the checkpoints with different values, so we will NOT tie them".
+    #[test]
+    fn what_is_stored_decides() {
+        let block = |future| pollster::block_on(future);
+        let both = [EMBED, HEAD];
+        let sorted = vec![HEAD.to_owned(), EMBED.to_owned()];
+        assert_eq!(block(settled(true, &both, true)), (false, sorted.clone()));
+        assert_eq!(block(settled(true, &both, false)), (true, sorted.clone()));
+        assert_eq!(block(settled(false, &both, false)), (false, sorted));
+        assert_eq!(block(settled(true, &[EMBED], false)), (true, vec![EMBED.to_owned()]));
+        assert_eq!(block(settled(true, &[HEAD], false)), (true, vec![EMBED.to_owned()]), "the head is both");
+    }
+}

@@ -417,6 +417,36 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// `AutoTokenizer` adds what the other files name; ids are those of the vocabulary, or the next ones.
+    #[test]
+    fn tokens_that_only_other_files_have() {
+        let whole = file();
+        let mut cut = whole.clone();
+        let all = cut["added_tokens"].as_array_mut().unwrap();
+        let last = all.pop().unwrap();
+        let text = last["content"].as_str().unwrap().to_owned();
+        let id = last["id"].as_u64().unwrap();
+        let cut = serde_json::to_vec(&cut).unwrap();
+        let complete = Tokenizer::from_json(&serde_json::to_vec(&whole).unwrap()).unwrap();
+        assert!(Tokenizer::from_json(&cut).unwrap().id(&text).is_none());
+        let entry = json!({"content": text, "special": last["special"], "normalized": false});
+        let config =
+            json!({"added_tokens_decoder": {(id.to_string()): entry}, "pad_token": null, "model_max_length": 1e30});
+        let legacy = json!({(text.clone()): id}).to_string();
+        let special = json!({"eos_token": {"content": text}, "bos_token": false}).to_string();
+        for (config, added) in [(config.to_string(), None), ("{}".into(), Some(legacy)), (special, None)] {
+            let tokenizer = Tokenizer::from_files(&cut, Some(config.as_bytes()), added.as_ref().map(String::as_bytes));
+            let tokenizer = tokenizer.unwrap();
+            assert_eq!(tokenizer.id(&text), complete.id(&text), "{config}");
+            assert_eq!(tokenizer.control_tokens(), complete.control_tokens());
+            assert_eq!(tokenizer.len(), complete.len());
+        }
+        for bad in ["[]", "{", r#"{"added_tokens_decoder": {"x": {"content": "<|x|>"}}}"#] {
+            let error = Tokenizer::from_files(&cut, Some(bad.as_bytes()), None).unwrap_err();
+            assert_eq!(error.code(), "bad_model", "{bad}");
+        }
+    }
+
     /// Written by hand for the fuzz target's budget: ten patterns `\w{80}` took 51 MB and 2.7 s there, thirty broke it.
     #[test]
     fn patterns_that_cost_too_much() {

@@ -34,6 +34,9 @@ pub struct ModelArgs {
     /// Server to download from [env: HF_ENDPOINT] [default: https://huggingface.co].
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// Also send the Hugging Face token to the server of --endpoint.
+    #[arg(long, requires = "endpoint")]
+    pub send_token: bool,
     /// Use only files that are in the Hub's cache, and make no request [env: HF_HUB_OFFLINE].
     #[arg(long)]
     pub offline: bool,
@@ -92,7 +95,13 @@ impl Place {
             return Err(Error::missing(name, "the file system (a folder or a .gguf file was expected)"));
         }
         let mut options = Options::from_env(|name| std::env::var(name).ok())?;
-        options.endpoint = args.endpoint.clone().unwrap_or(options.endpoint);
+        if let Some(endpoint) = &args.endpoint {
+            // The token was made for the server of the environment. Another one gets it only if the person says so.
+            if *endpoint != options.endpoint && !args.send_token && options.token.take().is_some() {
+                note!("{endpoint} does not get your Hugging Face token; --send-token would send it.");
+            }
+            options.endpoint.clone_from(endpoint);
+        }
         // A name without a slash is more likely a mistyped folder than one of the Hub's oldest repositories, so it is
         // only looked up in the cache.
         options.offline |= args.offline || !name.contains('/');

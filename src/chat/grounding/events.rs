@@ -196,9 +196,9 @@ fn times(text: &str) -> Vec<Time> {
         }
         let written = text[start..at].trim_end_matches([':', '.', ',']);
         let mut end = start + written.len();
-        // A number that follows a letter is part of a word or a version.
+        // A number that follows a letter is part of a word or a version. Chinese and Japanese have no spaces between words.
         let before = text[..start].chars().next_back();
-        if before.is_some_and(|c| c.is_alphabetic() || c == '_') {
+        if before.is_some_and(|c| c.is_alphabetic() && c < '\u{2E80}' || c == '_') {
             continue;
         }
         let (seconds, colon) = match clock(written) {

@@ -386,6 +386,29 @@ fn events_in_json() {
 }
 
 #[test]
+fn hours_and_minutes_in_words() {
+    for (written, start) in [
+        ("The light turns green at 5 minutes 30 seconds.", 330.0),
+        ("It begins at 5min30s", 330.0),
+        ("At 1h02m05s", 3725.0),
+        ("在2分30秒", 150.0),
+        ("after 1 hour, 2 minutes and 5 seconds", 3725.0),
+        ("at 3 minutes", 180.0),
+        ("at 1小时2分钟", 3720.0),
+        (r#"{"start": "5m30s"}"#, 330.0),
+        ("at 30 seconds", 30.0),
+    ] {
+        let found = events(written);
+        assert_eq!((found.len(), found[0].start), (1, start), "{written}: {found:?}");
+    }
+    assert_eq!(events("a wall of 5 m and 30 h2o"), []);
+    let span = events("from 1 minute 10 seconds to 2 minutes: rain");
+    assert_eq!((span[0].start, span[0].end), (70.0, Some(120.0)));
+    let subtitles = "1\n00:00:01,500 --> 00:00:03,000\nHello\nthere\n\n2\n00:00:04,000 --> 00:00:05,000\nBye";
+    assert_eq!(events(subtitles), [event(1.5, 3.0, "Hello there"), event(4.0, 5.0, "Bye")]);
+}
+
+#[test]
 fn events_in_prose() {
     for (answer, expected) in [
         // cookbooks/video_understanding.ipynb of Qwen2.5-VL.

@@ -28,8 +28,7 @@ enum Named {
         content: String,
     },
     /// Anything else, such as `false`.
-    #[serde(skip_deserializing)]
-    None,
+    Other(serde::de::IgnoredAny),
 }
 
 /// Tokens that are added when a tokenizer is loaded, in the order of transformers (`PreTrainedTokenizerFast.__init__`): those with
@@ -45,7 +44,7 @@ pub(super) fn later(config: Option<&[u8]>, added_tokens: Option<&[u8]>) -> Resul
     let special: Vec<String> = named
         .filter_map(|token| match token {
             Named::Text(content) | Named::Object { content } => Some(content),
-            Named::None => None,
+            Named::Other(_) => None,
         })
         .filter(|content| !content.is_empty())
         .collect();
