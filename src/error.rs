@@ -224,7 +224,7 @@ impl Error {
             Error::Malformed { .. } => "Download the file again. If this happens again, the checkpoint is broken.",
             Error::Shape { .. } | Error::Dtype { .. } => "Check that the weights belong to this config.json.",
             Error::Template { .. } => "Check the checkpoint's chat template.",
-            Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family.",
+            Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family and format.",
             Error::Image { hint, .. } => hint,
             Error::Video { .. } => "Use a video that ffmpeg can read, or pass its frames as a list of pictures.",
             Error::Program { .. } => {

@@ -43,6 +43,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
             (size, exif::of_jpeg(bytes), jpeg::pixels(bytes, fits(size)?).map_err(broken)?)
         }
         ImageFormat::Png => {
+            let bytes = &*png::ended(bytes);
             let mut reader = png::open(bytes).map_err(broken)?;
             let size = reader.info().size();
             fits(size)?;
@@ -317,6 +318,34 @@ mod tests {
         let mut cut = file(&DynamicImage::new_rgb8(30, 30), ImageFormat::Png);
         cut.truncate(60);
         assert!(matches!(decode(&cut), Err(Error::Image { .. })));
+    }
+
+    /// Pillow reads a PNG that lacks its end, and refuses one that lacks pixels.
+    #[test]
+    fn a_png_without_its_end() {
+        let image =
+            DynamicImage::ImageRgb8(RgbImage::from_fn(19, 17, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8])));
+        let whole = file(&image, ImageFormat::Png);
+        let expected = decode(&whole).unwrap();
+        for cut in 1..=12 {
+            assert_eq!(decode(&whole[..whole.len() - cut]).unwrap(), expected, "{cut}");
+        }
+        for cut in [30, 60] {
+            assert_eq!(decode(&whole[..whole.len() - cut]).unwrap_err().code(), "bad_image", "{cut}");
+        }
+    }
+
+    /// A name for what people have and what is not read here, and a hint that fits the fault.
+    #[test]
+    fn errors_say_what_it_is_and_what_to_do() {
+        let error = |bytes: &[u8]| decode(bytes).unwrap_err();
+        assert!(error(b"II*\0\x08\0\0\0").to_string().contains("a TIFF file"));
+        assert!(error(b"\0\0\0\x18ftypheic\0\0").to_string().contains("a HEIC file"));
+        let large = error(&png(30_000, 30_000, 8, 2, &[], &[&[]]));
+        assert!(large.hint().contains("smaller") && !large.hint().contains("JPEG"), "{}", large.hint());
+        // A header alone is refused before memory is taken for its pixels.
+        let empty = error(&png(8192, 8192, 8, 2, &[], &[&[]]));
+        assert!(empty.to_string().contains("cannot hold") && empty.hint().contains("broken"), "{empty}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Pixels of a PNG. Colour profiles and texts, which may unpack to any size, are not unpacked.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::ColorType;
@@ -39,5 +40,33 @@ pub(super) fn pixels(reader: &mut Reader<Cursor<&[u8]>>, raw: &mut [u8]) -> Resu
         png::ColorType::Rgb => Ok(ColorType::Rgb8),
         png::ColorType::Rgba => Ok(ColorType::Rgba8),
         png::ColorType::Indexed => Err("colours without a palette".to_owned()),
+    }
+}
+
+/// The file with the end that it lacks, if all its pixels are there: Pillow and browsers read such a file.
+pub(super) fn ended(file: &[u8]) -> Cow<'_, [u8]> {
+    const END: &[u8] = b"\0\0\0\0IEND\xaeB`\x82";
+    if file.ends_with(END) {
+        return Cow::Borrowed(file);
+    }
+    let (mut at, mut pixels) = (8usize, false);
+    while let Some(header) = file.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let [a, b, c, d, name @ ..] = *header;
+        let next =
+            usize::try_from(u32::from_be_bytes([a, b, c, d])).ok().and_then(|n| n.checked_add(at)?.checked_add(12));
+        match next.filter(|next| *next <= file.len()) {
+            Some(next) if &name != b"IEND" => {
+                pixels |= &name == b"IDAT";
+                at = next;
+            }
+            Some(_) => return Cow::Borrowed(file),
+            None => break,
+        }
+    }
+    // What is left may be a part of the last chunk, and nothing else.
+    let rest = file.get(at..).unwrap_or_default();
+    match pixels && END.starts_with(rest) {
+        true => Cow::Owned([&file[..at], END].concat()),
+        false => Cow::Borrowed(file),
     }
 }

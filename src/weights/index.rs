@@ -45,6 +45,14 @@ impl Checkpoint {
             return Self::new(read_header(source, SINGLE).await?);
         }
         if source.size(INDEX).await?.is_none() {
+            // What people have instead, and what to do with it.
+            for (other, what) in [("adapter_model.safetensors", "an adapter"), ("pytorch_model.bin", "pickled weights")]
+            {
+                if source.size(other).await?.is_some() {
+                    let expected = format!("{SINGLE} or {INDEX}: merge or convert it with transformers first");
+                    return Err(Error::malformed(other, expected, format!("{what} alone")));
+                }
+            }
             return Err(Error::missing(format!("{SINGLE} or {INDEX}"), source.place()));
         }
         let weight_map = weight_map(&source.read_all(INDEX, MAX_INDEX).await?)?;
