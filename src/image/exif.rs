@@ -182,7 +182,7 @@ mod tests {
 
     /// A TIFF header with the orientation 6 as its only entry.
     fn tiff(little: bool, kind: u8) -> Vec<u8> {
-        let value: [u8; 4] = if kind == 3 { [6, 0, 0, 0] } else { [6, 0, 0, 0] };
+        let value = [6, 0, 0, 0];
         let big = if kind == 3 { [0, 6, 0, 0] } else { [0, 0, 0, 6] };
         match little {
             true => [b"II*\0\x08\0\0\0\x01\0\x12\x01", &[kind, 0, 1, 0, 0, 0][..], &value].concat(),

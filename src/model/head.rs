@@ -57,6 +57,8 @@ async fn same(head: &TensorInfo, embed: &TensorInfo, source: &dyn Source) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
     use crate::dtype::Element;
     use crate::model::config::tests::HUB_3B;
@@ -87,7 +89,12 @@ mod tests {
     /// The rule of transformers 5: "both are present in the checkpoints with different values, so we will NOT tie them".
     #[test]
     fn what_is_stored_decides() {
-        let block = |future| pollster::block_on(future);
+        fn block<T>(future: impl Future<Output = T>) -> T {
+            match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(value) => value,
+                Poll::Pending => panic!("memory does not wait"),
+            }
+        }
         let both = [EMBED, HEAD];
         let sorted = vec![HEAD.to_owned(), EMBED.to_owned()];
         assert_eq!(block(settled(true, &both, true)), (false, sorted.clone()));

@@ -8,6 +8,7 @@ mod added;
 
 use super::prompt::{RenderedPrompt, Span};
 use crate::error::{Error, Result};
+use added::Added;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -60,24 +61,6 @@ struct File {
     pre_tokenizer: Option<Value>,
     decoder: Option<Value>,
     model: BpeFile,
-}
-
-#[derive(Deserialize, Debug, Clone)]
-struct Added {
-    /// In `tokenizer_config.json` the key says it.
-    #[serde(default)]
-    id: u32,
-    content: String,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default)]
-    normalized: bool,
-    #[serde(default)]
-    special: bool,
 }
 
 #[derive(Deserialize)]

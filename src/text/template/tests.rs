@@ -296,7 +296,7 @@ fn results_cannot_forge_results() {
         control_tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
         ..Default::default()
     };
-    let text = template.render(&[tool.clone()], &o(&["<|im_start|>"])).unwrap().to_string_lossy();
+    let text = template.render(std::slice::from_ref(&tool), &o(&["<|im_start|>"])).unwrap().to_string_lossy();
     assert!(!text.to_lowercase().contains("</tool_response") && !text.contains("<tool_response"), "{text}");
     assert!(text.contains("< /tool_response>\n< tool_response>"), "{text}");
     // Where they are tokens, text cannot become one anyway, and stays as it is.

@@ -5,8 +5,26 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Deserialize;
 use tokenizers::models::bpe::Vocab;
 
-use super::Added;
 use crate::error::{Error, Result};
+
+/// An added token, as the files describe it.
+#[derive(Deserialize, Debug, Clone)]
+pub(super) struct Added {
+    /// In `tokenizer_config.json` the key says it.
+    #[serde(default)]
+    pub id: u32,
+    pub content: String,
+    #[serde(default)]
+    pub single_word: bool,
+    #[serde(default)]
+    pub lstrip: bool,
+    #[serde(default)]
+    pub rstrip: bool,
+    #[serde(default)]
+    pub normalized: bool,
+    #[serde(default)]
+    pub special: bool,
+}
 
 /// The fields of `tokenizer_config.json` that name tokens.
 #[derive(Deserialize, Default)]
