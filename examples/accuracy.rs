@@ -12,7 +12,7 @@ use std::rc::Rc;
 use fanlight::chat::grounding::{Convention, Shape, locate};
 use fanlight::chat::{AskOptions, Content, Engine, Hooks, ImageInfo, Message, Part};
 use fanlight::gpu::{Gpu, GpuOptions};
-use fanlight::image::{ImageOptions, decode};
+use fanlight::image::{ImageOptions, Still};
 use fanlight::weights::Directory;
 use fanlight::weights::quantize::Formats;
 use fanlight::{Error, Result};
@@ -50,7 +50,7 @@ async fn run(model: &Path, formats: &Formats, questions: &Path) -> Result<()> {
     let mut table: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for item in &list {
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
-        let picture = Rc::new(decode(&read(&folder.join(text("image")))?)?);
+        let picture = Rc::new(Still::open(read(&folder.join(text("image")))?)?);
         let parts = vec![Part::Image(picture, ImageOptions::default()), Part::Text(text("question"))];
         let messages = [Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() }];
         let options = AskOptions { max_tokens: Some(160), ..AskOptions::default() };

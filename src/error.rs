@@ -89,6 +89,8 @@ pub enum Error {
         expected: String,
         /// What was found.
         found: String,
+        /// What the caller can do about it.
+        hint: &'static str,
     },
     /// One side of an image is more than 200 times as long as the other, which `smart_resize` refuses.
     AspectRatio {
@@ -159,6 +161,13 @@ pub enum Error {
         /// What the caller can lower, with numbers. Empty if the code that noticed the failure does not know.
         advice: String,
     },
+    /// The program's own memory is too small for something whose size a file or a caller gave.
+    NoMemory {
+        /// What was to be held.
+        what: String,
+        /// How many bytes it needs.
+        bytes: u64,
+    },
     /// The device was lost, and with it everything in its memory.
     DeviceLost {
         /// The driver's message.
@@ -191,7 +200,7 @@ impl Error {
             Error::Invalid { .. } => "bad_request",
             Error::NoAdapter { .. } => "webgpu_unavailable",
             Error::DeviceTooSmall { .. } => "limits",
-            Error::OutOfMemory { .. } => "oom",
+            Error::OutOfMemory { .. } | Error::NoMemory { .. } => "oom",
             Error::DeviceLost { .. } => "device_lost",
             Error::Gpu { .. } => "gpu",
             Error::Cancelled => "aborted",
@@ -215,8 +224,8 @@ impl Error {
             Error::Malformed { .. } => "Download the file again. If this happens again, the checkpoint is broken.",
             Error::Shape { .. } | Error::Dtype { .. } => "Check that the weights belong to this config.json.",
             Error::Template { .. } => "Check the checkpoint's chat template.",
-            Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family.",
-            Error::Image { .. } => "Use a PNG, JPEG, WebP, GIF or BMP file.",
+            Error::UnsupportedModel { .. } => "Choose a checkpoint of a supported family and format.",
+            Error::Image { hint, .. } => hint,
             Error::Video { .. } => "Use a video that ffmpeg can read, or pass its frames as a list of pictures.",
             Error::Program { .. } => {
                 "Install ffmpeg (apt install ffmpeg, brew install ffmpeg, winget install Gyan.FFmpeg), or pass the frames as pictures."
@@ -232,6 +241,7 @@ impl Error {
             Error::OutOfMemory { .. } => {
                 "Close other programs, quantize the weights, lower the context length or max_pixels, or use a smaller model."
             }
+            Error::NoMemory { .. } => "Use a smaller picture or file, or fewer of them at once.",
             Error::DeviceLost { .. } => "Load the model again.",
             Error::Gpu { .. } => "Please report this as a bug, with the name of your graphics adapter.",
             Error::Cancelled => "Nothing needs to be done.",
@@ -276,6 +286,28 @@ impl Error {
     }
 }
 
+/// An empty vector with room for `length` elements. Use it wherever data says how many: on wasm32, memory that cannot be had ends
+/// the whole engine unless it is asked for like this.
+///
+/// # Errors
+/// [`Error::NoMemory`].
+pub(crate) fn room<T>(length: usize, what: &str) -> Result<Vec<T>> {
+    let mut vector = Vec::new();
+    let bytes = (length as u64).saturating_mul(size_of::<T>() as u64);
+    vector.try_reserve_exact(length).map_err(|_| Error::NoMemory { what: what.to_owned(), bytes })?;
+    Ok(vector)
+}
+
+/// [`room`] filled with zeros.
+///
+/// # Errors
+/// As [`room`].
+pub(crate) fn zeros(length: usize, what: &str) -> Result<Vec<u8>> {
+    let mut bytes = room(length, what)?;
+    bytes.resize(length, 0);
+    Ok(bytes)
+}
+
 /// Text from a file or a server, cut to what fits in an error message.
 pub(crate) fn brief(text: &str) -> String {
     const MAX: usize = 160;
@@ -316,7 +348,7 @@ impl fmt::Display for Error {
             Error::UnsupportedModel { found, expected } => {
                 write!(f, "unsupported model: expected {expected}, found {found}")
             }
-            Error::Image { expected, found } => write!(f, "not a usable image: expected {expected}, found {found}"),
+            Error::Image { expected, found, .. } => write!(f, "not a usable image: expected {expected}, found {found}"),
             Error::Video { expected, found } => write!(f, "not a usable video: expected {expected}, found {found}"),
             Error::Program { name, message } => write!(f, "cannot run {name}: {message}"),
             Error::AspectRatio { width, height } => {
@@ -337,6 +369,9 @@ impl fmt::Display for Error {
             Error::OutOfMemory { what, bytes, held, .. } => {
                 let (needed, held) = (in_words(*bytes), in_words(*held));
                 write!(f, "out of GPU memory: {what} needs {needed} ({bytes} bytes), and {held} are in use already")
+            }
+            Error::NoMemory { what, bytes } => {
+                write!(f, "out of memory: {what} needs {} ({bytes} bytes)", in_words(*bytes))
             }
             Error::DeviceLost { message } => write!(f, "the GPU device was lost: {message}"),
             Error::Gpu { message } => write!(f, "the GPU rejected an operation: {message}"),

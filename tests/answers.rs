@@ -15,7 +15,7 @@ use fanlight::chat::{
 };
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::gpu::{Gpu, GpuOptions};
-use fanlight::image::{ImageOptions, Picture, decode};
+use fanlight::image::{ImageOptions, Picture, Still};
 use fanlight::text::RenderedPrompt;
 use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
 use fanlight::weights::source::{Directory, Memory};
@@ -100,7 +100,7 @@ fn screen_reader() -> Engine {
 
 fn screen(n: u32) -> Part {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/screens/screen-{n:03}.png"));
-    Part::Image(Rc::new(decode(&std::fs::read(path).unwrap()).unwrap()), ImageOptions::default())
+    Part::Image(Rc::new(Still::open(std::fs::read(path).unwrap()).unwrap()), ImageOptions::default())
 }
 
 fn user(parts: Vec<Part>) -> Message {
@@ -228,7 +228,7 @@ fn tools_are_offered_or_not() {
         assert!(tokens(&messages, &tools, ToolChoice::Auto) > without + name, "{model}");
         assert_eq!(tokens(&messages, &tools, ToolChoice::None), without, "{model}");
         // What came of a call counts, with or without tools.
-        let call = ToolCall { id: "a".into(), name: "look_around".into(), arguments: serde_json::Map::new() };
+        let call = ToolCall::new("a", "look_around", serde_json::Map::new());
         let called = Message { tool_calls: vec![call], ..Message::text("assistant", "") };
         let told = [messages[0].clone(), called, Message::text("tool", "A door.")];
         let both = name + engine.tokenizer().encode_plain("A door.").unwrap().len();

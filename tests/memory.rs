@@ -146,14 +146,14 @@ fn packed_layers() {
 #[test]
 fn the_embedded_model() {
     use fanlight::chat::{AskOptions, Content, Hooks, Message, Part};
-    use fanlight::image::{ImageOptions, decode};
+    use fanlight::image::{ImageOptions, Still};
     let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let source = Directory::new(root.join("models/screen-reader"));
     let gpu = open(&GpuOptions::default());
     let engine = block_on(Engine::load(&gpu, &source, &mut |_, _| {})).unwrap();
     let picture = |n: u32| {
         let bytes = std::fs::read(root.join(format!("tests/screens/screen-{n:03}.png"))).unwrap();
-        Part::Image(Rc::new(decode(&bytes).unwrap()), ImageOptions::default())
+        Part::Image(Rc::new(Still::open(bytes).unwrap()), ImageOptions::default())
     };
     let message = |n| {
         let content = Content::Parts(vec![picture(n), Part::Text("What does the screen show?".into())]);

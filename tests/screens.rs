@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use fanlight::chat::{AskOptions, Content, Engine, Hooks, Message, Part};
 use fanlight::gpu::{Gpu, GpuOptions};
-use fanlight::image::{ImageOptions, decode};
+use fanlight::image::{ImageOptions, Still};
 use fanlight::weights::Directory;
 use pollster::block_on;
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn the_transcript_is_that_of_transformers() {
     let mut conversation = engine.conversation(4096).unwrap();
     for entry in &transcript {
         let file = root.join("tests/screens").join(entry["image"].as_str().unwrap());
-        let picture = Rc::new(decode(&std::fs::read(file).unwrap()).unwrap());
+        let picture = Rc::new(Still::open(std::fs::read(file).unwrap()).unwrap());
         let question = entry["question"].as_str().unwrap();
         let parts = vec![Part::Image(picture, ImageOptions::default()), Part::Text(question.into())];
         let messages = [Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() }];

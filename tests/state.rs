@@ -13,7 +13,7 @@ use fanlight::dtype::CacheFormat;
 use fanlight::generate::sampler::SamplingParams;
 use fanlight::generate::session::{Choose, Next, Prompt, Session};
 use fanlight::gpu::{Gpu, GpuOptions};
-use fanlight::image::{ImageOptions, Picture};
+use fanlight::image::{ImageOptions, Picture, Still};
 use fanlight::model::{Model, registry};
 use fanlight::weights::quantize::Formats;
 use fanlight::weights::source::Directory;
@@ -194,12 +194,12 @@ fn engine() -> Engine {
     block_on(Engine::load(&gpu, &Directory::new(folder("base")), &mut |_, _| {})).unwrap()
 }
 
-fn picture(level: u8) -> Rc<Picture> {
+fn picture(level: u8) -> Rc<Still> {
     let rgb = (0..112 * 84 * 3).map(|i| (i * 7 % 251) as u8 ^ level).collect();
-    Rc::new(Picture::new(112, 84, rgb).unwrap())
+    Rc::new(Still::from(Picture::new(112, 84, rgb).unwrap()))
 }
 
-fn about(pictures: &[&Rc<Picture>], text: &str) -> Message {
+fn about(pictures: &[&Rc<Still>], text: &str) -> Message {
     let images = pictures.iter().map(|picture| Part::Image((*picture).clone(), ImageOptions::default()));
     let content = Content::Parts(images.chain([Part::Text(text.into())]).collect());
     Message { content, ..Message::text("user", "") }
@@ -309,8 +309,8 @@ fn a_clone_answers_as_the_original_would() {
 fn no_picture_is_encoded_twice_while_somebody_holds_it() {
     let engine = engine();
     let [a, b] = [picture(0), picture(1)];
-    let same = Rc::new(Picture::clone(&a));
-    let question = |pictures: &[&Rc<Picture>]| [about(pictures, "What is it?")];
+    let same = Rc::new(Still::clone(&a));
+    let question = |pictures: &[&Rc<Still>]| [about(pictures, "What is it?")];
     let held = || held(engine.gpu());
     let mut first = engine.conversation(1024).unwrap();
     ask(&engine, &mut first, &question(&[&a]));

@@ -22,6 +22,7 @@
 //! ```
 
 mod regexp;
+mod schema;
 mod spec;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

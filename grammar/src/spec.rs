@@ -4,6 +4,7 @@ use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
 use crate::regexp::translate;
+use crate::schema::mend;
 use crate::{Error, brief};
 
 /// The most bytes of a schema as JSON.
@@ -133,6 +134,7 @@ fn schema_with_space(schema: &Value) -> Result<Value, Error> {
         Value::Bool(true) => json!({}),
         other => return Err(wrong("an object".into(), brief(&other.to_string()))),
     };
+    mend(&mut schema)?;
     if schema.get("x-guidance").is_none() {
         schema["x-guidance"] = json!({"whitespace_pattern": JSON_SPACE});
     }

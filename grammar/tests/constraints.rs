@@ -298,3 +298,52 @@ fn white_space_ends() {
     let value: Value = serde_json::from_slice(&text).unwrap();
     assert!(value["a"].is_boolean());
 }
+
+/// What Zod 4 writes (`z.toJSONSchema`) beyond what llguidance knows, and that it still means what it says: texts that the schema has
+/// to let through or to keep out (checked with Python's jsonschema).
+#[test]
+fn schemas_of_zod() {
+    let (grammar, words, _) = grammar();
+    let ends = |schema: &Value, text: &str| {
+        let mut constraint =
+            grammar.constraint(&Spec::JsonSchema(schema.clone())).unwrap_or_else(|e| panic!("{schema}: {e}"));
+        let ids = text.bytes().map(|byte| words.iter().position(|word| word[..] == [byte]).unwrap() as u32);
+        for id in ids {
+            if !constraint.allows(id).unwrap() || constraint.commit(id).is_err() {
+                return false;
+            }
+        }
+        constraint.accepts().unwrap()
+    };
+    let string = |format: &str, pattern: &str| json!({"type": "string", "format": format, "pattern": pattern});
+    let emoji = r"^(?=[\s\S]*[\p{Extended_Pictographic}\p{Regional_Indicator}\u20E3])[\p{Extended_Pictographic}\p{Emoji_Component}]+$";
+    let duration = r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)$";
+    let names =
+        |rule: Value| json!({"type": "object", "propertyNames": rule, "additionalProperties": {"type": "number"}});
+    let float32 = json!({"type": "number", "minimum": -3.4028234663852886e38, "maximum": 3.4028234663852886e38});
+    for (schema, good, bad) in [
+        (names(json!({"type": "string"})), r#"{"x": 1}"#, r#"{"x": "1"}"#),
+        (names(json!(true)), r#"{"x": 1}"#, r#"{"x": "1"}"#),
+        (names(json!({"type": "string", "enum": ["a", "b"]})), r#"{"a": 1}"#, r#"{"c": 1}"#),
+        (names(json!({"pattern": "^[ab]+$"})), r#"{"ab": 1}"#, r#"{"ac": 1}"#),
+        (string("ulid", "^[0-7]{3}$"), r#""123""#, r#""128""#),
+        (string("includes", "x"), r#""axb""#, r#""ab""#),
+        (string("emoji", emoji), "\"😀\"", "\"1\""),
+        (string("duration", duration), r#""P3D""#, r#""3D""#),
+        (json!({"type": "string", "format": "made-up"}), r#""a""#, "1"),
+        (json!({"type": "string", "format": "email"}), r#""a@b.de""#, r#""a""#),
+        (float32, "-1.5", r#""1""#),
+        (json!({"$defs": {"m": names(json!({}))}, "anyOf": [{"$ref": "#/$defs/m"}]}), r#"{"x": 1}"#, r#"{"x": []}"#),
+    ] {
+        assert!(ends(&schema, good), "{schema} {good}");
+        assert!(!ends(&schema, bad), "{schema} {bad}");
+    }
+    // A property of the name of a keyword is no keyword.
+    let odd = json!({"type": "object", "properties": {"format": {"const": 1}, "pattern": {"const": 2}}, "required": ["format", "pattern"]});
+    assert!(ends(&odd, r#"{"format": 1, "pattern": 2}"#));
+    let many = |n: usize| {
+        let all: serde_json::Map<String, Value> = (0..n).map(|i| (format!("p{i}"), json!({}))).collect();
+        grammar.constraint(&Spec::JsonSchema(json!({"type": "object", "properties": all}))).map(drop)
+    };
+    assert!(many(5000).unwrap_err().to_string().contains("1000 properties"));
+}

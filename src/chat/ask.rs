@@ -10,8 +10,9 @@ use super::engine::{Conversation, Engine};
 use super::message::Message;
 use super::options::{AskOptions, DEFAULT_MAX_TOKENS, MOST_LOGPROBS};
 use super::prompt::Infos;
+use super::spelled::Spelled;
 use super::stream::{Delta, TokenLogprob, Writer};
-use super::thinking::ThinkingSplitter;
+use super::thinking::{self, ThinkingSplitter};
 use crate::error::{Error, Result};
 use crate::generate::constraint::Constrained;
 use crate::generate::sampler::SamplingParams;
@@ -139,15 +140,25 @@ impl Engine {
         let mut stops = StopMatcher::new(options.stop.clone());
         // A model whose template does not know reasoning has none, so `<think>` in its answer is ordinary text.
         let splitter = self.template.reasons().then(|| ThinkingSplitter::new(thinking));
-        let calls = calls.then(|| CallSplitter::new(calls::ids(messages)));
-        let mut writer = Writer::new(splitter, calls, on_delta);
+        let splitters = calls.then(|| CallSplitter::new(calls::ids(messages)));
+        // Tags count as tokens if the tokenizer has all that matter here as tokens.
+        let mut tags: Vec<&str> = Vec::new();
+        tags.extend(splitter.iter().flat_map(|_| thinking::TAGS));
+        tags.extend(splitters.iter().flat_map(|_| calls::TAGS));
+        let tags: Option<Vec<(u32, usize)>> = tags.iter().map(|tag| Some((self.added(tag)?, tag.len()))).collect();
+        let mut writer = Writer::new(splitter, splitters, on_delta);
+        writer.spelled = tags.is_some().then(Spelled::default);
         let mut stopped = false;
         let cached_tokens = *cached.get_or_insert_with(|| conversation.session.reusable(&prompt));
         let mut on_token = |writer: &mut Writer<'_>, Token { id, logprob }: Token| {
             first.get_or_insert_with(clock);
             pace.token(clock());
             writer.logprobs.extend(logprob.map(|logprob| TokenLogprob::new(&logprob, &self.tokenizer)));
-            let (piece, hit) = stops.push(&decoder.push(id));
+            let text = decoder.push(id);
+            if let (Some(spelled), Some(tags)) = (&mut writer.spelled, &tags) {
+                spelled.token(&text, tags.iter().find(|(tag, _)| *tag == id).map(|(_, length)| *length));
+            }
+            let (piece, hit) = stops.push(&text);
             writer.write(&piece);
             if hit.is_some() {
                 stopped = true;
@@ -175,7 +186,11 @@ impl Engine {
         };
         let token_ids: Vec<u32> = reply.tokens.iter().map(|token| token.id).collect();
         if !stopped {
-            let (piece, hit) = stops.push(&decoder.finish());
+            let text = decoder.finish();
+            if let Some(spelled) = &mut writer.spelled {
+                spelled.token(&text, None);
+            }
+            let (piece, hit) = stops.push(&text);
             writer.write(&piece);
             if hit.is_some() {
                 finish = Finish::Stop;

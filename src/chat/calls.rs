@@ -8,11 +8,14 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::message::Message;
+use super::spelled::unguarded;
 use super::tools::{Named, ToolCall};
 use crate::error::{Error, Result};
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
+/// What begins and ends a call.
+pub(super) const TAGS: [&str; 2] = [OPEN, CLOSE];
 
 /// Makes ids for new calls of a conversation: `call_N` with N above the number of calls that it has, without ids that it uses already.
 pub(super) fn ids(messages: &[Message]) -> impl FnMut() -> String + use<> {
@@ -85,11 +88,16 @@ pub enum Piece {
 /// takes its place. A block at the end of the answer counts as a call if its JSON is complete, since some models stop before the closing
 /// tag.
 pub struct CallSplitter {
-    /// Text that is not decided yet: what may be the beginning of a tag, or a block from its opening tag on.
+    /// Text of which the part from `at` on is not decided yet: what may be the beginning of a tag, or a block from its opening tag on.
     held: String,
-    /// How many bytes of the block have been searched for a closing tag.
+    at: usize,
+    /// Up to where the text has been searched for a closing tag.
     looked: usize,
+    /// How many closing tags of the block turned out to be inside a string.
+    inside: usize,
     in_block: bool,
+    /// The same for the whole answer.
+    tries: usize,
     /// White space at the end of the text so far, which is kept back until something follows it.
     space: String,
     /// Whether a call has come after the last text.
@@ -99,13 +107,22 @@ pub struct CallSplitter {
     next_id: Box<dyn FnMut() -> String>,
 }
 
+/// Most closing tags in the strings of a call, and most of them in an answer. Each one has the call's JSON read from its beginning again.
+const MOST_INSIDE: usize = 64;
+const MOST_TRIES: usize = 512;
+/// Most blocks at the end of an answer, none of them closed, that are tried as the last call.
+const MOST_OPEN: usize = 64;
+
 impl CallSplitter {
     /// `next_id` makes the id of each call.
     pub fn new(next_id: impl FnMut() -> String + 'static) -> Self {
         CallSplitter {
             held: String::new(),
+            at: 0,
             looked: 0,
+            inside: 0,
             in_block: false,
+            tries: 0,
             space: String::new(),
             after_call: false,
             spoken: false,
@@ -117,34 +134,52 @@ impl CallSplitter {
     pub fn push(&mut self, piece: &str) -> Vec<Piece> {
         let mut out = Vec::new();
         self.held.push_str(piece);
+        self.read(&mut out);
+        // What is decided is dropped once a piece, and not once a tag: the text that is kept may be long.
+        self.held.drain(..self.at);
+        self.looked = self.looked.saturating_sub(self.at);
+        self.at = 0;
+        out
+    }
+
+    fn read(&mut self, out: &mut Vec<Piece>) {
         loop {
             if !self.in_block {
-                let (end, opened) = match self.held.find(OPEN) {
-                    Some(end) => (end, true),
-                    None => (self.held.len() - tail(&self.held, OPEN), false),
+                let (end, opened) = match self.held[self.at..].find(OPEN) {
+                    Some(end) => (self.at + end, true),
+                    None => (self.held.len() - tail(&self.held[self.at..], OPEN), false),
                 };
-                let rest = self.held.split_off(end);
-                let text = std::mem::replace(&mut self.held, rest);
-                self.say(&text, &mut out);
+                let text = self.held[self.at..end].to_owned();
+                self.at = end;
+                self.say(&text, out);
                 if !opened {
-                    return out;
+                    return;
                 }
-                (self.in_block, self.looked) = (true, OPEN.len());
+                (self.in_block, self.inside) = (true, 0);
             }
-            let Some(found) = self.held[self.looked..].find(CLOSE) else {
-                self.looked = self.held.len() - tail(&self.held[self.looked..], CLOSE);
-                return out;
+            let begin = self.at + OPEN.len();
+            let from = self.looked.max(begin);
+            let Some(found) = self.held[from..].find(CLOSE) else {
+                self.looked = self.held.len() - tail(&self.held[from..], CLOSE);
+                return;
             };
-            let close = self.looked + found;
-            match ToolCall::parse(&self.held[OPEN.len()..close]) {
+            let close = from + found;
+            match ToolCall::parse(&unguarded(&self.held[begin..close])) {
                 Ok(Some(call)) => {
-                    self.call(call, &mut out);
-                    self.held.drain(..close + CLOSE.len());
+                    self.call(call, out);
+                    self.at = close + CLOSE.len();
                     self.in_block = false;
                 }
                 // The tag that was found may be part of a string in the JSON, so the next one is looked for.
-                Err(error) if error.is_eof() => self.looked = close + CLOSE.len(),
-                Ok(None) | Err(_) => self.give_up(&mut out),
+                Err(error) if error.is_eof() && self.inside < MOST_INSIDE && self.tries < MOST_TRIES => {
+                    self.looked = close + CLOSE.len();
+                    self.inside += 1;
+                    self.tries += 1;
+                }
+                Ok(None) | Err(_) => {
+                    self.looked = close;
+                    self.give_up(out);
+                }
             }
         }
     }
@@ -152,17 +187,22 @@ impl CallSplitter {
     /// Ends the text.
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut out = Vec::new();
-        while self.in_block {
-            if let Ok(Some(call)) = ToolCall::parse(&self.held[OPEN.len()..]) {
+        for _ in 0..MOST_OPEN {
+            if !self.in_block {
+                break;
+            }
+            if let Ok(Some(call)) = ToolCall::parse(&unguarded(&self.held[self.at + OPEN.len()..])) {
                 self.call(call, &mut out);
-                self.held.clear();
+                self.at = self.held.len();
                 self.in_block = false;
             } else {
                 self.give_up(&mut out);
-                out.extend(self.push(""));
+                self.read(&mut out);
             }
         }
-        let held = std::mem::take(&mut self.held);
+        let held = self.held.split_off(self.at);
+        self.held.clear();
+        self.at = 0;
         self.say(&held, &mut out);
         if !self.after_call && !self.space.is_empty() {
             out.push(Piece::Text(std::mem::take(&mut self.space)));
@@ -172,15 +212,19 @@ impl CallSplitter {
 
     /// The block is no call: its opening tag is text, and what comes after it is looked at again.
     fn give_up(&mut self, out: &mut Vec<Piece>) {
-        self.held.drain(..OPEN.len());
+        self.at += OPEN.len();
+        if self.inside > 0 {
+            // Another block may end at one of the closing tags that were passed over.
+            self.looked = self.at;
+        }
         self.in_block = false;
         self.say(OPEN, out);
     }
 
-    fn call(&mut self, (name, arguments): Named, out: &mut Vec<Piece>) {
+    fn call(&mut self, (name, arguments, written): Named, out: &mut Vec<Piece>) {
         self.space.clear();
         self.after_call = true;
-        out.push(Piece::Call(ToolCall { id: (self.next_id)(), name, arguments }));
+        out.push(Piece::Call(ToolCall { id: (self.next_id)(), name, arguments, written }));
     }
 
     fn say(&mut self, text: &str, out: &mut Vec<Piece>) {
@@ -259,6 +303,13 @@ mod tests {
             split(&[r#"<tool_call>{"name":"a","arguments":"{\"b\":[1]}"}</tool_call>"#]),
             ["call_1 a({\"b\":[1]})"]
         );
+        // Arguments by the names that other models' formats have.
+        for name in ["parameters", "args", "input"] {
+            let said = format!(r#"<tool_call>{{"name":"a","{name}":{{"id":1}}}}</tool_call>"#);
+            assert_eq!(split(&[&said]), ["call_1 a({\"id\":1})"]);
+        }
+        let openai = r#"<tool_call>{"type":"function","function":{"name":"a","arguments":"{\"b\":1}"}}</tool_call>"#;
+        assert_eq!(split(&[openai]), ["call_1 a({\"b\":1})"]);
         // The closing tag in a string, and no closing tag at the end.
         let quoted = r#"<tool_call>{"name":"a","arguments":{"b":"</tool_call>"}}</tool_call>"#;
         assert_eq!(split(&[quoted]), [r#"call_1 a({"b":"</tool_call>"})"#]);
@@ -278,6 +329,7 @@ mod tests {
             "<tool_call>{\"arguments\": {}}</tool_call>",
             "<tool_call>{\"name\": \"a\", \"arguments\": [1]}</tool_call>",
             "<tool_call>{\"name\": \"\"}</tool_call>",
+            "<tool_call>{\"name\": \"a\", \"id\": 1}</tool_call>",
             "a </tool_call> b",
         ] {
             assert_eq!(split(&[text]).concat(), text);
@@ -288,6 +340,37 @@ mod tests {
             split(&[&broken]),
             ["x <tool_call>\n{\"name\": \"look\",", "call_1 look({\"place\":\"dö\"})", "\n<tool_call>"]
         );
+    }
+
+    #[test]
+    fn arguments_are_kept_as_they_were_written() {
+        for (said, kept) in [
+            (
+                r#"{"name":"a","arguments": {"id": 123456789012345678901234567890, "x":1.50, "s":"\u00e9"} }"#,
+                r#"{"id": 123456789012345678901234567890, "x":1.50, "s":"\u00e9"}"#,
+            ),
+            (r#"{"name":"a","parameters":{"id": 2512292042121000001}}"#, r#"{"id": 2512292042121000001}"#),
+            (r#"{"name":"a","arguments":"{\"id\": 1e3}"}"#, r#"{"id": 1e3}"#),
+            (r#"{"name":"a"}"#, "{}"),
+        ] {
+            let mut splitter = CallSplitter::new(ids(&[]));
+            let pieces = splitter.push(&format!("<tool_call>{said}</tool_call>"));
+            let Piece::Call(call) = &pieces[0] else { panic!("{pieces:?}") };
+            assert_eq!(call.written, kept);
+        }
+    }
+
+    /// 220 KB of tags that open or close nothing. A rule that goes over the rest of the text for each one takes minutes.
+    #[test]
+    fn any_text_takes_time_in_proportion() {
+        for piece in
+            ["<tool_call>", "<tool_call>{\"a\":\"", "</tool_call>", "<tool_call>{\"a\":\"</tool_call>", "<tool_call>{"]
+        {
+            let text = piece.repeat(220_000 / piece.len());
+            for text in [text.clone(), format!("<tool_call>{{\"a\":\"{text}")] {
+                assert_eq!(split(&[&text]).concat(), text.trim_end(), "{piece}");
+            }
+        }
     }
 
     /// However the text is cut, the result is that of one piece.
@@ -314,7 +397,7 @@ mod tests {
     }
 
     fn calls(names: &[&str]) -> Message {
-        let call = |id: &&str| ToolCall { id: (*id).to_owned(), name: "look".into(), arguments: Map::new() };
+        let call = |id: &&str| ToolCall::new(id, "look", Map::new());
         Message { tool_calls: names.iter().map(call).collect(), ..Message::text("assistant", "") }
     }
 

@@ -11,17 +11,17 @@ use super::encoded::Encoded;
 use super::grounding::{self, Convention, Located};
 use super::tools::{Tool, ToolChoice};
 use crate::dtype::CacheFormat;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::config::GenerationConfig;
 use crate::generate::session::{Session, prepare};
 use crate::gpu::Gpu;
 use crate::image::PreprocessorConfig;
 use crate::model::config::task_prompts;
-use crate::model::{Embeds, Model, registry};
+use crate::model::{Embeds, Model, processor, registry};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::weights::folder::Folder;
 use crate::weights::quantize::Formats;
-use crate::weights::source::{MAX_SMALL_FILE, Source};
+use crate::weights::source::{MAX_SMALL_FILE, MAX_TOKENIZER_CONFIG, Source};
 
 /// Most tokens of a conversation unless the caller asks for another limit. It bounds the memory of keys and values.
 pub const DEFAULT_CONTEXT: usize = 32768;
@@ -94,13 +94,14 @@ impl Engine {
         // Small files are read first, so that a checkpoint that cannot chat fails before its weights are read.
         let (config, bytes) = registry::read_config(source).await?;
         let task_prompts = task_prompts(&bytes)?;
-        let tokenizer = Tokenizer::from_json(&source.read_all("tokenizer.json", MAX_SMALL_FILE).await?)?;
+        let tokenizer = tokenizer(source).await?;
         let template = template(source).await?;
-        let preprocessor = match source.read_optional("preprocessor_config.json", MAX_SMALL_FILE).await? {
-            Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
-            None => PreprocessorConfig::default(),
-        };
+        let found = processor::read(source).await?;
+        let preprocessor = found.clone().unwrap_or_default();
         if let Some((tower, _)) = &config.vision {
+            if found.is_none() {
+                return Err(Error::missing(processor::FILES.join(" or "), source.place()));
+            }
             preprocessor.check_tower([tower.patch_size, tower.temporal_patch_size, tower.spatial_merge_size])?;
         }
         let generation = match source.read_optional("generation_config.json", MAX_SMALL_FILE).await? {
@@ -193,12 +194,20 @@ impl Engine {
     /// What an answer locates in the pictures of its conversation, in their own pixels.
     pub fn locate(&self, answer: &Answer) -> Vec<Located> {
         let Some(convention) = self.convention() else { return Vec::new() };
-        // Qwen2-VL writes boxes between control tokens, which the answer's text is without.
-        let marked = match convention {
-            Convention::ThousandTokens => self.tokenizer.decode(&answer.token_ids, false).ok(),
-            Convention::ResizedPixels | Convention::ThousandJson => None,
-        };
-        grounding::locate(marked.as_deref().unwrap_or(&answer.text), convention, &answer.images)
+        // Qwen2-VL, and fine-tunes of every family, write boxes between control tokens, which the answer's text is without.
+        let marks: Vec<u32> = grounding::CONTROL_TOKENS.iter().filter_map(|token| self.tokenizer.id(token)).collect();
+        let marked = answer.token_ids.iter().any(|id| marks.contains(id));
+        let marked = marked.then(|| self.tokenizer.decode(&answer.token_ids, false).ok()).flatten();
+        // With its control tokens, the text also has the reasoning before it again.
+        let said = marked.as_deref().map(|text| match (&answer.reasoning, text.rsplit_once("</think>")) {
+            (Some(_), Some((_, said))) => said,
+            _ => text,
+        });
+        let mut located = grounding::locate(said.unwrap_or(&answer.text), convention, &answer.images);
+        for call in &answer.tool_calls {
+            located.extend(grounding::located_in(&call.described(), convention, &answer.images));
+        }
+        located
     }
 
     /// Allows pictures no more pixels than this, unless a picture's own options say otherwise.
@@ -225,8 +234,13 @@ impl Engine {
     /// # Errors
     /// As [`constraint::compose`].
     pub fn compose(&self, tools: &[Tool], choice: &ToolChoice, form: Option<Value>) -> Result<Option<Value>> {
-        let tag = |text: &str| self.tokenizer.id(text).is_some_and(|id| self.tokenizer.is_added(id));
+        let tag = |text: &str| self.added(text).is_some();
         constraint::compose(tools, choice, form, tag("<tool_call>") && tag("</tool_call>"))
+    }
+
+    /// The id of a token that was added to the tokenizer, so that ordinary text never has it.
+    pub(super) fn added(&self, token: &str) -> Option<u32> {
+        self.tokenizer.id(token).filter(|id| self.tokenizer.is_added(*id))
     }
 
     /// The tokens that an answer may consist of, as a grammar over them needs them.
@@ -243,12 +257,23 @@ impl Engine {
     }
 }
 
+/// The tokenizer of a checkpoint.
+///
+/// # Errors
+/// Any error of the source; as [`Tokenizer::from_files`].
+pub async fn tokenizer(source: &dyn Source) -> Result<Tokenizer> {
+    let json = source.read_all("tokenizer.json", MAX_SMALL_FILE).await?;
+    let config = source.read_optional("tokenizer_config.json", MAX_TOKENIZER_CONFIG).await?;
+    let added = source.read_optional("added_tokens.json", MAX_TOKENIZER_CONFIG).await?;
+    Tokenizer::from_files(&json, config.as_deref(), added.as_deref())
+}
+
 /// The chat template of a checkpoint.
 ///
 /// # Errors
 /// Any error of the source; as [`ChatTemplate::find`].
 pub async fn template(source: &dyn Source) -> Result<ChatTemplate> {
-    let config = source.read_optional("tokenizer_config.json", MAX_SMALL_FILE).await?;
+    let config = source.read_optional("tokenizer_config.json", MAX_TOKENIZER_CONFIG).await?;
     let json = source.read_optional("chat_template.json", MAX_SMALL_FILE).await?;
     let jinja = source.read_optional("chat_template.jinja", MAX_SMALL_FILE).await?;
     ChatTemplate::find(config.as_deref(), json.as_deref(), jinja.as_deref())

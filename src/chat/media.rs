@@ -24,7 +24,7 @@ impl Engine {
         match part {
             Part::Text(text) => self.tokenizer.encode_plain(text).map_or(0, |ids| ids.len()),
             Part::Image(picture, options) => {
-                let size = resized(picture, &self.preprocessor, options);
+                let size = resized(picture.size(), &self.preprocessor, options);
                 size.and_then(|size| self.grid(1, size).merged(self.model.media.merge)).map_or(0, Grid::count)
             }
             Part::Video(video) => {
@@ -85,7 +85,9 @@ impl Engine {
     pub(super) fn groups<'a>(&'a self, medium: Medium<'a>) -> Box<dyn Iterator<Item = Result<Patches>> + 'a> {
         let p = &self.preprocessor;
         match medium {
-            Medium::Image(picture, options) => Box::new(std::iter::once_with(|| preprocess(picture, p, options))),
+            Medium::Image(picture, options) => {
+                Box::new(std::iter::once_with(|| preprocess(&*picture.picture()?, p, options)))
+            }
             Medium::Video(video) => {
                 let (frames, depth) = (&video.frames, p.temporal_patch_size.max(1));
                 let area =

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::tools::ToolCall;
-use crate::image::{ImageOptions, Picture};
+use crate::image::{ImageOptions, Still};
 use crate::text;
 use crate::video::Video;
 
@@ -45,7 +45,7 @@ pub enum Part {
     /// Text.
     Text(String),
     /// A picture and how to resize it.
-    Image(Rc<Picture>, ImageOptions),
+    Image(Rc<Still>, ImageOptions),
     /// A video's frames, sampled and resized.
     Video(Rc<Video>),
 }
@@ -53,7 +53,7 @@ pub enum Part {
 /// A picture or a video of a message.
 #[derive(Clone, Copy)]
 pub(super) enum Medium<'a> {
-    Image(&'a Rc<Picture>, &'a ImageOptions),
+    Image(&'a Rc<Still>, &'a ImageOptions),
     Video(&'a Rc<Video>),
 }
 

@@ -9,6 +9,7 @@
 
 use serde_json::Value;
 
+use super::surrogates::mended;
 use super::tools::{ToolCall, arguments};
 use crate::error::{Error, Result};
 use crate::image::ImageOptions;
@@ -58,8 +59,9 @@ pub enum RawVideo {
 /// # Errors
 /// [`Error::Invalid`] naming the message and the field that is wrong.
 pub fn parse(json: &[u8]) -> Result<Vec<RawMessage>> {
-    let value: Value =
-        serde_json::from_slice(json).map_err(|e| Error::invalid("messages", "a JSON list", e.to_string()))?;
+    let refuse = |e: &dyn std::fmt::Display| Error::invalid("messages", "a JSON list", e.to_string());
+    let json = std::str::from_utf8(json).map_err(|e| refuse(&e))?;
+    let value: Value = serde_json::from_str(&mended(json)).map_err(|e| refuse(&e))?;
     let list = value.as_array().ok_or_else(|| Error::invalid("messages", "a JSON list", kind(&value)))?;
     list.iter().enumerate().map(|(i, message)| parse_message(&format!("messages[{i}]"), message)).collect()
 }
@@ -124,12 +126,28 @@ fn parse_call(at: &str, call: &Value) -> Result<ToolCall> {
         None | Some(Value::Null) => String::new(),
         Some(id) => id.as_str().ok_or_else(|| Error::invalid(format!("{at}.id"), "a string", kind(id)))?.to_owned(),
     };
-    let given = function.get("arguments").cloned().unwrap_or_default();
-    let given_kind = kind(&given);
-    let arguments = arguments(given).ok_or_else(|| {
-        Error::invalid(format!("{at}.arguments"), "an object, or a string with the JSON of one", given_kind)
+    // What the model wrote, if a page has handed back a call of an answer, and else what the caller gives or has changed.
+    let kept = function.get("argumentsText").filter(|text| {
+        let read = text.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        read.is_some_and(|read| function.get("arguments").is_none_or(|given| alike(&read, given)))
+    });
+    let given = kept.or_else(|| function.get("arguments")).unwrap_or(&Value::Null);
+    let (arguments, written) = arguments(&given.to_string()).ok_or_else(|| {
+        Error::invalid(format!("{at}.arguments"), "an object, or a string with the JSON of one", kind(given))
     })?;
-    Ok(ToolCall { id, name: name.to_owned(), arguments })
+    Ok(ToolCall { id, name: name.to_owned(), arguments, written })
+}
+
+/// Whether two values are the same as far as JavaScript can tell, whose numbers are floats.
+fn alike(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| alike(a, b)))
+        }
+        _ => a == b,
+    }
 }
 
 fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
@@ -140,16 +158,19 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
     // The type may be left out if a field says it, as in Qwen's chat templates.
     let kind_of = string("type").unwrap_or_else(|| {
         let has = |name: &&str| part.get(*name).is_some();
-        ["text", "image", "video"].into_iter().find(has).unwrap_or("nothing").to_owned()
+        ["text", "image", "image_url", "video", "video_url"].into_iter().find(has).unwrap_or("nothing").to_owned()
     });
     match kind_of.as_str() {
         "text" => string("text")
             .map(RawPart::Text)
             .ok_or_else(|| Error::invalid(format!("{at}.text"), "a string", found(part, "text"))),
-        "image" => {
+        "image" | "image_url" => {
+            // OpenAI's form is `{"image_url": {"url": …}}`; many copies of it have the address as a string.
+            let address = part.get("image_url").map(|value| value.get("url").unwrap_or(value));
+            let address = address.and_then(Value::as_str).map(str::to_owned);
             // A number is the index of a picture that the caller has at hand.
             let index = part.get("image").and_then(Value::as_u64).map(|i| i.to_string());
-            let name = string("image").or_else(|| string("path")).or_else(|| string("url")).or(index);
+            let name = string("image").or_else(|| string("path")).or_else(|| string("url")).or(index).or(address);
             let name = name.ok_or_else(|| Error::invalid(format!("{at}.image"), "a path", found(part, "image")))?;
             let number = |snake: &str, camel: &str| match part.get(snake).or_else(|| part.get(camel)) {
                 None | Some(Value::Null) => Ok(None),
@@ -175,10 +196,11 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
             };
             Ok(RawPart::Image(name, options))
         }
-        "video" => {
+        "video" | "video_url" => {
             let options = VideoOptions::from_json(part, at)?;
             let named = ["video", "path", "url"].into_iter().find_map(|name| Some((name, part.get(name)?)));
-            let (field, value) = named.unwrap_or(("video", &Value::Null));
+            let address = || part.get("video_url").map(|value| ("video_url", value.get("url").unwrap_or(value)));
+            let (field, value) = named.or_else(address).unwrap_or(("video", &Value::Null));
             let at_field = format!("{at}.{field}");
             if let Value::Array(list) = value {
                 if list.is_empty() || list.len() > MOST_FRAMES {
@@ -199,7 +221,7 @@ fn parse_part(at: &str, part: &Value) -> Result<RawPart> {
             Ok(RawPart::Video(RawVideo::File(name), options))
         }
         other => {
-            let expected = "a part of type text, image or video";
+            let expected = "a part of type text, image, image_url, video or video_url";
             Err(Error::invalid(at, expected, format!("type {other:?}")))
         }
     }
@@ -263,18 +285,30 @@ mod tests {
             {"role":"tool","toolCallId":"c","content":[{"type":"text","text":"shut"}]},
             {"role":"assistant","content":"It is","prefix":true,"tool_calls":null}]"#;
         let messages = parse(json).unwrap();
-        let call = |id: &str, name: &str, arguments: Value| ToolCall {
-            id: id.into(),
-            name: name.into(),
-            arguments: arguments.as_object().unwrap().clone(),
+        let call = |id: &str, name: &str, written: &str| ToolCall {
+            written: written.to_owned(),
+            ..ToolCall::new(id, name, serde_json::from_str(written).unwrap())
         };
-        let door = serde_json::json!({"place": "door", "n": [1, 2.5]});
-        assert_eq!(messages[0].tool_calls, [call("a", "look", door), call("b", "count", serde_json::json!({}))]);
+        let door = r#"{"place": "door", "n": [1, 2.5]}"#;
+        assert_eq!(messages[0].tool_calls, [call("a", "look", door), call("b", "count", "{}")]);
         assert_eq!((messages[0].text.as_deref(), messages[0].reasoning.as_deref()), (Some(""), Some("Hm")));
         assert_eq!(messages[1].tool_call_id.as_deref(), Some("a"));
-        assert_eq!(messages[2].tool_calls, [call("c", "look", serde_json::json!({"place": "door"}))]);
+        assert_eq!(messages[2].tool_calls, [call("c", "look", r#"{"place":"door"}"#)]);
         assert_eq!((messages[3].tool_call_id.as_deref(), messages[3].parts.len()), (Some("c"), 1));
         assert!(messages[4].prefix && !messages[2].prefix);
+        // A page hands back what it got: the model's own digits count, unless the page has changed the arguments.
+        let back = |arguments: &str| {
+            let call = format!(
+                r#"{{"id":"a","name":"f","arguments":{arguments},"argumentsText":"{{\"n\": 2512292042121000001}}"}}"#
+            );
+            let json = format!(r#"[{{"role":"assistant","content":"","toolCalls":[{call}]}}]"#);
+            parse(json.as_bytes()).unwrap()[0].tool_calls[0].arguments["n"].to_string()
+        };
+        assert_eq!(back(r#"{"n":2512292042121000000}"#), "2512292042121000001");
+        assert_eq!(back(r#"{"n":7}"#), "7");
+        // Half an emoji is no reason to refuse a conversation.
+        let half = parse(br#"[{"role":"user","content":"a\ud83d"}]"#).unwrap();
+        assert_eq!(half[0].text.as_deref(), Some("a\u{FFFD}"));
     }
 
     #[test]

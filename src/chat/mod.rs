@@ -3,6 +3,7 @@
 //! What goes in:
 //! - `message`: a message with its pictures and videos
 //! - [`message_json`]: messages read from JSON in Hugging Face's or OpenAI's form
+//! - [`surrogates`]: halves of characters in JSON
 //! - [`tools`]: the tools that the model may call, and a call
 //! - [`options`]: how to answer
 //!
@@ -19,6 +20,7 @@
 //! What comes out:
 //! - `stream`: the answer while it is written
 //! - [`thinking`]: reasoning told from the answer
+//! - `spelled`: tags that are only spelled told from real ones
 //! - `calls`: tool calls told from text, and matched with the results of tools
 //! - `answer`: the finished answer
 //! - [`grounding`]: what an answer points at, in pixels of the caller's pictures
@@ -36,7 +38,9 @@ pub mod message_json;
 pub mod options;
 pub mod plan;
 mod prompt;
+mod spelled;
 mod stream;
+pub mod surrogates;
 pub mod thinking;
 pub mod tools;
 mod trace;

@@ -37,6 +37,8 @@ pub struct AskOptions {
     /// What the answer may be; reasoning before the answer is not constrained. It follows the answer token by token, so each answer needs
     /// a fresh one.
     pub constraint: Option<Constrained>,
+    /// The user's clock, for templates that write the date: seconds since 1970 plus the offset of the time zone.
+    pub now: Option<u64>,
 }
 
 /// Every known name. Any other is an error, because a misspelt option that is ignored in silence is hard to find.

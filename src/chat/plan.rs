@@ -126,7 +126,7 @@ impl Engine {
             Medium::Video(_) => None,
         });
         let images = infos.images.iter().zip(pixels).map(|(info, (picture, options))| {
-            let usual = resized(picture, &self.preprocessor, &ImageOptions::default()).unwrap_or((0, 0));
+            let usual = resized(picture.size(), &self.preprocessor, &ImageOptions::default()).unwrap_or((0, 0));
             let limited = options.max_pixels.is_some() || options.resized_width.is_some();
             PlannedImage { info: info.clone(), warnings: warnings(info, usual, limited, self.preprocessor.max_pixels) }
         });

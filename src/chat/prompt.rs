@@ -107,7 +107,7 @@ impl Engine {
         let p = &self.preprocessor;
         let (key, grid, second_per_grid) = match medium {
             Medium::Image(picture, options) => {
-                let size = resized(picture, p, options)?;
+                let size = resized(picture.size(), p, options)?;
                 (self.encoded.key(picture, size), self.grid(1, size), None)
             }
             Medium::Video(video) => {
@@ -121,7 +121,7 @@ impl Engine {
         let resized = [grid.w * patch, grid.h * patch];
         match medium {
             Medium::Image(picture, _) => {
-                infos.images.push(ImageInfo { original: [picture.width, picture.height], resized, tokens });
+                infos.images.push(ImageInfo { original: picture.size().into(), resized, tokens });
             }
             Medium::Video(video) => infos.videos.push(VideoInfo {
                 original: [video.original.0, video.original.1],
@@ -158,6 +158,7 @@ impl Engine {
                 add_vision_id: options.add_vision_id,
                 control_tokens: self.tokenizer.control_tokens(),
                 tools: (!tools.is_empty()).then(|| tools.iter().map(|tool| tool.json().clone()).collect()),
+                now: options.now,
             },
         )?;
         infos.thinking = rendered.to_string_lossy().trim_end().ends_with("<think>");

@@ -6,6 +6,8 @@
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
+/// What begins and ends reasoning.
+pub(super) const TAGS: [&str; 2] = [OPEN, CLOSE];
 /// Most white space before an opening tag, in bytes. A text that begins with more is an answer.
 const MAX_INDENT: usize = 64;
 

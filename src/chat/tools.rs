@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::surrogates::mended;
 use crate::error::{Error, Result};
 
 /// A tool that the model may call: `{"type": "function", "function": {"name", "description", "parameters"}}`.
@@ -148,34 +150,69 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments by name.
     pub arguments: Map<String, Value>,
+    /// The arguments as the model wrote them, JSON of an object. Numbers have all their digits here: JavaScript's have 15, and those
+    /// of `arguments` 19.
+    #[serde(rename = "argumentsText")]
+    pub written: String,
 }
 
 impl ToolCall {
+    /// A call of these arguments.
+    pub fn new(id: &str, name: &str, arguments: Map<String, Value>) -> Self {
+        let written = Value::Object(arguments.clone()).to_string();
+        ToolCall { id: id.to_owned(), name: name.to_owned(), arguments, written }
+    }
+
+    /// The call as Qwen's models write it, for whoever reads positions in it.
+    pub(super) fn described(&self) -> String {
+        json!({"name": self.name, "arguments": self.arguments}).to_string()
+    }
+
     /// OpenAI's form, except that the arguments are an object, as templates want them.
     pub(super) fn for_template(&self) -> Value {
         json!({"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}})
     }
 
-    /// Reads `{"name", "arguments"}`, where arguments that are missing count as an empty object. `None` for JSON that is no call.
+    /// Reads `{"name", "arguments"}`, or the same in OpenAI's `{"function": …}`. The arguments may be missing, if there is nothing else,
+    /// or have one of the [names](ARGUMENTS) of other formats. `None` for JSON that is no call.
     pub(super) fn parse(json: &str) -> serde_json::Result<Option<Named>> {
-        let mut value: Value = serde_json::from_str(json)?;
-        let name = value["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
-        let arguments = arguments(value.get_mut("arguments").map_or(Value::Null, Value::take));
-        Ok(name.zip(arguments))
+        let json = &*mended(json);
+        let mut fields: Fields<'_> = serde_json::from_str(json)?;
+        if let (false, Some(inner)) = (fields.contains_key("name"), fields.get("function")) {
+            let Ok(inner) = serde_json::from_str(inner.get()) else { return Ok(None) };
+            fields = inner;
+        }
+        let name = fields.get("name").and_then(|name| serde_json::from_str::<String>(name.get()).ok());
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let given = ARGUMENTS.iter().find_map(|name| fields.get(*name));
+        let others = fields.keys().any(|key| !matches!(&**key, "name" | "type"));
+        match given {
+            // What stands beside the name is not thrown away: the block is left to whoever reads the text.
+            None if others => Ok(None),
+            None => Ok(Some((name, Map::new(), "{}".to_owned()))),
+            Some(given) => Ok(arguments(given.get()).map(|(arguments, written)| (name, arguments, written))),
+        }
     }
 }
 
-/// Name and arguments of a call.
-pub(super) type Named = (String, Map<String, Value>);
+/// The fields of a JSON object, not read yet.
+type Fields<'a> = std::collections::BTreeMap<std::borrow::Cow<'a, str>, &'a RawValue>;
 
-/// Arguments as an object. OpenAI's form is a string that holds the JSON of one.
-pub(super) fn arguments(value: Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(map) => Some(map),
-        Value::Null => Some(Map::new()),
-        Value::String(text) if text.trim().is_empty() => Some(Map::new()),
+/// What the arguments of a call are called.
+const ARGUMENTS: [&str; 4] = ["arguments", "parameters", "args", "input"];
+
+/// Name, arguments, and the arguments as they were written.
+pub(super) type Named = (String, Map<String, Value>, String);
+
+/// Arguments as an object, and as they were written. OpenAI's form is a string that holds the JSON of an object.
+pub(super) fn arguments(json: &str) -> Option<(Map<String, Value>, String)> {
+    let empty = || Some((Map::new(), "{}".to_owned()));
+    match serde_json::from_str(json).ok()? {
+        Value::Object(map) => Some((map, json.trim().to_owned())),
+        Value::Null => empty(),
+        Value::String(text) if text.trim().is_empty() => empty(),
         Value::String(text) => match serde_json::from_str(&text) {
-            Ok(Value::Object(map)) => Some(map),
+            Ok(Value::Object(map)) => Some((map, text.trim().to_owned())),
             _ => None,
         },
         _ => None,

@@ -63,18 +63,19 @@ impl GenerationConfig {
         let number = |name: &str, least: f64| {
             read(&json, name, "a number in range", |v| v.as_f64().filter(|n| n.is_finite() && *n >= least))
         };
-        let count =
-            |name: &str| read(&json, name, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()));
+        // Tools write 50.0 for 50, -1 for "none" and 1 for true; nothing of this should keep a model from loading.
+        let count = |name: &str| read(&json, name, "a whole number", whole);
         Ok(GenerationConfig {
-            do_sample: read(&json, "do_sample", "true or false", Value::as_bool)?.unwrap_or(default.do_sample),
+            do_sample: read(&json, "do_sample", "true or false", flag)?.unwrap_or(default.do_sample),
             temperature: number("temperature", 0.0)?.unwrap_or(default.temperature),
             top_k: count("top_k")?.unwrap_or(default.top_k),
             top_p: number("top_p", 0.0)?.filter(|&p| p < 1.0).unwrap_or(default.top_p),
             min_p: number("min_p", 0.0)?.map(|p| p.min(1.0)),
             repetition_penalty: number("repetition_penalty", f64::MIN_POSITIVE)?.unwrap_or(default.repetition_penalty),
             eos_token_ids: read(&json, "eos_token_id", "an id or a list of ids", ids)?.unwrap_or_default(),
-            pad_token_id: read(&json, "pad_token_id", "an id", id)?,
-            max_new_tokens: count("max_new_tokens")?,
+            pad_token_id: read(&json, "pad_token_id", "an id", |v| Some(id(v).filter(|_| v.as_i64() != Some(-1))))?
+                .flatten(),
+            max_new_tokens: count("max_new_tokens")?.filter(|most| *most > 0),
         })
     }
 
@@ -104,8 +105,23 @@ fn read<T>(json: &Value, name: &str, expected: &str, convert: impl Fn(&Value) ->
     }
 }
 
+/// A whole number, also one that is written as a float. Minus one stands for none, which is 0.
+fn whole(value: &Value) -> Option<usize> {
+    let number = value.as_f64().filter(|n| n.fract() == 0.0 && (-1.0..9e15).contains(n))?;
+    usize::try_from(number.max(0.0) as u64).ok()
+}
+
+/// A boolean, also one that is written as a number.
+fn flag(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| match value.as_f64() {
+        Some(0.0) => Some(false),
+        Some(1.0) => Some(true),
+        _ => None,
+    })
+}
+
 fn id(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|n| u32::try_from(n).ok())
+    whole(value).filter(|_| value.as_f64() != Some(-1.0)).and_then(|n| u32::try_from(n).ok())
 }
 
 fn ids(value: &Value) -> Option<Vec<u32>> {
@@ -155,18 +171,27 @@ mod tests {
         assert_eq!(parse("{}").unwrap(), GenerationConfig::default());
         assert_eq!(parse(r#"{"eos_token_id": 2, "top_k": null, "top_p": 1}"#).unwrap().eos_token_ids, [2]);
         assert_eq!(parse(r#"{"top_k": 0}"#).unwrap().top_k, 0);
+        // Numbers as other tools write them, with which transformers loads and answers.
+        let odd =
+            r#"{"top_k": 50.0, "do_sample": 1, "pad_token_id": -1, "max_new_tokens": 512.0, "eos_token_id": 7.0}"#;
+        let odd = parse(odd).unwrap();
+        assert_eq!((odd.top_k, odd.do_sample, odd.pad_token_id), (50, true, None));
+        assert_eq!((odd.max_new_tokens, &odd.eos_token_ids[..]), (Some(512), &[7][..]));
+        let none = parse(r#"{"top_k": -1, "max_new_tokens": -1}"#).unwrap();
+        assert_eq!((none.top_k, none.max_new_tokens), (0, None));
         for bad in [
             "",
             "[]",
             "nul",
-            r#"{"top_k": -1}"#,
+            r#"{"top_k": -2}"#,
             r#"{"top_k": 1.5}"#,
             r#"{"temperature": "hot"}"#,
             r#"{"temperature": -1}"#,
             r#"{"repetition_penalty": 0}"#,
             r#"{"eos_token_id": [1, null]}"#,
             r#"{"eos_token_id": 4294967296}"#,
-            r#"{"do_sample": 1}"#,
+            r#"{"do_sample": 2}"#,
+            r#"{"eos_token_id": -1}"#,
             r#"{"top_p": 1e999}"#,
         ] {
             assert!(matches!(parse(bad), Err(Error::Malformed { .. })), "{bad}");

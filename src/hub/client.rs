@@ -10,6 +10,7 @@ use ureq::http::{HeaderMap, Response, Uri};
 use ureq::{Agent, Body};
 
 use super::cache::is_commit;
+use super::pace::Paced;
 use super::{Options, Watch};
 use crate::error::{Error, Result, brief};
 use crate::weights::source::check_name;
@@ -114,6 +115,7 @@ pub(super) struct Client {
     endpoint: String,
     origin: Origin,
     token: Option<String>,
+    stall: Duration,
 }
 
 /// The origin of a URL: scheme, host, port.
@@ -153,6 +155,10 @@ impl Client {
             return Err(Error::invalid("token", "one word of ASCII letters, digits and signs", "other characters"));
         }
         let here = matches!(origin.1.as_str(), "localhost" | "127.0.0.1" | "[::1]");
+        if options.token.is_some() && origin.0 != "https" && !here {
+            let expected = "an https server, because a token would be sent without encryption";
+            return Err(Error::invalid("endpoint", expected, brief(endpoint)));
+        }
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             // Redirects are followed below, which decides for each server whether it gets the token.
@@ -166,7 +172,18 @@ impl Client {
         if here {
             config = config.proxy(None);
         }
-        Ok(Client { agent: config.build().into(), endpoint: endpoint.to_owned(), origin, token: options.token.clone() })
+        Ok(Client {
+            agent: config.build().into(),
+            endpoint: endpoint.to_owned(),
+            origin,
+            token: options.token.clone(),
+            stall: options.stall,
+        })
+    }
+
+    /// Longest silence, and the stretch over which a server has to keep up a least speed.
+    pub fn stall(&self) -> Duration {
+        self.stall
     }
 
     /// The URL of a file.
@@ -243,7 +260,8 @@ impl Client {
             let asked = self.get(url, 0).and_then(|mut reply| {
                 let next = reply.header("link").and_then(next_page).and_then(|next| resolve(url, next));
                 let mut text = Vec::new();
-                let read = reply.body.as_reader().take(MAX_ANSWER + 1).read_to_end(&mut text);
+                let body = Paced::new(reply.body.as_reader(), self.stall);
+                let read = body.take(MAX_ANSWER + 1).read_to_end(&mut text);
                 read.map_err(|e| Fault::Again(network(url, e.to_string()), None))?;
                 if text.len() as u64 > MAX_ANSWER {
                     return Err(network(url, format!("an answer of more than {MAX_ANSWER} bytes")).into());

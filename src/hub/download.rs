@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{Repo, io, make_parent, temporary};
 use super::client::{Client, Fault, Patience, Remote};
+use super::pace::Paced;
 use super::{Progress, Watch};
 use crate::error::{Error, Result};
 
@@ -140,7 +141,7 @@ impl Job<'_> {
         if start < part.at {
             part.restart()?;
         }
-        let mut reader = reply.body.as_reader();
+        let mut reader = Paced::new(reply.body.as_reader(), self.client.stall());
         let mut chunk = vec![0; CHUNK];
         loop {
             watch.progress(&Progress { file, done: part.at, size, all_done: total.done + part.at, all: total.all });

@@ -8,8 +8,10 @@ use crate::weights::index::{INDEX, SINGLE};
 /// Files that every checkpoint has.
 const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// Files that a checkpoint may have.
-const USEFUL: [&str; 5] = [
+const USEFUL: [&str; 7] = [
     "generation_config.json",
+    "processor_config.json",
+    "added_tokens.json",
     "preprocessor_config.json",
     "tokenizer_config.json",
     "chat_template.json",
@@ -53,7 +55,9 @@ pub(super) fn choose(names: &BTreeSet<String>, want: &Want, place: &str) -> Resu
     }
     let all = || names.iter().filter(|name| name.ends_with(".gguf") && part(name).is_none_or(|(_, n, _)| n == 1));
     let list = |names: &[&String]| brief(&names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
-    let (towers, models): (Vec<_>, Vec<_>) = all().partition(|name| name.to_lowercase().contains("mmproj"));
+    // An importance matrix is what a quantizer has measured, and no model.
+    let models = all().filter(|name| !name.to_lowercase().contains("imatrix"));
+    let (towers, models): (Vec<_>, Vec<_>) = models.partition(|name| name.to_lowercase().contains("mmproj"));
     let named = |what: &str, name: &String| match all().find(|found| *found == name) {
         Some(name) => Ok(name.clone()),
         None if all().next().is_none() => Err(Error::missing(name, place)),

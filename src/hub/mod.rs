@@ -1,7 +1,7 @@
 //! Checkpoints of the Hugging Face Hub, downloaded into the cache that `huggingface_hub` uses too.
 //!
 //! Reading order: [`cache`] (folders, links, locks) · `files` (which files a model needs) · `client` (requests, the
-//! token, retries) · `download` (one file). Everything here blocks, and exists only in native programs.
+//! token, retries) · `pace` (how slow a server may be) · `download` (one file). Everything here blocks, and exists only in native programs.
 //!
 //! First the revision is resolved to a commit, and then all requests name that commit. A file gets its final name in the cache
 //! only after its length and digest have been checked. Until then its name ends in `incomplete`.
@@ -10,6 +10,7 @@ pub mod cache;
 mod client;
 mod download;
 mod files;
+mod pace;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Decodes the bytes of a PNG, JPEG, WebP, GIF or BMP file to an upright RGB picture.
 
-use super::{MAX_PIXELS, Picture};
-use crate::error::{Error, Result};
+use super::{MAX_PIXELS, Picture, exif, jpeg, png};
+use crate::error::{Error, Result, room, zeros};
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
 use std::io::Cursor;
 
@@ -10,15 +10,14 @@ use std::io::Cursor;
 ///
 /// The rules are those of transformers 5 (`image_utils.load_image` for the orientation, `image_transforms.
 /// convert_to_rgb` for the alpha: PIL's `alpha_composite`, to the bit). PNG, GIF, BMP and WebP give exactly
-/// the pixels of PIL. A JPEG differs by up to 2 levels, or by up to 4 (9 in its last column) if its colours are stored at half
-/// resolution.
+/// the pixels of PIL. A JPEG differs by up to 2 levels.
 ///
 /// Two behaviours of PIL are not copied, because they destroy the picture. PIL clips 16-bit grey at 255; here the high byte
 /// is taken, as PIL itself does for 16-bit colour. PIL fills the part of a GIF's screen that its first frame does not cover
 /// with palette entry 0; here it is transparent, as in browsers.
 ///
-/// [`Error::Image`]: the bytes have none of these formats, the file is broken, or it has more than [`MAX_PIXELS`] pixels,
-/// which is known from the header before anything is decoded.
+/// [`Error::Image`]: the bytes have none of these formats, the file is broken or ends early, or it has more than [`MAX_PIXELS`]
+/// pixels, which is known from the header before anything is decoded. [`Error::NoMemory`]: the pixels do not fit the memory.
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
     let format = image::guess_format(bytes).map_err(|_| not_an_image(bytes))?;
     let name = match format {
@@ -27,40 +26,75 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
         ImageFormat::WebP => "WebP",
         ImageFormat::Gif => "GIF",
         ImageFormat::Bmp => "BMP",
-        other => return Err(unusable(FORMATS, other.to_mime_type())),
+        _ => return Err(not_an_image(bytes)),
     };
-    let broken = |e: image::ImageError| unusable(format!("a well-formed {name} file"), e);
+    let broken = |e: String| Error::Image { expected: format!("a well-formed {name} file"), found: e, hint: BROKEN };
+    let fits = |(width, height): (u32, u32)| {
+        let pixels = u64::from(width) * u64::from(height);
+        let most = format!("1 to {MAX_PIXELS} pixels ({} megapixels)", MAX_PIXELS >> 20);
+        let found = format!("a {name} of {width}×{height}");
+        let refused = Error::Image { expected: most, found, hint: "Make the picture smaller first." };
+        usize::try_from(pixels).ok().filter(|_| (1..=MAX_PIXELS).contains(&pixels)).ok_or(refused)
+    };
 
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_PIXELS * 8 + (64 << 20)); // 16-bit RGBA of the largest picture, and the decoder's own
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (size, orientation, (color, raw)) = match format {
+        ImageFormat::Jpeg => {
+            let size = jpeg::size(bytes).map_err(broken)?;
+            (size, exif::of_jpeg(bytes), jpeg::pixels(bytes, fits(size)?).map_err(broken)?)
+        }
+        ImageFormat::Png => {
+            let bytes = &*png::ended(bytes);
+            let mut reader = png::open(bytes).map_err(broken)?;
+            let size = reader.info().size();
+            fits(size)?;
+            let room = png::room(&reader, bytes.len()).map_err(broken)?;
+            let mut raw = zeros(room, "a picture")?;
+            let color = png::pixels(&mut reader, &mut raw).map_err(broken)?;
+            (size, exif::of_png(bytes), (color, raw))
+        }
+        _ => {
+            let broken = |e: image::ImageError| broken(e.to_string());
+            let mut limits = Limits::no_limits();
+            limits.max_alloc = Some(MAX_PIXELS * 4 + (64 << 20)); // RGBA of the largest picture, and the decoder's own
+            let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+            reader.limits(limits);
+            let decoder = reader.into_decoder().map_err(broken)?;
+            let (size, color) = (decoder.dimensions(), decoder.color_type());
+            let channels = usize::from(color.bytes_per_pixel());
+            let mut raw = zeros(fits(size)? * channels, "a picture")?;
+            decoder.read_image(&mut raw).map_err(broken)?;
+            let webp = format == ImageFormat::WebP;
+            (size, if webp { exif::of_webp(bytes) } else { Orientation::NoTransforms }, (color, raw))
+        }
+    };
+    let (width, height) = size;
+    let rgb = to_rgb(color, raw)?.ok_or_else(|| broken(format!("{color:?}, which is not 8 bits a channel")))?;
+    upright(Picture { width, height, rgb }, orientation)
+}
 
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 || pixels > MAX_PIXELS {
-        return Err(unusable(
-            format!("1 to {MAX_PIXELS} pixels ({} megapixels)", MAX_PIXELS >> 20),
-            format!("a {name} of {width}×{height}"),
-        ));
+/// Width and height of a file as it is stored, from its header. They are not checked against [`MAX_PIXELS`].
+///
+/// [`Error::Image`]: the bytes have none of the formats of [`decode`], or their header is broken.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32)> {
+    let broken = |found: String| Error::Image { expected: "a well-formed header".to_owned(), found, hint: BROKEN };
+    match image::guess_format(bytes).map_err(|_| not_an_image(bytes))? {
+        ImageFormat::Jpeg => jpeg::size(bytes).map_err(broken),
+        ImageFormat::Png => png::open(bytes).map(|reader| reader.info().size()).map_err(broken),
+        format @ (ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp) => {
+            let reader = ImageReader::with_format(Cursor::new(bytes), format);
+            reader.into_decoder().map(|decoder| decoder.dimensions()).map_err(|e| broken(e.to_string()))
+        }
+        _ => Err(not_an_image(bytes)),
     }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms); // PIL ignores broken EXIF too
-    let color = decoder.color_type();
-    let mut raw = vec![0; decoder.total_bytes() as usize]; // at most 8 · MAX_PIXELS: fits 32 bits
-    decoder.read_image(&mut raw).map_err(broken)?;
-
-    let rgb = to_rgb(color, raw).ok_or_else(|| unusable("8 or 16 bits a channel", format!("{color:?}")))?;
-    Ok(upright(Picture { width, height, rgb }, orientation))
 }
 
 /// Turns a picture according to its EXIF orientation. `DynamicImage` could do this too, but would add 10 KB of gzipped wasm
 /// for its conversions between all pixel formats.
-fn upright(p: Picture, orientation: Orientation) -> Picture {
+fn upright(p: Picture, orientation: Orientation) -> Result<Picture> {
     let (right, bottom) = (p.width - 1, p.height - 1);
     // Maps (x, y) of the result to (x, y) of the stored picture.
     let source: fn(u32, u32, u32, u32) -> (u32, u32) = match orientation {
-        Orientation::NoTransforms => return p,
+        Orientation::NoTransforms => return Ok(p),
         Orientation::FlipHorizontal => |x, y, right, _| (right - x, y),
         Orientation::Rotate180 => |x, y, right, bottom| (right - x, bottom - y),
         Orientation::FlipVertical => |x, y, _, bottom| (x, bottom - y),
@@ -72,7 +106,7 @@ fn upright(p: Picture, orientation: Orientation) -> Picture {
     let turned =
         !matches!(orientation, Orientation::FlipHorizontal | Orientation::Rotate180 | Orientation::FlipVertical);
     let (width, height) = if turned { (p.height, p.width) } else { (p.width, p.height) };
-    let mut rgb = Vec::with_capacity(p.rgb.len());
+    let mut rgb = room(p.rgb.len(), "a turned picture")?;
     for y in 0..height {
         for x in 0..width {
             let (x, y) = source(x, y, right, bottom);
@@ -80,46 +114,52 @@ fn upright(p: Picture, orientation: Orientation) -> Picture {
             rgb.extend_from_slice(&p.rgb[at..at + 3]);
         }
     }
-    Picture { width, height, rgb }
+    Ok(Picture { width, height, rgb })
 }
 
 const FORMATS: &str = "a PNG, JPEG, WebP, GIF or BMP file";
 
-fn unusable(expected: impl Into<String>, found: impl ToString) -> Error {
-    Error::Image { expected: expected.into(), found: found.to_string() }
-}
+const BROKEN: &str = "The file is broken, or of a rare kind: open it in another program and save it as PNG or JPEG.";
 
+/// The error for bytes that begin like none of the formats. It names those that people have, but that are not read here.
 fn not_an_image(bytes: &[u8]) -> Error {
+    let brand = bytes.get(8..12).filter(|_| bytes.get(4..8) == Some(b"ftyp"));
+    let known = match (bytes.get(..4), brand) {
+        (_, Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1" | b"heim")) => "a HEIC file",
+        (_, Some(b"avif" | b"avis")) => "an AVIF file",
+        (Some(b"II*\0" | b"MM\0*"), _) => "a TIFF file",
+        (Some(b"\0\0\x01\0"), _) => "an ICO file",
+        (Some(b"%PDF"), _) => "a PDF file",
+        _ => "",
+    };
     let head: Vec<String> = bytes.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    unusable(FORMATS, format!("{} bytes starting with [{}]", bytes.len(), head.join(" ")))
+    let found = match known {
+        "" => format!("{} bytes starting with [{}]", bytes.len(), head.join(" ")),
+        name => name.to_owned(),
+    };
+    Error::Image { expected: FORMATS.to_owned(), found, hint: "Use a PNG, JPEG, WebP, GIF or BMP file." }
 }
 
-/// Converts decoded samples to RGB bytes, with alpha composited on white. `None` for floating-point samples, which none of
-/// the supported formats has.
-fn to_rgb(color: ColorType, raw: Vec<u8>) -> Option<Vec<u8>> {
-    // 16-bit samples are native-endian; their high byte is PIL's 8-bit value ("RGB;16B" keeps that byte).
-    let narrow = |raw: Vec<u8>| raw.chunks_exact(2).map(|s| (u16::from_ne_bytes([s[0], s[1]]) >> 8) as u8).collect();
-    let (channels, raw): (usize, Vec<u8>) = match color {
-        ColorType::L8 => (1, raw),
-        ColorType::La8 => (2, raw),
-        ColorType::Rgb8 => return Some(raw),
-        ColorType::Rgba8 => (4, raw),
-        ColorType::L16 => (1, narrow(raw)),
-        ColorType::La16 => (2, narrow(raw)),
-        ColorType::Rgb16 => return Some(narrow(raw)),
-        ColorType::Rgba16 => (4, narrow(raw)),
-        _ => return None,
+/// Converts decoded samples to RGB bytes, with alpha composited on white. `None` for samples that are not bytes, which none of
+/// the formats has here.
+fn to_rgb(color: ColorType, raw: Vec<u8>) -> Result<Option<Vec<u8>>> {
+    let channels = match color {
+        ColorType::L8 => 1,
+        ColorType::La8 => 2,
+        ColorType::Rgb8 => return Ok(Some(raw)),
+        ColorType::Rgba8 => 4,
+        _ => return Ok(None),
     };
-    let mut rgb = Vec::with_capacity(raw.len() / channels * 3);
+    let mut rgb = room(raw.len() / channels * 3, "a picture")?;
     for sample in raw.chunks_exact(channels) {
         match *sample {
             [grey] => rgb.extend([grey; 3]),
             [grey, a] => rgb.extend([over_white(grey, a); 3]),
             [r, g, b, a] => rgb.extend([over_white(r, a), over_white(g, a), over_white(b, a)]),
-            _ => return None,
+            _ => return Ok(None),
         }
     }
-    Some(rgb)
+    Ok(Some(rgb))
 }
 
 /// One channel of a pixel over opaque white, in the integers of PIL's `AlphaComposite.c`: there the background's
@@ -278,6 +318,34 @@ mod tests {
         let mut cut = file(&DynamicImage::new_rgb8(30, 30), ImageFormat::Png);
         cut.truncate(60);
         assert!(matches!(decode(&cut), Err(Error::Image { .. })));
+    }
+
+    /// Pillow reads a PNG that lacks its end, and refuses one that lacks pixels.
+    #[test]
+    fn a_png_without_its_end() {
+        let image =
+            DynamicImage::ImageRgb8(RgbImage::from_fn(19, 17, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8])));
+        let whole = file(&image, ImageFormat::Png);
+        let expected = decode(&whole).unwrap();
+        for cut in 1..=12 {
+            assert_eq!(decode(&whole[..whole.len() - cut]).unwrap(), expected, "{cut}");
+        }
+        for cut in [30, 60] {
+            assert_eq!(decode(&whole[..whole.len() - cut]).unwrap_err().code(), "bad_image", "{cut}");
+        }
+    }
+
+    /// A name for what people have and what is not read here, and a hint that fits the fault.
+    #[test]
+    fn errors_say_what_it_is_and_what_to_do() {
+        let error = |bytes: &[u8]| decode(bytes).unwrap_err();
+        assert!(error(b"II*\0\x08\0\0\0").to_string().contains("a TIFF file"));
+        assert!(error(b"\0\0\0\x18ftypheic\0\0").to_string().contains("a HEIC file"));
+        let large = error(&png(30_000, 30_000, 8, 2, &[], &[&[]]));
+        assert!(large.hint().contains("smaller") && !large.hint().contains("JPEG"), "{}", large.hint());
+        // A header alone is refused before memory is taken for its pixels.
+        let empty = error(&png(8192, 8192, 8, 2, &[], &[&[]]));
+        assert!(empty.to_string().contains("cannot hold") && empty.hint().contains("broken"), "{empty}");
     }
 
     #[test]

@@ -5,12 +5,17 @@
 //! exceptions.
 
 mod decode;
+mod exif;
+mod jpeg;
 mod patchify;
+mod png;
 mod resize;
+mod still;
 
-pub use decode::decode;
+pub use decode::{decode, size};
 pub use patchify::{Patches, PreprocessorConfig, patchify};
 pub use resize::{resize_bicubic, smart_resize};
+pub use still::Still;
 
 use sha2::{Digest, Sha256};
 
@@ -89,22 +94,22 @@ pub struct ImageOptions {
 /// Also [`Error::Invalid`]: a picture that [`Picture::check`] refuses, limits that no size fits, a result of more than
 /// [`MAX_PIXELS`]. [`Error::AspectRatio`]: one side is more than 200 times the other.
 pub fn preprocess(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Result<Patches> {
-    let (width, height) = resized(p, cfg, o)?;
+    p.check()?;
+    let (width, height) = resized((p.width, p.height), cfg, o)?;
     let resized = resize_bicubic(p, width, height)?;
     let mut patches = patchify(&[&resized], cfg)?;
     patches.original = (p.width, p.height);
     Ok(patches)
 }
 
-/// The (width, height) to which [`preprocess`] resizes.
+/// The (width, height) to which [`preprocess`] resizes a picture of this (width, height).
 ///
 /// # Errors
 /// As for [`preprocess`].
-pub fn resized(p: &Picture, cfg: &PreprocessorConfig, o: &ImageOptions) -> Result<(u32, u32)> {
-    p.check()?;
+pub fn resized(size: (u32, u32), cfg: &PreprocessorConfig, o: &ImageOptions) -> Result<(u32, u32)> {
     let (height, width) = match (o.resized_height, o.resized_width) {
         (Some(h), Some(w)) => (h, w),
-        (None, None) => (p.height, p.width),
+        (None, None) => (size.1, size.0),
         (h, w) => {
             return Err(Error::invalid(
                 "resized_height and resized_width",

@@ -4,6 +4,9 @@
 use super::Picture;
 use crate::error::{Error, Result};
 use serde::Deserialize;
+use serde_json::value::RawValue;
+
+const NAME: &str = "preprocessor_config.json";
 
 /// The numbers of `preprocessor_config.json` that the image path uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,14 +45,14 @@ impl Default for PreprocessorConfig {
 /// The keys of the file. Whatever is absent or null has the default of transformers.
 #[derive(Deserialize)]
 struct File {
-    patch_size: Option<usize>,
-    temporal_patch_size: Option<usize>,
-    merge_size: Option<usize>,
-    min_pixels: Option<u64>,
-    max_pixels: Option<u64>,
+    patch_size: Option<Whole>,
+    temporal_patch_size: Option<Whole>,
+    merge_size: Option<Whole>,
+    min_pixels: Option<Whole>,
+    max_pixels: Option<Whole>,
     size: Option<Size>,
-    image_mean: Option<[f32; 3]>,
-    image_std: Option<[f32; 3]>,
+    image_mean: Option<Channels>,
+    image_std: Option<Channels>,
     do_resize: Option<bool>,
     do_rescale: Option<bool>,
     do_normalize: Option<bool>,
@@ -57,11 +60,45 @@ struct File {
     resample: Option<u32>,
 }
 
+/// A whole number, which some tools write as a float: `200704.0`.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "f64")]
+struct Whole(u64);
+
+impl TryFrom<f64> for Whole {
+    type Error = String;
+
+    fn try_from(number: f64) -> Result<Self, String> {
+        const MOST: f64 = 9_007_199_254_740_992.0;
+        match (0.0..=MOST).contains(&number) && number.fract() == 0.0 {
+            true => Ok(Whole(number as u64)),
+            false => Err(format!("{number}, which is no whole number from 0 to 2^53")),
+        }
+    }
+}
+
+/// A number for each channel, or one for all of them.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(untagged)]
+enum Channels {
+    Each([f32; 3]),
+    All(f32),
+}
+
+impl Channels {
+    fn each(self) -> [f32; 3] {
+        match self {
+            Channels::Each(each) => each,
+            Channels::All(one) => [one; 3],
+        }
+    }
+}
+
 /// Despite their names, these are numbers of pixels.
 #[derive(Deserialize)]
 struct Size {
-    shortest_edge: Option<u64>,
-    longest_edge: Option<u64>,
+    shortest_edge: Option<Whole>,
+    longest_edge: Option<Whole>,
 }
 
 impl PreprocessorConfig {
@@ -74,11 +111,32 @@ impl PreprocessorConfig {
     /// [`Error::Malformed`]: not JSON, a number out of range, or a step that is not supported here (no resizing, rescaling or
     /// normalising; a factor other than 1/255; a filter other than bicubic).
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        const NAME: &str = "preprocessor_config.json";
-        let file: File =
-            serde_json::from_slice(bytes).map_err(|e| Error::malformed(NAME, "JSON with known keys", e.to_string()))?;
+        let text = std::str::from_utf8(bytes).map_err(|e| Error::malformed(NAME, "UTF-8", e.to_string()))?;
+        Self::read(text, NAME)
+    }
+
+    /// Reads the part `image_processor` of `processor_config.json`, the file of transformers 5; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    pub fn from_processor(bytes: &[u8]) -> Result<Option<Self>> {
+        #[derive(Deserialize)]
+        struct Parts<'a> {
+            #[serde(borrow)]
+            image_processor: Option<&'a RawValue>,
+        }
+        const NAME: &str = "processor_config.json";
+        let parts: Parts<'_> =
+            serde_json::from_slice(bytes).map_err(|e| Error::malformed(NAME, "a JSON object", e.to_string()))?;
+        parts.image_processor.map(|part| Self::read(part.get(), NAME)).transpose()
+    }
+
+    /// Reads JSON that stands in this file.
+    fn read(json: &str, name: &str) -> Result<Self> {
+        let file: File = serde_json::from_str(json)
+            .map_err(|e| Error::malformed(name, "the numbers of an image processor", e.to_string()))?;
         let refuse =
-            |key: &str, expected: &str, found: String| Err(Error::malformed(format!("{NAME}: {key}"), expected, found));
+            |key: &str, expected: &str, found: String| Err(Error::malformed(format!("{name}: {key}"), expected, found));
         for (key, value) in
             [("do_resize", file.do_resize), ("do_rescale", file.do_rescale), ("do_normalize", file.do_normalize)]
         {
@@ -93,15 +151,17 @@ impl PreprocessorConfig {
             return refuse("resample", "3 (bicubic)", filter.to_string());
         }
         let default = Self::default();
+        // A size that does not fit is out of range below.
+        let side = |n: Option<Whole>, usual: usize| n.map_or(usual, |n| usize::try_from(n.0).unwrap_or(usize::MAX));
         let size = file.size.unwrap_or(Size { shortest_edge: None, longest_edge: None });
         let cfg = Self {
-            patch_size: file.patch_size.unwrap_or(default.patch_size),
-            temporal_patch_size: file.temporal_patch_size.unwrap_or(default.temporal_patch_size),
-            merge_size: file.merge_size.unwrap_or(default.merge_size),
-            min_pixels: file.min_pixels.or(size.shortest_edge).unwrap_or(default.min_pixels),
-            max_pixels: file.max_pixels.or(size.longest_edge).unwrap_or(default.max_pixels),
-            image_mean: file.image_mean.unwrap_or(default.image_mean),
-            image_std: file.image_std.unwrap_or(default.image_std),
+            patch_size: side(file.patch_size, default.patch_size),
+            temporal_patch_size: side(file.temporal_patch_size, default.temporal_patch_size),
+            merge_size: side(file.merge_size, default.merge_size),
+            min_pixels: file.min_pixels.or(size.shortest_edge).map_or(default.min_pixels, |n| n.0),
+            max_pixels: file.max_pixels.or(size.longest_edge).map_or(default.max_pixels, |n| n.0),
+            image_mean: file.image_mean.map_or(default.image_mean, Channels::each),
+            image_std: file.image_std.map_or(default.image_std, Channels::each),
         };
         let sides = [cfg.patch_size, cfg.temporal_patch_size, cfg.merge_size];
         if sides.iter().any(|n| !(1..=256).contains(n)) {
@@ -132,7 +192,7 @@ impl PreprocessorConfig {
         }
         let expected =
             format!("patch_size, temporal_patch_size, merge_size {tower:?}, which are those of the vision tower");
-        Err(Error::malformed("preprocessor_config.json", expected, format!("{ours:?}")))
+        Err(Error::malformed(NAME, expected, format!("{ours:?}")))
     }
 
     /// The side in pixels of the square that one language-model token sees: patch size · merge size. [`Error::Invalid`]
@@ -262,6 +322,24 @@ mod tests {
     fn bytes(patch_size: usize, merge_size: usize, temporal_patch_size: usize) -> PreprocessorConfig {
         let (image_mean, image_std) = ([0.0; 3], [1.0 / 255.0; 3]);
         PreprocessorConfig { patch_size, merge_size, temporal_patch_size, image_mean, image_std, ..Default::default() }
+    }
+
+    /// Files as transformers 5 and other tools write them. `AutoProcessor` reads the same numbers from them.
+    #[test]
+    fn processors_in_other_files_and_spellings() {
+        let whole = br#"{"image_processor": {"patch_size": 16, "merge_size": 2.0, "size": {"longest_edge": 200704.0,
+            "shortest_edge": 3136}, "image_mean": 0.5, "image_std": [0.5, 0.5, 0.25]}, "video_processor": {"patch_size": 99},
+            "processor_class": "Qwen3VLProcessor"}"#;
+        let config = PreprocessorConfig::from_processor(whole).unwrap().unwrap();
+        assert_eq!((config.patch_size, config.merge_size, config.max_pixels), (16, 2, 200_704));
+        assert_eq!((config.image_mean, config.image_std), ([0.5; 3], [0.5, 0.5, 0.25]));
+        assert_eq!(PreprocessorConfig::from_processor(br#"{"processor_class": "X"}"#).unwrap(), None);
+        for bad in
+            [r#"{"max_pixels": 1.5}"#, r#"{"max_pixels": -1}"#, r#"{"patch_size": 1e300}"#, r#"{"max_pixels": "1"}"#]
+        {
+            let error = PreprocessorConfig::from_json(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.code(), "bad_model", "{bad}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! - `family`: what a family is, as data
 //! - `config`: what a `config.json` means, given a family
 //! - `names`: the checkpoints' tensors → the graphs' matrices
+//! - `head`: whether the embedding also serves as `lm_head`
+//! - `processor`: how a checkpoint wants its pictures
 //! - `load`: weights on their way to the device
 //! - `tower`: what a vision tower is to the code that uses it
 //! - `cache`, `decoder`, `vision`: the graphs, a page each for all families
@@ -22,10 +24,12 @@ pub mod config;
 pub mod decoder;
 pub mod family;
 pub mod gguf;
+mod head;
 pub mod load;
 pub mod names;
 mod on_device;
 pub mod positions;
+pub mod processor;
 pub mod qwen2;
 pub mod qwen2_5_vl;
 pub mod qwen2_vl;

@@ -14,6 +14,13 @@ pub fn canonical(name: &str) -> String {
     if under("visual", name) {
         return format!("model.{name}");
     }
+    // Saved from the base class (`AutoModel`), which has no `model` around it.
+    if under("language_model", name) {
+        return format!("model.{name}");
+    }
+    if ["layers", "embed_tokens", "norm"].iter().any(|part| under(part, name)) {
+        return format!("model.language_model.{name}");
+    }
     match name.strip_prefix("model.") {
         Some(rest) if !under("visual", rest) && !under("language_model", rest) => {
             format!("model.language_model.{rest}")
@@ -46,7 +53,7 @@ pub fn canonical(name: &str) -> String {
 ///
 /// `gate_up` is all gate rows, then all up rows, each filled with zero rows up to a multiple of 4 (`inter₄`); a zero
 /// gate gives silu(0)·0 = 0, as every activation of 0 is 0, and the padding of `down`'s rows is zero too. When the embeddings are tied there is no
-/// `lm_head`: `text.embed` serves, and a stored `lm_head.weight` is ignored as transformers does.
+/// `lm_head`: `text.embed` serves. Whether they are is said by what is stored rather than by the flag (`head`).
 ///
 /// A checkpoint may hold two of these in parts (`has` says which tensors it holds), as GGUF does: `attn.qkv` as `attn.q`,
 /// `attn.k` and `attn.v`, and the patch embedding as one convolution for each frame of a patch, the second one with `.1`
@@ -211,6 +218,10 @@ mod tests {
         for (old, new) in [
             ("visual.patch_embed.proj.weight", "model.visual.patch_embed.proj.weight"),
             ("visual.merger.mlp.0.bias", "model.visual.merger.mlp.0.bias"),
+            ("language_model.layers.0.mlp.up_proj.weight", "model.language_model.layers.0.mlp.up_proj.weight"),
+            ("embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+            ("layers.7.input_layernorm.weight", "model.language_model.layers.7.input_layernorm.weight"),
+            ("norm.weight", "model.language_model.norm.weight"),
             ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
             ("model.layers.3.self_attn.q_proj.bias", "model.language_model.layers.3.self_attn.q_proj.bias"),
             ("model.norm.weight", "model.language_model.norm.weight"),

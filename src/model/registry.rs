@@ -11,7 +11,9 @@ use crate::model::family::Family;
 use crate::model::load::Loaded;
 use crate::model::positions::MediaTokens;
 use crate::model::vision::{Sizes, Vision};
-use crate::model::{Model, VisionSizes, VisionTower, names, qwen2, qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl, section};
+use crate::model::{
+    Model, VisionSizes, VisionTower, head, names, qwen2, qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl, section,
+};
 use crate::weights::folder::{self, Folder};
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::{self, Limits, Plan};
@@ -162,9 +164,10 @@ impl Tables {
     /// # Errors
     /// As [`load`], less the device's.
     pub async fn read(source: &dyn Folder) -> Result<Self> {
-        let (config, bytes) = read_config(source).await?;
+        let (mut config, bytes) = read_config(source).await?;
         let mut checkpoint = folder::checkpoint(source).await?.renamed(names::canonical)?;
         checkpoint.quantization = quantization(&bytes)?;
+        let checkpoint = head::settle(&mut config, checkpoint, source).await?;
         Ok(Tables::new(config, checkpoint))
     }
 

@@ -4,8 +4,11 @@
 //! reasons: the crate's reader panics on some malformed files, and it must not know the added tokens, so that no user's text can ever
 //! become one.
 
+mod added;
+
 use super::prompt::{RenderedPrompt, Span};
 use crate::error::{Error, Result};
+use added::Added;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -60,22 +63,6 @@ struct File {
     model: BpeFile,
 }
 
-#[derive(Deserialize, Debug, Clone)]
-struct Added {
-    id: u32,
-    content: String,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default)]
-    normalized: bool,
-    #[serde(default)]
-    special: bool,
-}
-
 #[derive(Deserialize)]
 struct BpeFile {
     #[serde(rename = "type")]
@@ -121,7 +108,18 @@ impl Tokenizer {
     /// match by other rules than their exact text (`lstrip`, `rstrip`, `single_word`, or `normalized` with text that
     /// normalisation could change), or split patterns that could take more than some tens of megabytes.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        let file: File = serde_json::from_slice(bytes).map_err(|e| malformed("the keys of a BPE tokenizer", e))?;
+        Self::from_files(bytes, None, None)
+    }
+
+    /// The same with the tokens that only `tokenizer_config.json` has, or `added_tokens.json` if the former lists none: as
+    /// transformers, which adds them when it loads the tokenizer. The official Qwen2-VL-2B has `<|image_pad|>` there alone.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), and [`Error::Malformed`] for the other two files.
+    pub fn from_files(bytes: &[u8], config: Option<&[u8]>, added_tokens: Option<&[u8]>) -> Result<Self> {
+        let mut file: File = serde_json::from_slice(bytes).map_err(|e| malformed("the keys of a BPE tokenizer", e))?;
+        let more = added::later(config, added_tokens)?;
+        added::join(&mut file.added_tokens, more, &file.model.vocab);
         let nfc = normalizer(file.normalizer.as_ref())?;
         let (splits, byte_level) = pre_tokenizer(file.pre_tokenizer)?;
         if kind(file.decoder.as_ref()) != "ByteLevel" {
@@ -401,6 +399,36 @@ fn alphabet() -> HashMap<char, u8> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// `AutoTokenizer` adds what the other files name; ids are those of the vocabulary, or the next ones.
+    #[test]
+    fn tokens_that_only_other_files_have() {
+        let whole = file();
+        let mut cut = whole.clone();
+        let all = cut["added_tokens"].as_array_mut().unwrap();
+        let last = all.pop().unwrap();
+        let text = last["content"].as_str().unwrap().to_owned();
+        let id = last["id"].as_u64().unwrap();
+        let cut = serde_json::to_vec(&cut).unwrap();
+        let complete = Tokenizer::from_json(&serde_json::to_vec(&whole).unwrap()).unwrap();
+        assert!(Tokenizer::from_json(&cut).unwrap().id(&text).is_none());
+        let entry = json!({"content": text, "special": last["special"], "normalized": false});
+        let config =
+            json!({"added_tokens_decoder": {(id.to_string()): entry}, "pad_token": null, "model_max_length": 1e30});
+        let legacy = json!({(text.clone()): id}).to_string();
+        let special = json!({"eos_token": {"content": text}, "bos_token": false}).to_string();
+        for (config, added) in [(config.to_string(), None), ("{}".into(), Some(legacy)), (special, None)] {
+            let tokenizer = Tokenizer::from_files(&cut, Some(config.as_bytes()), added.as_ref().map(String::as_bytes));
+            let tokenizer = tokenizer.unwrap();
+            assert_eq!(tokenizer.id(&text), complete.id(&text), "{config}");
+            assert_eq!(tokenizer.control_tokens(), complete.control_tokens());
+            assert_eq!(tokenizer.len(), complete.len());
+        }
+        for bad in ["[]", "{", r#"{"added_tokens_decoder": {"x": {"content": "<|x|>"}}}"#] {
+            let error = Tokenizer::from_files(&cut, Some(bad.as_bytes()), None).unwrap_err();
+            assert_eq!(error.code(), "bad_model", "{bad}");
+        }
+    }
 
     /// Written by hand for the fuzz target's budget: ten patterns `\w{80}` took 51 MB and 2.7 s there, thirty broke it.
     #[test]

@@ -35,6 +35,11 @@ pub(super) fn natural(options: &Value, name: &str) -> Result<Option<u64>> {
     }
 }
 
+/// A number for the engine. One that does not fit means as much as there is.
+pub(super) fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 pub(super) fn to_js(value: &Value) -> JsValue {
     js_sys::JSON::parse(&value.to_string()).unwrap_or(JsValue::NULL)
 }

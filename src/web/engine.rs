@@ -7,7 +7,7 @@ use js_sys::{Function, Object, Reflect, Uint8Array, Uint32Array};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use super::convert::{natural, parsed, plain, text, to_js, to_js_error};
+use super::convert::{natural, parsed, plain, text, to_js, to_js_error, whole};
 use super::current::Current;
 use super::grounding::{blocks, located};
 use super::session::Session;
@@ -65,7 +65,7 @@ fn wish(options: &Value) -> Result<Wish> {
     Ok(Wish {
         weights: text(options, "weights")?.map_or(Ok(Weights::Fixed(Formats::default())), str::parse)?,
         cache: text(options, "kvCache")?.map(str::parse).transpose()?,
-        context: natural(options, "contextLength")?.map_or(DEFAULT_CONTEXT, |n| n as usize),
+        context: natural(options, "contextLength")?.map_or(DEFAULT_CONTEXT, whole),
         max_pixels: natural(options, "maxPixels")?,
         memory: natural(options, "memory")?,
     })
@@ -176,7 +176,7 @@ impl Engine {
         let planning = || {
             let options = parsed(options, "options")?;
             let track = Track::from_json(&parsed(track, "track")?)?;
-            let left = natural(&options, "mostTokens")?.map_or(self.context, |n| self.context.min(n as usize));
+            let left = natural(&options, "mostTokens")?.map_or(self.context, |n| self.context.min(whole(n)));
             self.engine.get().plan_video(&track, &VideoOptions::from_json(&options, "options")?, left)
         };
         let json = |plan: VideoPlan| {

@@ -16,7 +16,7 @@ use crate::chat::message_json::{self, RawMessage, RawPart, RawVideo};
 use crate::chat::{self, AskOptions, Content, Delta, Draft, Hooks, Message, Part};
 use crate::error::{Error, Result};
 use crate::generate::constraint::Constrained;
-use crate::image::{ImageOptions, Picture, decode};
+use crate::image::{ImageOptions, Still};
 use crate::video::Video;
 
 /// A conversation: it remembers its messages.
@@ -100,7 +100,7 @@ impl Session {
                         RawPart::Text(text) => engine.tokens(&Part::Text(text)),
                         RawPart::Image(name, own) => {
                             let index = name.parse::<u32>().unwrap_or(u32::MAX);
-                            let picture = decode(&Uint8Array::new(&images.get(index)).to_vec())?;
+                            let picture = Still::open(Uint8Array::new(&images.get(index)).to_vec())?;
                             engine.tokens(&Part::Image(Rc::new(picture), self.limited(own)))
                         }
                         RawPart::Video(..) => 0,
@@ -342,7 +342,7 @@ impl Session {
     /// Messages from JavaScript, and how many pictures and videos there are in them.
     fn turn(&self, messages: &str, images: &Array, videos: Vec<VideoInput>) -> Result<(Vec<Message>, [usize; 2])> {
         let turn = message_json::parse(messages.as_bytes())?;
-        let pictures = images.iter().map(|bytes| decode(&Uint8Array::new(&bytes).to_vec()).map(Rc::new));
+        let pictures = images.iter().map(|bytes| Still::open(Uint8Array::new(&bytes).to_vec()).map(Rc::new));
         let pictures = pictures.collect::<Result<Vec<_>>>()?;
         let videos = videos.into_iter().map(|video| video.0.finish().map(Rc::new)).collect::<Result<Vec<_>>>()?;
         let turn = turn.into_iter().map(|m| self.message(m, &pictures, &videos)).collect::<Result<Vec<_>>>()?;
@@ -358,7 +358,7 @@ impl Session {
         }
     }
 
-    fn message(&self, raw: RawMessage, pictures: &[Rc<Picture>], videos: &[Rc<Video>]) -> Result<Message> {
+    fn message(&self, raw: RawMessage, pictures: &[Rc<Still>], videos: &[Rc<Video>]) -> Result<Message> {
         let content = match raw.text {
             Some(text) => Content::Text(text),
             None => {
@@ -391,8 +391,15 @@ impl Session {
         // `prompt` reads the first one itself, and gets the second one as an argument.
         own.as_object_mut().map(|fields| ["replace", "responseConstraint"].map(|name| fields.remove(name)));
         let options = AskOptions::from_json(&own, self.engine.get().generation_config())?;
-        Ok(AskOptions { add_vision_id: self.add_vision_id, ..options })
+        Ok(AskOptions { add_vision_id: self.add_vision_id, now: Some(local_seconds()), ..options })
     }
+}
+
+/// What the clock on the user's wall shows, in seconds since 1970. The offset is in minutes, west of Greenwich.
+fn local_seconds() -> u64 {
+    let date = js_sys::Date::new_0();
+    // A float becomes an integer by saturation.
+    (date.get_time() / 1000.0 - date.get_timezone_offset() * 60.0) as u64
 }
 
 /// For a call while another one runs. The worker makes one call after another, so nobody should see this.

@@ -17,6 +17,8 @@ const MAX_HEADER: u64 = 256 << 20;
 const FIRST_READ: u64 = 1 << 20;
 /// Most metadata entries (released files have about 30).
 const MAX_ENTRIES: u64 = 1 << 16;
+/// Most values of an array of integers of one or two bytes.
+const MAX_SMALL: u64 = 1 << 20;
 /// Longest key or tensor name; ggml itself allows 64 bytes for a tensor.
 const MAX_NAME: u64 = 255;
 /// Most dimensions (`GGML_MAX_DIMS`).
@@ -240,7 +242,9 @@ impl<'a> Cursor<'a> {
         if count > (self.bytes.len() - self.at) as u64 / least {
             return Err(Stop::More);
         }
-        Ok(Vec::with_capacity(count as usize))
+        let count =
+            usize::try_from(count).map_err(|_| Error::NoMemory { what: "a GGUF header".into(), bytes: count })?;
+        Ok(crate::error::room(count, "a GGUF header")?)
     }
 
     fn integer(&mut self, kind: u32) -> Step<i128> {
@@ -296,6 +300,11 @@ impl<'a> Cursor<'a> {
                         Ok(Value::Floats(floats))
                     }
                     _ => {
+                        // They are held in eight bytes each. No array of bytes that is of use here is long.
+                        if least < 4 && count > MAX_SMALL {
+                            return self
+                                .bad(format!("arrays of at most {MAX_SMALL} small integers"), count.to_string());
+                        }
                         let mut ints = self.room(count, least)?;
                         for _ in 0..count {
                             let n = self.integer(kind)?;

@@ -38,13 +38,21 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Missing`] if there is neither file, or if a shard is not there; [`Error::Malformed`] for a header that
-    /// [`super::safetensors::parse`] refuses, a shard name that [`check_name`] refuses, an index that names a tensor
-    /// its shard does not hold, or a tensor that two shards hold.
+    /// [`super::safetensors::parse`] refuses, a shard name that [`check_name`] refuses, an index that names another
+    /// shard for a tensor than the one that holds it, or a tensor that two shards hold.
     pub async fn open(source: &dyn Source) -> Result<Self> {
         if source.size(SINGLE).await?.is_some() {
             return Self::new(read_header(source, SINGLE).await?);
         }
         if source.size(INDEX).await?.is_none() {
+            // What people have instead, and what to do with it.
+            for (other, what) in [("adapter_model.safetensors", "an adapter"), ("pytorch_model.bin", "pickled weights")]
+            {
+                if source.size(other).await?.is_some() {
+                    let expected = format!("{SINGLE} or {INDEX}: merge or convert it with transformers first");
+                    return Err(Error::malformed(other, expected, format!("{what} alone")));
+                }
+            }
             return Err(Error::missing(format!("{SINGLE} or {INDEX}"), source.place()));
         }
         let weight_map = weight_map(&source.read_all(INDEX, MAX_INDEX).await?)?;
@@ -56,7 +64,8 @@ impl Checkpoint {
         }
         let checkpoint = Self::new(tensors)?;
         for (name, file) in &weight_map {
-            if checkpoint.tensors.get(name).is_none_or(|tensor| &tensor.file != file) {
+            // A tensor that no shard holds may be one that nobody wants, such as a tied head: whoever wants it will miss it.
+            if checkpoint.tensors.get(name).is_some_and(|tensor| &tensor.file != file) {
                 let expected = format!("tensor {} in {file}, as {INDEX} says", brief(name));
                 return Err(Error::malformed(file, expected, "a header without it"));
             }

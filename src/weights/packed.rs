@@ -65,8 +65,9 @@ impl Quantization {
         }
         let group = match json["group_size"].as_i64().unwrap_or(128) {
             -1 => None,
-            n if n > 0 && n % 32 == 0 => Some(n as usize),
-            n => return unsupported(format!("group_size {n}"), "-1 or a multiple of 32"),
+            // As large a group as no layer has would divide by zero where a usize has 32 bits.
+            n if n > 0 && n % 32 == 0 && n <= 1 << 20 => usize::try_from(n).ok(),
+            n => return unsupported(format!("group_size {n}"), "-1 or a multiple of 32 up to 2^20"),
         };
         let mut zeros_less_one = false;
         if method == Method::Awq {
@@ -353,6 +354,7 @@ mod tests {
             json!({"quant_method": "awq", "bits": 8}),
             json!({"quant_method": "gptq", "bits": 3}),
             json!({"quant_method": "gptq", "group_size": 48}),
+            json!({"quant_method": "awq", "group_size": 4_294_967_296u64}),
             json!({"quant_method": "gptq", "group_size": 0}),
             json!({"quant_method": "awq", "version": "gemv"}),
             json!({"quant_method": "gptq", "checkpoint_format": "marlin"}),

@@ -88,6 +88,9 @@ pub trait Source {
 /// Largest file beside the weights that is read: Qwen2.5's tokenizer.json has 7 MB, Qwen3.5's 20.
 pub const MAX_SMALL_FILE: u64 = 64 << 20;
 
+/// Largest tokenizer_config.json. The longest in use, with templates and thousands of added tokens, have 2 MB.
+pub const MAX_TOKENIZER_CONFIG: u64 = 4 << 20;
+
 /// [`Source::read`] with its name checked before and its length checked after.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use crate::process::{ask, cargo, command, root, run, say};
 use crate::{Outcome, USAGE};
 
 /// The targets, and how many inputs each one gets in `cargo xtask test`, which takes a few seconds.
-const TARGETS: [(&str, u64); 7] = [
+const TARGETS: [(&str, u64); 8] = [
     ("safetensors", 100_000),
     ("gguf", 4_000),
     ("tokenizer", 2_000),
@@ -17,6 +17,7 @@ const TARGETS: [(&str, u64); 7] = [
     ("config", 15_000),
     ("index", 30_000),
     ("grounding", 20_000),
+    ("image", 3_000),
 ];
 
 /// The compiler flags of cargo-fuzz, without the sanitizer.
@@ -162,6 +163,7 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
         ]
         .map(|text| text.as_bytes().to_vec())
         .to_vec(),
+        "image" => pictures(&read)?,
         other => unreachable!("no target {other}"),
     };
     let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
@@ -172,9 +174,66 @@ fn seeds(target: &str, folder: &Path) -> Outcome {
     Ok(())
 }
 
+/// Small pictures of every format, and files whose metadata claims gigabytes.
+fn pictures(read: &dyn Fn(&str) -> Outcome<Vec<u8>>) -> Outcome<Vec<Vec<u8>>> {
+    let names = [
+        "images/bits_90x45.png",
+        "images/gray_alpha_50x70.png",
+        "images/palette_alpha_61x43.png",
+        "images/exif6_120x80.jpg",
+        "images/lossless_alpha_60x44.webp",
+        "images/two_frames_75x50.gif",
+        "images/scene_61x37.bmp",
+        "jpeg/progressive.jpg",
+        "jpeg/restarts.jpg",
+        "jpeg/thirds_split.jpg",
+        "jpeg/ycck.jpg",
+    ];
+    let mut files = names.map(read).into_iter().collect::<Outcome<Vec<_>>>()?;
+    // A WebP of one pixel whose EXIF chunk says that it has 3.7 GiB.
+    let mut webp = b"RIFF\xf0\xff\xff\xffWEBPVP8X\x0a\0\0\0\x08\0\0\0\0\0\0\0\0\0".to_vec();
+    webp.extend(b"VP8L\x09\0\0\0\x2f\0\0\0\0\x88\x88\x08\0\0EXIF\0\0\0\xf0II*\0");
+    files.push(webp);
+    // A PNG of 64 megapixels that has only a header.
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x20\0\0\0\x20\0\x08\x02\0\0\0\x5c\xbf\x87\x9c\0\0\0\0IDAT";
+    files.push(png.to_vec());
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The fuzzer tests what ships: of every package that both lock files have, they have the same versions. Otherwise a fault, or a limit,
+    /// of one version is looked for in another.
+    #[test]
+    fn both_locks_agree() {
+        let packages = |path: &str| {
+            let lock = std::fs::read_to_string(root().join(path)).unwrap();
+            let field = |entry: &str, name: &str| {
+                let line = entry.lines().find_map(|line| line.strip_prefix(&format!("{name} = \"")).map(str::to_owned));
+                line.map(|line| line.trim_end_matches('"').to_owned()).unwrap_or_default()
+            };
+            let mut all = std::collections::BTreeMap::<String, Vec<String>>::new();
+            for entry in lock.split("[[package]]").skip(1) {
+                all.entry(field(entry, "name")).or_default().push(field(entry, "version"));
+            }
+            all
+        };
+        let (product, fuzzer) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
+        let differ: Vec<_> = fuzzer
+            .iter()
+            .filter(|(name, versions)| {
+                // A tool of the fuzzer may need another version beside the product's.
+                product.get(*name).is_some_and(|ours| versions.iter().all(|version| !ours.contains(version)))
+            })
+            .collect();
+        assert!(product.len() > 100 && fuzzer.len() > 100);
+        assert!(
+            differ.is_empty(),
+            "cargo update --manifest-path fuzz/Cargo.toml -p NAME --precise VERSION for {differ:?}"
+        );
+    }
 
     /// The targets here are those of fuzz/Cargo.toml, and each one has seeds.
     #[test]

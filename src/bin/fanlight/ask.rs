@@ -1,6 +1,6 @@
 //! `fanlight ask`: one question.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::input::{Draft, Drafts, Footage, picture};
 use super::model::{ModelArgs, Ready, load};
 use super::sampling::SamplingArgs;
+use super::terminal::{self, say};
 
 #[derive(Args)]
 pub struct Ask {
@@ -156,18 +157,21 @@ pub async fn run(args: Ask) -> Result<()> {
     let constraint = spec.map(|spec| Grammar::new(&engine)?.composed(&spec)).transpose()?;
     let options = AskOptions { constraint, ..options };
     let mut out = std::io::stdout();
+    let terminal = out.is_terminal();
     let mut begun = false;
     let mut on_delta = |delta: Delta| {
         if json {
             return;
         }
         // Reasoning goes to standard error, since it is not part of the answer.
-        eprint!("{}", delta.reasoning);
+        terminal::err(format_args!("{}", delta.reasoning));
         let call = delta.call.and_then(|call| serde_json::to_string(call).ok());
         let call = call.map(|call| format!("{}{call}\n", if begun { "\n" } else { "" }));
         begun = !delta.text.is_empty();
         // If standard output is closed, the answer is still computed.
-        let _ = write!(out, "{}{}", delta.text, call.unwrap_or_default()).and_then(|()| out.flush());
+        let said = format!("{}{}", delta.text, call.unwrap_or_default());
+        let said = if terminal { terminal::shown(&said) } else { said.as_str().into() };
+        let _ = out.write_all(said.as_bytes()).and_then(|()| out.flush());
     };
     let hooks =
         Hooks { on_delta: &mut on_delta, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
@@ -182,9 +186,9 @@ pub async fn run(args: Ask) -> Result<()> {
         }
         object["timings"]["load_ms"] = load_ms.into();
         object["adapter"] = engine.gpu().caps().adapter.clone().into();
-        println!("{object}");
+        say!("{object}");
     } else {
-        println!();
+        say!("");
     }
     Ok(())
 }
@@ -199,25 +203,25 @@ fn tools(path: &Path) -> Result<Vec<Tool>> {
 fn print(plan: &Plan, json: bool) -> Result<()> {
     if json {
         let object = serde_json::to_string(plan);
-        println!("{}", object.map_err(|e| Error::invalid("plan", "what JSON can hold", e.to_string()))?);
+        say!("{}", object.map_err(|e| Error::invalid("plan", "what JSON can hold", e.to_string()))?);
         return Ok(());
     }
     let Plan { prompt_tokens, image_tokens, video_tokens, context_window, left, .. } = plan;
-    println!("prompt         {prompt_tokens} tokens, {image_tokens} of them images and {video_tokens} videos");
-    println!("context        {context_window} tokens, {left} left for the answer");
-    println!("memory         {} beside the weights", in_words(plan.bytes));
-    println!("work           {:.3e} multiplications and additions before the first word", plan.flops as f64);
+    say!("prompt         {prompt_tokens} tokens, {image_tokens} of them images and {video_tokens} videos");
+    say!("context        {context_window} tokens, {left} left for the answer");
+    say!("memory         {} beside the weights", in_words(plan.bytes));
+    say!("work           {:.3e} multiplications and additions before the first word", plan.flops as f64);
     for (i, image) in plan.images.iter().enumerate() {
         let ([width, height], [w, h]) = (image.info.original, image.info.resized);
-        println!("image {:<8} {width}×{height}, seen at {w}×{h}: {} tokens", i + 1, image.info.tokens);
-        image.warnings.iter().for_each(|warning| println!("  {warning}"));
+        say!("image {:<8} {width}×{height}, seen at {w}×{h}: {} tokens", i + 1, image.info.tokens);
+        image.warnings.iter().for_each(|warning| say!("  {warning}"));
     }
     for (i, video) in plan.videos.iter().enumerate() {
         let ([w, h], frames) = (video.resized, video.timestamps.len());
-        println!("video {:<8} {frames} frames, seen at {w}×{h}: {} tokens", i + 1, video.tokens);
+        say!("video {:<8} {frames} frames, seen at {w}×{h}: {} tokens", i + 1, video.tokens);
     }
     if !plan.fits {
-        println!("does not fit   the context");
+        say!("does not fit   the context");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use fanlight::{Error, Result};
 use super::input::{Footage, picture};
 use super::model::{ModelArgs, Ready, load};
 use super::sampling::SamplingArgs;
+use super::terminal::{self, note, say};
 
 #[derive(Args)]
 pub struct Chat {
@@ -33,7 +34,7 @@ pub async fn run(args: Chat) -> Result<()> {
     let begin = Instant::now();
     let prompt = std::io::stdin().is_terminal();
     if prompt {
-        eprintln!("/image FILE adds an image, /video FILE adds a video, /new starts over, /quit ends.");
+        note!("/image FILE adds an image, /video FILE adds a video, /new starts over, /quit ends.");
     }
     loop {
         if prompt {
@@ -49,10 +50,11 @@ pub async fn run(args: Chat) -> Result<()> {
         if let Some(path) = line.strip_prefix("/image ") {
             match picture(Path::new(path.trim())) {
                 Ok(picture) => {
-                    eprintln!("{}×{} pixels, for the next message", picture.width, picture.height);
+                    let (width, height) = picture.size();
+                    note!("{width}×{height} pixels, for the next message");
                     waiting.push(Part::Image(picture, ImageOptions::default()));
                 }
-                Err(e) => eprintln!("error: {e}\n{}", e.hint()),
+                Err(e) => note!("error: {e}\n{}", e.hint()),
             }
             continue;
         }
@@ -63,11 +65,11 @@ pub async fn run(args: Chat) -> Result<()> {
             match Footage::file(Path::new(path.trim())).and_then(|footage| footage.take(&options, &engine, left)) {
                 Ok(Part::Video(video)) => {
                     let (n, frame) = (video.frames.len(), &video.frames[0]);
-                    eprintln!("{n} frames of {}×{} pixels, for the next message", frame.width, frame.height);
+                    note!("{n} frames of {}×{} pixels, for the next message", frame.width, frame.height);
                     waiting.push(Part::Video(video));
                 }
                 Ok(other) => waiting.push(other),
-                Err(e) => eprintln!("error: {e}\n{}", e.hint()),
+                Err(e) => note!("error: {e}\n{}", e.hint()),
             }
             continue;
         }
@@ -81,7 +83,7 @@ pub async fn run(args: Chat) -> Result<()> {
                 continue;
             }
             command if command.starts_with('/') => {
-                eprintln!("unknown command {command}: /image FILE, /video FILE, /new or /quit");
+                note!("unknown command {command}: /image FILE, /video FILE, /new or /quit");
                 continue;
             }
             _ => {}
@@ -90,22 +92,24 @@ pub async fn run(args: Chat) -> Result<()> {
         parts.push(Part::Text(line.to_owned()));
         messages.push(Message { role: "user".into(), content: Content::Parts(parts), ..Message::default() });
         let mut out = std::io::stdout();
+        let terminal = out.is_terminal();
         let mut on_delta = |delta: Delta| {
             // Reasoning goes to standard error, since it is not part of the answer.
-            eprint!("{}", delta.reasoning);
-            let _ = write!(out, "{}", delta.text).and_then(|()| out.flush());
+            terminal::err(format_args!("{}", delta.reasoning));
+            let said = if terminal { terminal::shown(delta.text) } else { delta.text.into() };
+            let _ = out.write_all(said.as_bytes()).and_then(|()| out.flush());
         };
         let hooks =
             Hooks { on_delta: &mut on_delta, cancelled: &|| false, clock: &|| begin.elapsed().as_secs_f64() * 1000.0 };
         match engine.ask(&mut conversation, &messages, &options, hooks).await {
             Ok(answer) => {
-                println!();
+                say!("");
                 used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
                 answer.join(&mut messages);
             }
             Err(e @ Error::DeviceLost { .. }) => return Err(e),
             Err(e) => {
-                eprintln!("error: {e}\n{}", e.hint());
+                note!("error: {e}\n{}", e.hint());
                 // Pictures and videos wait for another question.
                 if let Some(Message { content: Content::Parts(mut parts), .. }) = messages.pop() {
                     parts.pop();

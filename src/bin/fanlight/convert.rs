@@ -13,6 +13,7 @@ use fanlight::weights::{Folder, Limits};
 use fanlight::{Error, Result};
 
 use super::model::{ModelArgs, Place, beside, progress};
+use super::terminal::say;
 
 #[derive(Args)]
 pub struct Convert {
@@ -48,7 +49,7 @@ pub async fn run(args: Convert) -> Result<()> {
                 memory: args.model.memory,
             };
             let chosen = estimate::of(source, limits, &wish).await?;
-            chosen.decisions.iter().for_each(|decision| println!("{decision}"));
+            chosen.decisions.iter().for_each(|decision| say!("{decision}"));
             chosen.check()?;
             chosen.formats
         }
@@ -64,7 +65,7 @@ pub async fn run(args: Convert) -> Result<()> {
             let name = args.model.model.file_name().and_then(|name| name.to_str()).unwrap_or("model");
             let texts = template.as_ref().map(ChatTemplate::sources);
             if texts.is_some_and(|(_, tools)| tools.is_some()) {
-                println!("note: the chat template for tools is not written");
+                say!("note: the chat template for tools is not written");
             }
             Export::of_folder(source, formats, name, texts.map(|(text, _)| text)).await?
         }
@@ -97,24 +98,24 @@ pub async fn run(args: Convert) -> Result<()> {
     }
     written.into_iter().try_for_each(NewFile::finish)?;
     for (file, path) in files.into_iter().rev() {
-        println!("{}", path.display());
+        say!("{}", path.display());
         for (dtype, (count, bytes)) in file.totals()? {
-            println!("  {:<6} {count:>4} tensors {:>12}", dtype.name(), in_words(bytes));
+            say!("  {:<6} {count:>4} tensors {:>12}", dtype.name(), in_words(bytes));
         }
         for tensor in file.tensors() {
             if let Some(remark) = &tensor.remark {
-                println!("  {} is {}: {remark}", tensor.head.name, tensor.head.dtype);
+                say!("  {} is {}: {remark}", tensor.head.name, tensor.head.dtype);
             }
         }
     }
-    export.notes.iter().for_each(|note| println!("note: {note}"));
+    export.notes.iter().for_each(|note| say!("note: {note}"));
     // Loading the new file would use the tower that `beside` finds, so check that it is the right one.
     let tower = export.vision.as_ref().and(mmproj_out.file_name()).and_then(|name| name.to_str());
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (beside(folder, out), tower) {
         (Ok(found), _) if found.as_deref() == tower => {}
-        (_, Some(_)) => println!("note: to load this file, give its vision tower with --mmproj"),
-        (_, None) => println!("note: the mmproj*.gguf file in the same folder would be used as its vision tower"),
+        (_, Some(_)) => say!("note: to load this file, give its vision tower with --mmproj"),
+        (_, None) => say!("note: the mmproj*.gguf file in the same folder would be used as its vision tower"),
     }
     Ok(())
 }

@@ -1,31 +1,72 @@
 //! Reads pictures, videos and messages from files.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use fanlight::chat::message_json::{self, RawPart, RawVideo};
 use fanlight::chat::{Content, Engine, Message, Part};
+use fanlight::error::in_words;
 use fanlight::ffmpeg::{Tools, VideoFile};
-use fanlight::image::{ImageOptions, Picture, decode};
+use fanlight::image::{ImageOptions, Picture, Still, decode};
 use fanlight::video::{Times, Track, VideoBuilder, VideoOptions};
 use fanlight::{Error, Result};
 
+use super::terminal::note;
+
+/// Largest file that is read whole. A picture of the largest size has 256 MiB uncompressed.
+const MAX_FILE: u64 = 512 << 20;
+
+/// The bytes of a file that the caller names. It may be a pipe.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::Io { path: path.display().to_string(), message: e.to_string() })
+    let failed = |e: std::io::Error| Error::Io { path: path.display().to_string(), message: e.to_string() };
+    let mut bytes = Vec::new();
+    // One byte more tells a file that is too long; `/dev/zero` never ends.
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        let expected = format!("at most {}", in_words(MAX_FILE));
+        return Err(Error::invalid(path.display().to_string(), expected, "a longer file"));
+    }
+    Ok(bytes)
 }
 
-pub fn picture(path: &Path) -> Result<Rc<Picture>> {
-    let bytes = read(path)?;
-    decode(&bytes).map(Rc::new).map_err(|e| match e {
-        Error::Image { expected, found } => Error::Image { expected, found: format!("{}: {found}", path.display()) },
+/// Refuses what is no plain file: a device never ends, and a pipe that a file names may never begin. Missing files are left to whoever
+/// opens them.
+fn plain(path: PathBuf) -> Result<PathBuf> {
+    match std::fs::metadata(&path) {
+        Ok(found) if !found.is_file() => Err(Error::invalid(
+            path.display().to_string(),
+            "a plain file, as it is named in a file of messages",
+            "something else",
+        )),
+        _ => Ok(path),
+    }
+}
+
+/// Puts the file's name into an error.
+fn named<T>(path: &Path, result: Result<T>) -> Result<T> {
+    result.map_err(|e| match e {
+        Error::Image { expected, found, hint } => {
+            Error::Image { expected, found: format!("{}: {found}", path.display()), hint }
+        }
         other => other,
     })
+}
+
+pub fn picture(path: &Path) -> Result<Rc<Still>> {
+    named(path, Still::open(read(path)?)).map(Rc::new)
+}
+
+/// A frame of a video.
+fn frame(path: &Path) -> Result<Picture> {
+    named(path, decode(&read(path)?))
 }
 
 /// A part of a message, read before the model is loaded. The frames of a video are chosen later.
 pub enum Draft {
     Text(String),
-    Image(Rc<Picture>, ImageOptions),
+    Image(Rc<Still>, ImageOptions),
     Video(Box<(Footage, VideoOptions)>),
 }
 
@@ -49,7 +90,7 @@ impl Footage {
 
     fn pictures(paths: Vec<PathBuf>, times: Times) -> Result<Self> {
         let first = paths.first().ok_or_else(|| Error::invalid("video", "at least one picture", "none"))?;
-        let (width, height) = picture(first).map(|first| (first.width, first.height))?;
+        let (width, height) = picture(first)?.size();
         Ok(Footage::Pictures(paths, Track { width, height, times }))
     }
 
@@ -62,12 +103,12 @@ impl Footage {
                 let plan = choose(&track)?;
                 let mut builder = VideoBuilder::new(plan.clone());
                 for (index, time) in plan.indices.iter().zip(&plan.times) {
-                    builder.push(&*picture(&paths[*index])?, *time)?;
+                    builder.push(&frame(&paths[*index])?, *time)?;
                 }
                 (builder.finish()?, plan)
             }
         };
-        plan.decisions.iter().for_each(|decision| eprintln!("{decision}"));
+        plan.decisions.iter().for_each(|decision| note!("{decision}"));
         Ok(Part::Video(Rc::new(video)))
     }
 }
@@ -94,14 +135,22 @@ impl Drafts {
     /// Reads messages from a file. Paths in them are relative to it.
     pub fn read(path: &Path) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let at = |name: &str| folder.join(name.strip_prefix("file://").unwrap_or(name));
+        let at = |name: &str| {
+            if let Some((scheme, _)) =
+                name.split_once(':').filter(|(scheme, _)| ["http", "https", "data"].contains(scheme))
+            {
+                let expected = "the path of a file, because the command line fetches nothing";
+                return Err(Error::invalid("image or video", expected, format!("an address with {scheme}:")));
+            }
+            plain(folder.join(name.strip_prefix("file://").unwrap_or(name)))
+        };
         let draft = |part| {
             Ok(match part {
                 RawPart::Text(text) => Draft::Text(text),
-                RawPart::Image(name, options) => Draft::Image(picture(&at(&name))?, options),
-                RawPart::Video(RawVideo::File(name), options) => Draft::video(Footage::file(&at(&name))?, options),
+                RawPart::Image(name, options) => Draft::Image(picture(&at(&name)?)?, options),
+                RawPart::Video(RawVideo::File(name), options) => Draft::video(Footage::file(&at(&name)?)?, options),
                 RawPart::Video(RawVideo::Pictures(names, times), options) => {
-                    let paths = names.iter().map(|name| at(name)).collect();
+                    let paths = names.iter().map(|name| at(name)).collect::<Result<_>>()?;
                     Draft::video(Footage::pictures(paths, times)?, options)
                 }
             })

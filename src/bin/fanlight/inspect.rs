@@ -10,6 +10,7 @@ use fanlight::model::registry;
 use fanlight::weights::{Folder, Limits};
 
 use super::model::{ModelArgs, Place};
+use super::terminal::say;
 
 #[derive(Args)]
 pub struct Inspect {
@@ -41,13 +42,13 @@ pub async fn run(args: Inspect) -> Result<()> {
     let Inspect { model: ModelArgs { quantize: weights, kv_cache: cache, memory, .. }, context, max_pixels, .. } = args;
     let e = estimate::of(source, limits, &Wish { weights, cache, context, max_pixels, memory }).await?;
     if args.json {
-        println!("{}", e.to_json());
+        say!("{}", e.to_json());
         return Ok(());
     }
     let d = registry::describe(source, limits, &e.formats).await?;
-    println!("model          {}", d.family);
-    println!("parameters     {}", d.parameters);
-    println!(
+    say!("model          {}", d.family);
+    say!("parameters     {}", d.parameters);
+    say!(
         "decoder        {} layers, hidden {}, {} query and {} key-value heads of {}, {} vocabulary rows, context {}",
         d.decoder.layers,
         d.decoder.hidden,
@@ -58,24 +59,24 @@ pub async fn run(args: Inspect) -> Result<()> {
         d.max_positions
     );
     match d.vision {
-        Some((blocks, hidden)) => println!("vision         {blocks} blocks, hidden {hidden}"),
-        None => println!("vision         none: a text model"),
+        Some((blocks, hidden)) => say!("vision         {blocks} blocks, hidden {hidden}"),
+        None => say!("vision         none: a text model"),
     }
     match &gpu {
         Ok(gpu) => {
             let caps = gpu.caps();
             let kind = if caps.software { ", software" } else { "" };
             let f16 = if caps.shader_f16 { "shader-f16" } else { "no shader-f16" };
-            println!(
+            say!(
                 "device         {} ({}{kind}), {f16}, {} per binding",
                 caps.adapter,
                 caps.backend,
                 in_words(max_binding)
             );
         }
-        Err(e) => println!("device         none ({e}); planned with WebGPU's guaranteed limits"),
+        Err(e) => say!("device         none ({e}); planned with WebGPU's guaranteed limits"),
     }
-    println!(
+    say!(
         "estimate       for a context of {} tokens{}",
         e.context_length,
         match e.max_pixels {
@@ -83,34 +84,34 @@ pub async fn run(args: Inspect) -> Result<()> {
             None => String::new(),
         }
     );
-    println!("  download     {}", in_words(e.download_bytes));
-    println!("  weights      {}: {}", in_words(e.weight_bytes.iter().map(|(_, bytes)| bytes).sum()), e.formats);
+    say!("  download     {}", in_words(e.download_bytes));
+    say!("  weights      {}: {}", in_words(e.weight_bytes.iter().map(|(_, bytes)| bytes).sum()), e.formats);
     for (part, bytes) in &e.weight_bytes {
-        println!("    {part:<10} {}", in_words(*bytes));
+        say!("    {part:<10} {}", in_words(*bytes));
     }
     let per = in_words(d.cache_bytes(1024, e.cache));
-    println!("  KV cache     {}: {}, {per} per 1024 tokens", in_words(e.kv_bytes), e.cache);
-    println!(
+    say!("  KV cache     {}: {}, {per} per 1024 tokens", in_words(e.kv_bytes), e.cache);
+    say!(
         "  activations  {} for a picture, {} for a prompt, one at a time",
         in_words(e.activation_bytes.vision),
         in_words(e.activation_bytes.prefill)
     );
-    println!("  in passing   {}", in_words(e.staging_bytes));
-    println!("  total        {}", in_words(e.total_bytes));
-    println!("  largest      {} of one buffer: {}", in_words(e.largest_buffer.bytes), e.largest_buffer.name);
-    println!("{}  {}", if e.fits { "fits         " } else { "does not fit " }, e.reason);
+    say!("  in passing   {}", in_words(e.staging_bytes));
+    say!("  total        {}", in_words(e.total_bytes));
+    say!("  largest      {} of one buffer: {}", in_words(e.largest_buffer.bytes), e.largest_buffer.name);
+    say!("{}  {}", if e.fits { "fits         " } else { "does not fit " }, e.reason);
     for decision in &e.decisions {
-        println!("  {decision}");
+        say!("  {decision}");
     }
     if args.tensors {
         for m in &d.plan.matrices {
             let cut = if m.shards.len() > 1 { format!(" in {} shards", m.shards.len()) } else { String::new() };
             let mut layouts: Vec<&str> = m.shards.iter().map(|s| s.layout.name()).collect();
             layouts.dedup();
-            println!("{:<40} {} [{}, {}]{cut}", m.name, layouts.join("+"), m.rows, m.cols);
+            say!("{:<40} {} [{}, {}]{cut}", m.name, layouts.join("+"), m.rows, m.cols);
         }
         for v in &d.plan.vectors {
-            println!("{:<40} F32 [{}]", v.name, v.len);
+            say!("{:<40} F32 [{}]", v.name, v.len);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The native command line: `fanlight ask | chat | trace | inspect | convert`, a file for each.
+//! The native command line: `fanlight ask | chat | trace | locate | inspect | convert`, a file for each.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> std::process::ExitCode {
@@ -17,14 +17,17 @@ mod native {
     mod convert;
     mod input;
     mod inspect;
+    mod locate;
     mod model;
     mod sampling;
+    mod terminal;
     mod trace;
 
     use std::process::ExitCode;
 
     use clap::{Parser, Subcommand};
     use pollster::block_on;
+    use terminal::{note, say};
 
     /// Qwen's vision-language models on your GPU.
     #[derive(Parser)]
@@ -42,6 +45,8 @@ mod native {
         Chat(chat::Chat),
         /// Process a prompt and write its intermediate results to a safetensors file.
         Trace(trace::Trace),
+        /// Print what a text points at, in pixels of a picture, as JSON.
+        Locate(locate::Locate),
         /// Show a checkpoint's configuration and the memory that it needs.
         Inspect(inspect::Inspect),
         /// Write a checkpoint as a GGUF file, quantized by --quantize. The vision tower is written to a separate file.
@@ -68,6 +73,7 @@ mod native {
                 Command::Ask(args) => ask::run(*args).await,
                 Command::Chat(args) => chat::run(args).await,
                 Command::Trace(args) => trace::run(args).await,
+                Command::Locate(args) => locate::run(args),
                 Command::Inspect(args) => inspect::run(args).await,
                 Command::Convert(args) => convert::run(args).await,
             }
@@ -78,9 +84,9 @@ mod native {
                 if json {
                     let message = error.to_string();
                     let body = serde_json::json!({"code": error.code(), "message": message, "hint": error.hint()});
-                    println!("{}", serde_json::json!({ "error": body }));
+                    say!("{}", serde_json::json!({ "error": body }));
                 }
-                eprintln!("error: {error}\n{}", error.hint());
+                note!("error: {error}\n{}", error.hint());
                 ExitCode::FAILURE
             }
         }

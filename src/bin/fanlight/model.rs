@@ -14,6 +14,8 @@ use fanlight::model::gguf::GgufModel;
 use fanlight::weights::{Directory, Folder};
 use fanlight::{Error, Result};
 
+use super::terminal::note;
+
 #[derive(Args)]
 pub struct ModelArgs {
     /// A checkpoint folder in Hugging Face layout, a .gguf file, or a repository ORG/NAME of the Hub.
@@ -32,6 +34,9 @@ pub struct ModelArgs {
     /// Server to download from [env: HF_ENDPOINT] [default: https://huggingface.co].
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// Also send the Hugging Face token to the server of --endpoint.
+    #[arg(long, requires = "endpoint")]
+    pub send_token: bool,
     /// Use only files that are in the Hub's cache, and make no request [env: HF_HUB_OFFLINE].
     #[arg(long)]
     pub offline: bool,
@@ -90,7 +95,13 @@ impl Place {
             return Err(Error::missing(name, "the file system (a folder or a .gguf file was expected)"));
         }
         let mut options = Options::from_env(|name| std::env::var(name).ok())?;
-        options.endpoint = args.endpoint.clone().unwrap_or(options.endpoint);
+        if let Some(endpoint) = &args.endpoint {
+            // The token was made for the server of the environment. Another one gets it only if the person says so.
+            if *endpoint != options.endpoint && !args.send_token && options.token.take().is_some() {
+                note!("{endpoint} does not get your Hugging Face token; --send-token would send it.");
+            }
+            options.endpoint.clone_from(endpoint);
+        }
         // A name without a slash is more likely a mistyped folder than one of the Hub's oldest repositories, so it is
         // only looked up in the cache.
         options.offline |= args.offline || !name.contains('/');
@@ -165,7 +176,7 @@ impl Watch for Teller {
     }
 
     fn note(&mut self, text: &str) {
-        eprintln!("{}{text}", if self.begin.is_some() { "\n" } else { "" });
+        note!("{}{text}", if self.begin.is_some() { "\n" } else { "" });
     }
 }
 
@@ -218,7 +229,7 @@ pub async fn load(args: &ModelArgs, context: usize, max_pixels: Option<u64>) -> 
         Weights::Auto => {
             let wish = Wish { weights: Weights::Auto, cache: args.kv_cache, context, max_pixels, memory: args.memory };
             let chosen = estimate::of(source, gpu.caps().limits(), &wish).await?;
-            chosen.decisions.iter().for_each(|decision| eprintln!("{decision}"));
+            chosen.decisions.iter().for_each(|decision| note!("{decision}"));
             chosen.check()?;
             (chosen.formats, chosen.cache, chosen.context_length, chosen.max_pixels)
         }

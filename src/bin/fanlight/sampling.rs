@@ -84,6 +84,7 @@ impl SamplingArgs {
             add_vision_id: self.add_vision_id,
             logprobs: self.logprobs,
             loop_guard: self.loop_guard,
+            now: u64::try_from(chrono::Local::now().naive_local().and_utc().timestamp()).ok(),
             ..AskOptions::default()
         }
     }

@@ -9,6 +9,7 @@ use fanlight::{Error, Result};
 
 use super::input::Drafts;
 use super::model::{ModelArgs, Ready, load};
+use super::terminal::note;
 
 #[derive(Args)]
 pub struct Trace {
@@ -67,6 +68,6 @@ pub async fn run(args: Trace) -> Result<()> {
     let bytes = safetensors::write(&tensors)?;
     std::fs::write(&args.out, &bytes)
         .map_err(|e| Error::Io { path: args.out.display().to_string(), message: e.to_string() })?;
-    eprintln!("{} tokens, {images} images, {videos} videos, {} bytes to {}", n, bytes.len(), args.out.display());
+    note!("{} tokens, {images} images, {videos} videos, {} bytes to {}", n, bytes.len(), args.out.display());
     Ok(())
 }

@@ -20,12 +20,14 @@ impl Class {
         Some(match plain(key).take(24).collect::<String>().as_str() {
             "bbox2d" | "bbox" | "box" | "box2d" | "boundingbox" | "boundingbox2d" | "bboxes" | "bboxes2d" | "boxes"
             | "boundingboxes" | "rect" | "rectangle" => Class::Box,
-            "point2d" | "point" | "points" | "points2d" | "coordinate" | "clickpoint" => Class::Points,
+            "point2d" | "point" | "points" | "points2d" | "coordinate" | "clickpoint" | "coordinate1"
+            | "coordinate2" | "startcoordinate" | "endcoordinate" | "startpoint" | "endpoint" | "frompoint"
+            | "topoint" => Class::Points,
             "polygon" | "polygon2d" | "polygons" | "poly" | "quad" | "quads" | "quadrilateral" | "contour" => {
                 Class::Polygon
             }
             "bbox3d" | "box3d" | "boundingbox3d" => Class::Box3d,
-            "coordinates" | "coords" | "location" | "position" => Class::Any,
+            "coordinates" | "coords" | "location" | "position" | "startbox" | "endbox" => Class::Any,
             _ => return None,
         })
     }

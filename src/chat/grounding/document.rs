@@ -72,13 +72,15 @@ pub fn document(html: &str, convention: Convention, image: &ImageInfo) -> Vec<Bl
     blocks.filter(|block| block.at.is_some() || !block.text.is_empty()).collect()
 }
 
-/// The boxes of a page, labelled with their classes or element names. None if the text is no page.
+/// The boxes of a page, labelled with their `data-label`, class or element name. None if the text is no page.
 pub(super) fn boxes(answer: &str) -> Vec<Found> {
     if !answer.contains("data-bbox") && !answer.contains("data-polygon") {
         return Vec::new();
     }
     let boxes = elements(answer).into_iter().filter_map(|element| {
-        let name = element.tag.get("class").filter(|class| !class.trim().is_empty()).unwrap_or(element.tag.name);
+        // Chandra and others write what it is in an attribute of its own.
+        let own = ["data-label", "class"].iter().filter_map(|name| element.tag.get(name));
+        let name = own.into_iter().find(|label| !label.trim().is_empty()).unwrap_or(element.tag.name);
         Some(Found::all(vec![Shape::Box(element.at?)], Some(&decoded(name)), None))
     });
     boxes.flatten().collect()

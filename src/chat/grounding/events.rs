@@ -196,9 +196,9 @@ fn times(text: &str) -> Vec<Time> {
         }
         let written = text[start..at].trim_end_matches([':', '.', ',']);
         let mut end = start + written.len();
-        // A number that follows a letter is part of a word or a version.
+        // A number that follows a letter is part of a word or a version. Chinese and Japanese have no spaces between words.
         let before = text[..start].chars().next_back();
-        if before.is_some_and(|c| c.is_alphabetic() || c == '_') {
+        if before.is_some_and(|c| c.is_alphabetic() && c < '\u{2E80}' || c == '_') {
             continue;
         }
         let (seconds, colon) = match clock(written) {
@@ -208,18 +208,69 @@ fn times(text: &str) -> Vec<Time> {
                 None => continue,
             },
         };
-        let rest = text[end..].trim_start_matches(' ');
-        let unit = ["seconds", "second", "secs", "sec", "s", "秒"].iter().find(|unit| {
-            let after = rest.strip_prefix(**unit).map(|after| after.chars().next());
-            after.is_some_and(|next| !next.is_some_and(|c| c.is_ascii_alphanumeric()))
-        });
-        if let Some(unit) = unit {
-            end = text.len() - rest.len() + unit.len();
+        let mut seconds = seconds;
+        let mut unit = None;
+        if !colon && let Some((worded, length)) = words(&text[start..], written.len()) {
+            (seconds, unit) = (worded, Some(()));
+            end = start + length;
+            at = at.max(end);
+        } else if let Some(length) = unit_of(SECONDS, &text[end..]).filter(|length| ends(&text[end + length..])) {
+            unit = Some(());
+            end += length;
             at = at.max(end);
         }
         found.push(Time { seconds, start, end, bare: !colon && unit.is_none() });
     }
     found
+}
+
+const HOURS: &[&str] = &["hours", "hour", "hrs", "hr", "h", "小时"];
+const MINUTES: &[&str] = &["minutes", "minute", "mins", "min", "m", "分钟", "分"];
+const SECONDS: &[&str] = &["seconds", "second", "secs", "sec", "s", "秒"];
+
+/// How long the unit is that a text begins with, after spaces.
+fn unit_of(names: &[&str], text: &str) -> Option<usize> {
+    let rest = text.trim_start_matches(' ');
+    let unit = names.iter().find(|unit| {
+        rest.strip_prefix(**unit).is_some_and(|after| !after.starts_with(char::is_alphabetic) || !unit.is_ascii())
+    })?;
+    Some(text.len() - rest.len() + unit.len())
+}
+
+/// Whether a unit may end before this text.
+fn ends(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// Seconds and length of a time with hours or minutes in words, `5 minutes 30 seconds`, `1h02m05s` or `2分30秒`, that a text begins with.
+/// `digits` is the length of its first number. A lone `m` could be metres, so it counts only beside another unit.
+fn words(text: &str, digits: usize) -> Option<(f64, usize)> {
+    let (mut seconds, mut length, mut units) = (0.0, 0, 0);
+    let mut digits = digits;
+    let mut bare_minute = false;
+    for (names, factor) in [(HOURS, 3600.0), (MINUTES, 60.0), (SECONDS, 1.0)] {
+        let start = match length {
+            0 => 0,
+            _ => {
+                // The next number, after spaces, a comma or "and".
+                let rest = text[length..].trim_start_matches([' ', ',']);
+                let rest = rest.strip_prefix("and ").unwrap_or(rest);
+                digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+                text.len() - rest.len()
+            }
+        };
+        let end = start + digits;
+        let Some(value) = number(&text[start..end]).filter(|_| digits > 0) else { break };
+        let Some(unit) = unit_of(names, &text[end..]) else { continue };
+        bare_minute = factor == 60.0 && text[end..end + unit].trim() == "m";
+        seconds += value * factor;
+        length = end + unit;
+        units += 1;
+        if factor == 1.0 && units == 1 {
+            return None;
+        }
+    }
+    (units > 1 || units == 1 && !bare_minute).then_some((seconds, length)).filter(|_| ends(&text[length..]))
 }
 
 /// Seconds of `mm:ss` or `hh:mm:ss`, with fractions after a point or, as in subtitles, a comma.
@@ -265,7 +316,8 @@ fn joins(between: &str) -> bool {
 /// before the time with a colon.
 fn written(text: &str) -> Vec<Event> {
     let mut found = Vec::new();
-    for line in text.lines() {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
         let times = times(line);
         let mut spans: Vec<(Time, Option<Time>)> = Vec::new();
         let mut rest = times.iter().peekable();
@@ -296,6 +348,16 @@ fn written(text: &str) -> Vec<Event> {
                 _ => after,
             };
             let label = Some(label).filter(|label| label.contains(char::is_alphanumeric)).map(str::to_owned);
+            // In subtitles, the words stand on the lines after the times.
+            let alone = spans.len() == 1 && second.is_some() && !line[..first.start].contains(char::is_alphanumeric);
+            let mut below = || {
+                let mut words = Vec::new();
+                while let Some(next) = lines.next_if(|next| !next.trim().is_empty() && self::times(next).is_empty()) {
+                    words.push(next.trim());
+                }
+                Some(words.join(" ")).filter(|words| !words.is_empty())
+            };
+            let label = if alone && label.is_none() { below() } else { label };
             found.push(Event::new((first.seconds, second.map(|second| second.seconds)), label));
         }
     }

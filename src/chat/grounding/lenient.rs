@@ -3,6 +3,8 @@
 //!
 //! It is read in one pass that never goes back, so the time for any text grows only in proportion to its length.
 
+use super::escapes::literal;
+
 /// Deepest nesting of objects and lists. No real answer goes deeper; if one does, everything that is open ends there.
 const MAX_DEPTH: usize = 32;
 
@@ -225,6 +227,10 @@ impl Reader<'_> {
     /// Adds the character of an escape whose backslash is before `at`, and returns how many bytes the escape has from there.
     fn escape(&self, at: usize, out: &mut String) -> usize {
         let Some(c) = self.text[at..].chars().next() else { return 0 };
+        if literal(out, &self.text[at..]) {
+            out.push('\\');
+            return 0;
+        }
         let unit = |at: usize| {
             let digits = self.text.get(at..at + 4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
             u32::from_str_radix(digits, 16).ok()
@@ -232,7 +238,7 @@ impl Reader<'_> {
         match (c, unit(at + 1)) {
             ('n', _) => out.push('\n'),
             ('t', _) => out.push('\t'),
-            ('r' | 'b' | 'f', _) => out.push(' '),
+            ('r' | 'f', _) => out.push(' '),
             ('u', Some(high @ 0xD800..0xDC00)) => {
                 let low = self.text.get(at + 5..at + 7).filter(|u| *u == "\\u").and_then(|_| unit(at + 7));
                 if let Some(low @ 0xDC00..0xE000) = low {
@@ -317,7 +323,13 @@ mod tests {
         };
         assert_eq!(string(r#""the "big" one""#), text("the \"big\" one"));
         assert_eq!(string("'the cat's tail'"), text("the cat's tail"));
-        assert_eq!(string(r#""a\n\"b\" \u00e9\ud83d\ude00\ud83dx\u12""#), text("a\n\"b\" é😀\u{FFFD}xu12"));
+        assert_eq!(string(r#""a\n\"b\" \u00e9\ud83d\ude00\ud83dx\u12""#), text("a\n\"b\" é😀\u{FFFD}x\\u12"));
+        // What JSON has no escape for, and what nobody means by one, stands for itself.
+        let formula = r#""\frac{1}{2} + \alpha \times \sum_i \neq \nabla \\beta\/""#;
+        assert_eq!(string(formula), text(r"\frac{1}{2} + \alpha \times \sum_i \neq \nabla \beta/"));
+        assert_eq!(string(r#""C:\Users\bob\new\file.txt""#), text(r"C:\Users\bob\new\file.txt"));
+        assert_eq!(string(r#""\d+\.\w\b""#), text(r"\d+\.\w\b"));
+        assert_eq!(string(r#""A:\nYes\tand\rno""#), text("A:\nYes\tand no"));
         assert_eq!(string("\"two\nlines, {and} [more]\""), text("two\nlines, {and} [more]"));
         assert_eq!(string("1e999"), text("1e999"), "numbers are finite");
         assert_eq!(string("None"), Node::Other);

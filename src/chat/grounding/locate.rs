@@ -1,10 +1,11 @@
 //! Boxes, points and polygons of an answer in any form.
 
+use super::actions::actions;
 use super::coordinates::{Class, numbers_in};
 use super::document::boxes;
 use super::located::{Convention, Found, Located};
 use super::objects::objects;
-use super::tags::points;
+use super::tags::{comments, points};
 use super::tokens::{marked, unmarked};
 use crate::chat::answer::ImageInfo;
 
@@ -14,12 +15,12 @@ use crate::chat::answer::ImageInfo;
 /// An object may name its picture by the number that the chat template gives it (`"image": 2`, `"Picture 2"`, counted from 1) or by
 /// `image_index` (counted from 0). An object that names no picture, or one that does not exist, is in the last picture.
 ///
-/// For [`Convention::ThousandTokens`] the answer should still have its control tokens, as
-/// [`Engine::locate`](crate::chat::Engine::locate) passes it. Without them, `NAME(x1,y1),(x2,y2)` is read.
+/// Boxes in control tokens need the answer with these, as [`Engine::locate`](crate::chat::Engine::locate) passes it. For
+/// [`Convention::ThousandTokens`], `NAME(x1,y1),(x2,y2)` is read without them.
 pub fn locate(answer: &str, convention: Convention, images: &[ImageInfo]) -> Vec<Located> {
     let mut found = boxes(answer);
     // Only the first form that finds something counts, because two forms might read the same numbers.
-    let forms: [fn(&str) -> Vec<Found>; 3] = [marked, objects, points];
+    let forms: [fn(&str) -> Vec<Found>; 5] = [comments, marked, objects, points, actions];
     for form in forms {
         if found.is_empty() {
             found = form(answer);
@@ -32,6 +33,11 @@ pub fn locate(answer: &str, convention: Convention, images: &[ImageInfo]) -> Vec
         found = alone(answer);
     }
     found.into_iter().filter_map(|found| found.place(convention, images)).collect()
+}
+
+/// Everything that JSON alone locates, such as a tool call: as [`locate`].
+pub fn located_in(json: &str, convention: Convention, images: &[ImageInfo]) -> Vec<Located> {
+    objects(json).into_iter().filter_map(|found| found.place(convention, images)).collect()
 }
 
 /// An answer that is nothing but one or two pairs of numbers: `(120, 45)`.

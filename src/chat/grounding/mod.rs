@@ -13,15 +13,19 @@
 //! - `coordinates`: lists of numbers, and which shape they are
 //! - `objects`: boxes and points in JSON
 //! - `lenient`: JSON as models write it
+//! - `escapes`: backslashes that mean themselves
 //! - `tokens`: boxes between control tokens
 //! - `tags`: tags as in HTML, and points in them
 //! - `entities`: `&amp;` and the like
+//! - `actions`: positions in calls such as `click(x=84, y=56)`
 //! - `document`: the blocks of a page
 //! - `events`: times in a video
 
+mod actions;
 mod coordinates;
 mod document;
 mod entities;
+mod escapes;
 mod events;
 mod lenient;
 mod locate;
@@ -32,8 +36,9 @@ mod tokens;
 
 pub use document::{Block, document};
 pub use events::{Event, events};
-pub use locate::locate;
+pub use locate::{locate, located_in};
 pub use located::{Convention, Located, Shape};
+pub use tokens::CONTROL_TOKENS;
 
 #[cfg(test)]
 mod tests;

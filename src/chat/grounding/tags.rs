@@ -1,6 +1,7 @@
 //! Tags as in HTML, read in one pass from front to back, and the points that models write in them. What a model writes may be badly
 //! formed or cut off.
 
+use super::coordinates::{Class, numbers_in};
 use super::entities::decoded;
 use super::lenient::number;
 use super::located::{Found, Shape};
@@ -107,16 +108,24 @@ fn tag(text: &str, start: usize) -> (Option<Tag<'_>>, usize) {
     (None, text.len())
 }
 
-/// What `<point x="…" y="…" alt="…">` and `<points x1="…" y1="…" x2="…" y2="…" alt="…">` locate.
+/// What `<point x="…" y="…" alt="…">`, `<points x1="…" y1="…" x2="…" y2="…" alt="…">`, `<point>x y</point>` and
+/// `<bbox>x1 y1 x2 y2</bbox>` locate.
 pub(super) fn points(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
     let mut tags = tags(text).peekable();
     while let Some(tag) = tags.next() {
-        if tag.closes || !(tag.is("point") || tag.is("points")) {
+        if tag.closes || !["point", "points", "bbox"].iter().any(|name| tag.is(name)) {
             continue;
         }
         // The text up to the next tag, which is the closing one.
-        let inner = tags.peek().map_or("", |next| &text[tag.end..next.start]);
+        let next = tags.peek();
+        let inner = next.map_or("", |next| &text[tag.end..next.start]);
+        let whole = next.is_some_and(|next| next.closes && next.is(tag.name));
+        if let Some(numbers) = numbers_in(inner).filter(|_| whole) {
+            let class = if tag.is("bbox") { Class::Box } else { Class::Points };
+            found.extend(Found::all(class.flat(&numbers), None, None));
+            continue;
+        }
         let label = tag.get("alt").filter(|alt| !alt.trim().is_empty()).unwrap_or(inner);
         let label = decoded(label);
         let axis = |letter: [char; 2]| {
@@ -129,4 +138,15 @@ pub(super) fn points(text: &str) -> Vec<Found> {
         found.extend(Found::all(shapes, Some(&label), None));
     }
     found
+}
+
+/// The boxes of "QwenVL Markdown", which stand in comments: `<!-- Image (x1, y1, x2, y2) -->`.
+pub(super) fn comments(text: &str) -> Vec<Found> {
+    let inner = text.split("<!--").skip(1).filter_map(|rest| rest.split_once("-->").map(|(inner, _)| inner.trim()));
+    let boxes = inner.filter_map(|comment| {
+        let (label, numbers) = comment.strip_suffix(')')?.rsplit_once('(')?;
+        let numbers = numbers_in(numbers).filter(|numbers| numbers.len() == 4)?;
+        Some(Found::all(Class::Box.flat(&numbers), Some(label), None))
+    });
+    boxes.flatten().collect()
 }

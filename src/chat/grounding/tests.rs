@@ -386,6 +386,29 @@ fn events_in_json() {
 }
 
 #[test]
+fn hours_and_minutes_in_words() {
+    for (written, start) in [
+        ("The light turns green at 5 minutes 30 seconds.", 330.0),
+        ("It begins at 5min30s", 330.0),
+        ("At 1h02m05s", 3725.0),
+        ("在2分30秒", 150.0),
+        ("after 1 hour, 2 minutes and 5 seconds", 3725.0),
+        ("at 3 minutes", 180.0),
+        ("at 1小时2分钟", 3720.0),
+        (r#"{"start": "5m30s"}"#, 330.0),
+        ("at 30 seconds", 30.0),
+    ] {
+        let found = events(written);
+        assert_eq!((found.len(), found[0].start), (1, start), "{written}: {found:?}");
+    }
+    assert_eq!(events("a wall of 5 m and 30 h2o"), []);
+    let span = events("from 1 minute 10 seconds to 2 minutes: rain");
+    assert_eq!((span[0].start, span[0].end), (70.0, Some(120.0)));
+    let subtitles = "1\n00:00:01,500 --> 00:00:03,000\nHello\nthere\n\n2\n00:00:04,000 --> 00:00:05,000\nBye";
+    assert_eq!(events(subtitles), [event(1.5, 3.0, "Hello there"), event(4.0, 5.0, "Bye")]);
+}
+
+#[test]
 fn events_in_prose() {
     for (answer, expected) in [
         // cookbooks/video_understanding.ipynb of Qwen2.5-VL.
@@ -448,5 +471,43 @@ fn hostile_texts() {
         }
         assert!(document(&text, Convention::ResizedPixels, &image()).len() <= text.len(), "{piece}");
         assert!(events(&text).len() <= text.len(), "{piece}");
+    }
+}
+
+/// Forms of fine-tunes and agents: UI-TARS, OpenCUA, Qwen's mobile agent, Chandra, and "QwenVL Markdown" of Qwen3-VL's cookbook.
+#[test]
+fn forms_of_agents_and_pages() {
+    for written in [
+        "Action: click(start_box='<|box_start|>(84,56)<|box_end|>')",
+        "Thought: it is there.\nAction: click(start_box='(84,56)')",
+        "click(point='<point>84 56</point>')",
+        "pyautogui.click(x=84, y=56)",
+        "```python\npyautogui.moveTo(84, 56, duration=1)\n```",
+    ] {
+        assert_eq!(thousand(written), [point(168.0, 56.0, "")], "{written}");
+        assert_eq!(tokens(written), [point(168.0, 56.0, "")], "{written}");
+    }
+    let drag = "drag(start_box='(1,2)', end_box='(3,4)')";
+    assert_eq!(thousand(drag), [point(2.0, 2.0, ""), point(6.0, 4.0, "")]);
+    assert_eq!(thousand("<bbox>1 2 3 4</bbox>"), [a_box([2.0, 2.0, 6.0, 4.0], "")]);
+    let swipe =
+        r#"{"name": "mobile_use", "arguments": {"action": "swipe", "coordinate": [1, 2], "coordinate2": [3, 4]}}"#;
+    assert_eq!(thousand(swipe), [point(2.0, 2.0, "swipe"), point(6.0, 4.0, "swipe")]);
+    let page = "# Report\n<!-- Image (1, 2, 3, 4) -->\nWords.\n<!-- Table (5, 6, 7, 8) -->\n\\begin{tabular}{l} a \\end{tabular}";
+    let expected = [a_box([2.0, 2.0, 6.0, 4.0], "Image"), a_box([10.0, 6.0, 14.0, 8.0], "Table")];
+    assert_eq!(thousand(page), expected);
+    assert_eq!(thousand("<!-- see (1, 2) --> <!-- (1, 2, 3, 4"), []);
+    let chandra = r#"<div data-bbox="1 2 3 4" data-label="Section-Header"><h1>A</h1></div>"#;
+    assert_eq!(thousand(chandra), [a_box([2.0, 2.0, 6.0, 4.0], "Section-Header")]);
+    for prose in [
+        "f(1, 2)",
+        "print(x)",
+        "plot(x=1)",
+        "click(start_box='none')",
+        "click(start_box='(84,56'",
+        "()(((",
+        "a.b(x=1, z=2)",
+    ] {
+        assert_eq!(thousand(prose), [], "{prose}");
     }
 }

@@ -15,6 +15,9 @@ enum Mark {
     End,
 }
 
+/// The control tokens of Qwen2-VL and its successors that begin something here.
+pub const CONTROL_TOKENS: [&str; 3] = ["<|object_ref_start|>", "<|box_start|>", "<|quad_start|>"];
+
 /// Qwen2-VL's control tokens, then Qwen-VL's.
 const MARKS: [(&str, Mark); 12] = [
     ("<|object_ref_start|>", Mark::Reference),

@@ -20,6 +20,7 @@ mod wish;
 
 use crate::error::{Error, Result};
 use crate::image::PreprocessorConfig;
+use crate::model::processor;
 use crate::model::registry::Tables;
 use crate::weights::folder::Folder;
 use crate::weights::plan::Limits;
@@ -39,12 +40,10 @@ pub use wish::{Weights, Wish, parse_bytes};
 /// # Errors
 /// Any error of the source or of the checkpoint's files, as [`estimate`].
 pub async fn of(source: &dyn Folder, limits: Limits, wish: &Wish) -> Result<Estimate> {
-    const FILE: &str = "preprocessor_config.json";
     let tables = Tables::read(source).await?;
     let mut wish = *wish;
     if wish.max_pixels.is_none() {
-        let file = source.read_optional(FILE, 4 << 20).await?;
-        wish.max_pixels = file.map(|bytes| PreprocessorConfig::from_json(&bytes)).transpose()?.map(|p| p.max_pixels);
+        wish.max_pixels = processor::read(source).await?.map(|p| p.max_pixels);
     }
     estimate(&tables, limits, &wish)
 }

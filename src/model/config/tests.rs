@@ -215,6 +215,17 @@ fn every_field_is_checked() {
     assert!(Config::parse(&qwen2_5_vl::FAMILY, "[".repeat(10_000).as_bytes()).is_err());
 }
 
+/// `GenerationConfig.from_model_config`: what the top level says counts before `text_config`.
+#[test]
+fn ids_that_end_an_answer_at_the_top_level() {
+    let mut json = nested();
+    json["text_config"]["eos_token_id"] = 151645.into();
+    json["eos_token_id"] = Value::Null;
+    assert_eq!(parse(&json).unwrap().text.eos_token_ids, [151645]);
+    json["eos_token_id"] = 434.into();
+    assert_eq!(parse(&json).unwrap().text.eos_token_ids, [434]);
+}
+
 #[test]
 fn lenient_where_transformers_is() {
     let config = parse(&with("vision_config.fullatt_block_indexes", serde_json::json!([31, 1, 99, 1]))).unwrap();

@@ -47,11 +47,7 @@ impl TextConfig {
         let max_position_embeddings =
             c.count("max_position_embeddings", family.max_position_embeddings, MAX_POSITION as usize)?;
         let (rope_theta, mrope_section, yarn) = read_rope(c, family, head_dim, max_position_embeddings)?;
-        let eos_token_ids = match c.get("eos_token_id") {
-            None => vec![151_645],
-            Some(Value::Array(list)) => list.iter().map(|v| c.as_id("eos_token_id", v)).collect::<Result<_>>()?,
-            Some(one) => vec![c.as_id("eos_token_id", one)?],
-        };
+        let eos_token_ids = eos(c)?.unwrap_or_else(|| vec![151_645]);
         Ok(TextConfig {
             vocab_size: c.count("vocab_size", family.vocab_size, MAX_VOCAB)?,
             hidden_size,
@@ -69,4 +65,14 @@ impl TextConfig {
             eos_token_ids,
         })
     }
+}
+
+/// The ids that end an answer, as a section names them.
+pub(super) fn eos(c: &Section<'_>) -> Result<Option<Vec<u32>>> {
+    const NAME: &str = "eos_token_id";
+    Ok(match c.get(NAME) {
+        None => None,
+        Some(Value::Array(list)) => Some(list.iter().map(|v| c.as_id(NAME, v)).collect::<Result<_>>()?),
+        Some(one) => Some(vec![c.as_id(NAME, one)?]),
+    })
 }

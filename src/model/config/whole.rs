@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::text::eos;
 use crate::error::Result;
 use crate::model::family::Family;
 use crate::model::section::{Section, bad, json, unsupported};
@@ -53,7 +54,11 @@ impl Config {
         let nested = family.vision.as_ref().map_or(Ok(None), |_| root.section("text_config"))?;
         let tie = root.flag("tie_word_embeddings", false)?
             || nested.as_ref().map_or(Ok(false), |t| t.flag("tie_word_embeddings", false))?;
-        let text = TextConfig::read(nested.as_ref().unwrap_or(&root), &family.text)?;
+        let mut text = TextConfig::read(nested.as_ref().unwrap_or(&root), &family.text)?;
+        // `GenerationConfig.from_model_config` of transformers: the top level first.
+        if let Some(ids) = eos(&root)? {
+            text.eos_token_ids = ids;
+        }
         let vision = match &family.vision {
             None => None,
             Some(tower) => {

@@ -1,10 +1,12 @@
 //! The chat template of a checkpoint: which of the checkpoint's files holds it, and whether it compiles.
 
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::environment::{NAME, environment};
 use super::guard::Guard;
 use super::limits::{MAX_SOURCE, failed};
+use super::source::prepared;
 use crate::error::{Error, Result};
 
 /// A chat template in transformers' dialect of Jinja (`utils/chat_template_utils.py`): trimmed blocks, loop controls,
@@ -41,6 +43,15 @@ impl ChatTemplate {
         chat_template_json: Option<&[u8]>,
         chat_template_jinja: Option<&[u8]>,
     ) -> Result<Self> {
+        /// The fields that are read; others are skipped without being held.
+        #[derive(Default, Deserialize)]
+        struct Config {
+            chat_template: Option<Json>,
+            bos_token: Option<Json>,
+            eos_token: Option<Json>,
+            pad_token: Option<Json>,
+            unk_token: Option<Json>,
+        }
         const CONFIG: &str = "tokenizer_config.json";
         let object = |name: &str, bytes: Option<&[u8]>| match bytes.map(serde_json::from_slice::<Json>) {
             None => Ok(Json::Null),
@@ -48,7 +59,10 @@ impl ChatTemplate {
             Some(Ok(_)) => Err(Error::malformed(name, "a JSON object", "other JSON")),
             Some(Err(e)) => Err(Error::malformed(name, "JSON", e.to_string())),
         };
-        let config = object(CONFIG, tokenizer_config_json)?;
+        let config = match tokenizer_config_json.map(serde_json::from_slice::<Config>) {
+            None => Config::default(),
+            Some(config) => config.map_err(|e| Error::malformed(CONFIG, "a JSON object", e.to_string()))?,
+        };
         let legacy = object("chat_template.json", chat_template_json)?;
         let mut found = if legacy["chat_template"] != Json::Null {
             Self::named(&legacy["chat_template"], "chat_template.json")?
@@ -56,15 +70,18 @@ impl ChatTemplate {
             let source = std::str::from_utf8(bytes)
                 .map_err(|e| Error::malformed("chat_template.jinja", "UTF-8", e.to_string()))?;
             Self { default: source.into(), tool_use: None, variables: Vec::new(), now: None }
-        } else if config["chat_template"] != Json::Null {
-            Self::named(&config["chat_template"], CONFIG)?
+        } else if let Some(template) = &config.chat_template {
+            Self::named(template, CONFIG)?
         } else {
             let place = format!("chat_template.json, chat_template.jinja and {CONFIG}");
             return Err(Error::missing("the chat template", place));
         };
-        for key in ["bos_token", "eos_token", "pad_token", "unk_token"] {
-            let token = config[key].as_str().or_else(|| config[key]["content"].as_str());
-            found.variables.extend(token.map(|token| (key.to_owned(), token.to_owned())));
+        let Config { bos_token, eos_token, pad_token, unk_token, .. } = config;
+        let tokens = [("bos", bos_token), ("eos", eos_token), ("pad", pad_token), ("unk", unk_token)];
+        for (name, token) in tokens {
+            let key = format!("{name}_token");
+            let token = token.as_ref().and_then(|token| token.as_str().or_else(|| token["content"].as_str()));
+            found.variables.extend(token.map(|token| (key, token.to_owned())));
         }
         found.compiled()
     }
@@ -122,7 +139,7 @@ impl ChatTemplate {
                 )));
             }
             let environment = environment(self.now, &Guard::default(), 0)?;
-            environment.template_from_named_str(NAME, source).map_err(|e| failed(e.to_string()))?;
+            environment.template_from_named_str(NAME, &prepared(source)?).map_err(|e| failed(e.to_string()))?;
         }
         Ok(self)
     }

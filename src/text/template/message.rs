@@ -59,6 +59,8 @@ pub struct RenderOptions {
     /// The prompt ends with the text of the last message, which the model continues: transformers'
     /// `continue_final_message`. Excludes `add_generation_prompt`.
     pub continue_final_message: bool,
+    /// The clock of `strftime_now`, as [`ChatTemplate::set_now`](super::ChatTemplate::set_now) takes it.
+    pub now: Option<u64>,
 }
 
 /// The message of a thinking assistant with its reasoning told from its text. Qwen3's templates do that themselves, by looking for the

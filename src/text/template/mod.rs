@@ -6,6 +6,7 @@
 //! - `guard`: marks that keep what somebody wrote from becoming a control token
 //! - `turn`: a guarded message as the template sees it
 //! - `hermes`: tools for templates that know none
+//! - `source`: a template before it is parsed
 //! - `environment`: the dialect of Jinja that templates are written in
 //! - `json_dumps`: its filter `tojson`
 //! - `strftime`: its function `strftime_now`
@@ -19,6 +20,7 @@ mod json_dumps;
 mod limits;
 mod message;
 mod render;
+mod source;
 mod strftime;
 mod turn;
 

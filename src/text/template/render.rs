@@ -55,15 +55,22 @@ impl ChatTemplate {
         let input: usize = texts.iter().map(|text| text.len()).sum();
         let guard = Guard::new(&o.control_tokens, &texts)?;
 
-        let part = |part: &Part| match part {
-            Part::Text(text) => Part::Text(guard.protect(text)),
+        // A result of a tool is between tags. Where these are no tokens, they are told from text by their characters alone, so a result that
+        // spells them could pass for several results.
+        let fenced = !o.control_tokens.iter().any(|token| token == "</tool_response>");
+        let protect = |text: &str, tool: bool| match tool && fenced {
+            true => guard.protect(&unfenced(text)),
+            false => guard.protect(text),
+        };
+        let part = |part: &Part, tool: bool| match part {
+            Part::Text(text) => Part::Text(protect(text, tool)),
             media => media.clone(),
         };
         let turn = |message: &Cow<Message>| Turn {
             role: message.role.clone(),
-            content: match &message.content {
-                Content::Text(text) => Content::Text(guard.protect(text)),
-                Content::Parts(parts) => Content::Parts(parts.iter().map(part).collect()),
+            content: match (&message.content, message.role == "tool") {
+                (Content::Text(text), tool) => Content::Text(protect(text, tool)),
+                (Content::Parts(parts), tool) => Content::Parts(parts.iter().map(|p| part(p, tool)).collect()),
             },
             reasoning: message.reasoning.as_ref().map(|text| guard.protect(text)),
             calls: message.tool_calls.as_ref().map(|calls| guarded_json(calls, &guard)),
@@ -79,7 +86,7 @@ impl ChatTemplate {
             })?;
         }
         let tools = o.tools.as_ref().map(|tools| guarded_json(tools, &guard));
-        let environment = environment(self.now, &guard, input)?;
+        let environment = environment(o.now.or(self.now), &guard, input)?;
         let limit = MAX_OUTPUT + 4 * input;
         if !self.calls() && (tools.is_some() || turns.iter().any(|turn| turn.calls.is_some())) {
             let default = self.default_system(&environment);
@@ -124,4 +131,24 @@ impl ChatTemplate {
         let system = text.split_once("<|im_start|>system\n").and_then(|(_, rest)| rest.split_once("<|im_end|>"));
         system.map_or_else(String::new, |(system, _)| system.to_owned())
     }
+}
+
+/// The text with a space in every tag that would begin or end a tool's result, as in `< /tool_response>`.
+fn unfenced(text: &str) -> Cow<'_, str> {
+    const TAG: &str = "tool_response";
+    let is_tag = |rest: &str| {
+        let name = rest.strip_prefix('/').unwrap_or(rest).trim_start();
+        name.get(..TAG.len()).is_some_and(|start| start.eq_ignore_ascii_case(TAG))
+    };
+    if !text.match_indices('<').any(|(at, _)| is_tag(&text[at + 1..])) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for (at, c) in text.char_indices() {
+        out.push(c);
+        if c == '<' && is_tag(&text[at + 1..]) {
+            out.push(' ');
+        }
+    }
+    Cow::Owned(out)
 }

@@ -8,7 +8,7 @@ use crate::model::gguf::tokenizer::{CONTROL, QWEN2_SPLIT, UNUSED, USER_DEFINED};
 use crate::model::section;
 use crate::model::sizes::TextConfig;
 use crate::weights::gguf_write::Entry;
-use crate::weights::source::{MAX_SMALL_FILE, Source};
+use crate::weights::source::{MAX_SMALL_FILE, MAX_TOKENIZER_CONFIG, Source};
 
 fn object(file: &str, bytes: &[u8]) -> Result<Json> {
     serde_json::from_slice(bytes).map_err(|e| Error::malformed(file, "JSON", e.to_string()))
@@ -24,6 +24,20 @@ pub(super) fn ids_of(json: &Json) -> Vec<u64> {
 
 const TOKENIZER: &str = "tokenizer.json";
 
+/// Adds the tokens that only `tokenizer_config.json` has, as loading the tokenizer does (`text::tokenizer::added`).
+fn add_later(tokenizer: &mut Json, config: &Json) {
+    let Some(more) = config["added_tokens_decoder"].as_object() else { return };
+    let Some(known) = tokenizer["added_tokens"].as_array_mut() else { return };
+    for (key, token) in more {
+        let Ok(id) = key.parse::<u64>() else { continue };
+        if known.iter().all(|known| known["id"] != id && known["content"] != token["content"]) {
+            let mut token = token.clone();
+            token["id"] = id.into();
+            known.push(token);
+        }
+    }
+}
+
 /// Tokens, merges, special ids and the template.
 pub(super) async fn tokenizer_entries(
     source: &dyn Source,
@@ -32,16 +46,17 @@ pub(super) async fn tokenizer_entries(
     template: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Entry)>> {
-    let json = object(TOKENIZER, &source.read_all(TOKENIZER, MAX_SMALL_FILE).await?)?;
+    let mut json = object(TOKENIZER, &source.read_all(TOKENIZER, MAX_SMALL_FILE).await?)?;
     check_tokenizer(&json)?;
+    let own = match source.read_optional("tokenizer_config.json", MAX_TOKENIZER_CONFIG).await? {
+        Some(bytes) => object("tokenizer_config.json", &bytes)?,
+        None => Json::Null,
+    };
+    add_later(&mut json, &own);
     let (tokens, kinds) = vocabulary(&json, text.vocab_size)?;
     let id_of = |token: &str| tokens.iter().position(|t| t == token).map(|id| id as u64);
     let merges: Vec<String> = merges(&json)?;
 
-    let own = match source.read_optional("tokenizer_config.json", MAX_SMALL_FILE).await? {
-        Some(bytes) => object("tokenizer_config.json", &bytes)?,
-        None => Json::Null,
-    };
     let generation = match source.read_optional("generation_config.json", MAX_SMALL_FILE).await? {
         Some(bytes) => object("generation_config.json", &bytes)?,
         None => Json::Null,

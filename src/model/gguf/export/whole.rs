@@ -10,12 +10,11 @@ use super::outgoing::Outgoing;
 use super::tensors::{of_tower, tensors};
 use super::tokenizer::{ids_of, tokenizer_entries};
 use crate::error::{Error, Result};
-use crate::image::PreprocessorConfig;
 use crate::model::gguf::model::GgufModel;
 use crate::model::gguf::parts::parts;
 use crate::model::positions::VideoTime;
 use crate::model::sizes::TextConfig;
-use crate::model::{config, names, registry};
+use crate::model::{config, head, names, processor, registry};
 use crate::weights::gguf::Gguf;
 use crate::weights::index::Checkpoint;
 use crate::weights::plan::Limits;
@@ -40,9 +39,10 @@ impl Export {
     /// # Errors
     /// Any error of the source or of the checkpoint's files; [`Error::UnsupportedModel`] for what GGUF cannot say.
     pub async fn of_folder(source: &dyn Source, formats: &Formats, name: &str, template: Option<&str>) -> Result<Self> {
-        let (config, bytes) = registry::read_config(source).await?;
+        let (mut config, bytes) = registry::read_config(source).await?;
         let mut checkpoint = Checkpoint::open(source).await?.renamed(names::canonical)?;
         checkpoint.quantization = config::quantization(&bytes)?;
+        let checkpoint = head::settle(&mut config, checkpoint, source).await?;
         let (matrices, vectors) = names::specs(&config, &|name| checkpoint.get(name).is_some());
         let all = tensors(source, &checkpoint, &config, (&matrices, &vectors), formats).await?;
         let (vision, decoder): (Vec<Transfer>, Vec<Transfer>) = all.into_iter().partition(|t| of_tower(&t.head.name));
@@ -55,10 +55,7 @@ impl Export {
         let vision = match &config.vision {
             None => None,
             Some((tower, _)) => {
-                let preprocessor = match source.read_optional("preprocessor_config.json", MAX_SMALL_FILE).await? {
-                    Some(bytes) => PreprocessorConfig::from_json(&bytes)?,
-                    None => PreprocessorConfig::default(),
-                };
+                let preprocessor = processor::read(source).await?.unwrap_or_default();
                 let mut entries = general("clip", "mmproj", name, &vision);
                 entries.extend(vision_entries(config.family, tower, &preprocessor)?);
                 Some(Outgoing { entries, tensors: vision })
