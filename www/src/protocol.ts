@@ -111,7 +111,9 @@ export interface WireTurn {
 }
 
 /** A message whose pictures and videos are indices into `images` and `videos` of the `WireTurn`. */
-export interface WireMessage extends Omit<Message, "content"> {
+export interface WireMessage extends Omit<Message, "content" | "toolCalls"> {
+  /** The arguments are an object, or JSON as the model wrote it. */
+  toolCalls?: { id: string; name: string; arguments: Record<string, unknown> | string }[];
   content:
     | string
     | (

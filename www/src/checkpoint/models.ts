@@ -88,9 +88,9 @@ export async function isComplete(store: Store, { files, needed }: Manifest, name
   return names.length > 0 && (await Promise.all(whole)).every(Boolean);
 }
 
-/** Files without a sha256 are never marked complete. Once a load has read one, everything that is needed from it is kept. */
+/** Files of a server that lists no hashes are never marked complete. Once a load has read one, everything that is needed from it is kept. */
 const isWhole = (blob: Stored, file: ManifestFile | undefined): boolean =>
-  blob.complete || (file?.sha256 === undefined && file?.read === true);
+  blob.complete || (file?.sha256 === undefined && file?.sha1 === undefined && file?.read === true);
 
 async function described(store: Store, manifest: Manifest): Promise<CachedModel> {
   const { id, model, endpoint, commit, revisions, files, used } = manifest;

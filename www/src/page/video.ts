@@ -4,6 +4,7 @@
 import { errorFields, FanlightError } from "../errors.js";
 import type { FrameReply, FrameRequest, WireVideo } from "../protocol.js";
 import type { VideoFrames, VideoOptions, VideoPart, VideoSource } from "../types.js";
+import { isBase64, shown } from "../shared/address.js";
 import { imageBytes } from "./media.js";
 
 /** How many seconds of a stream are captured, and how long to wait for its first frame. */
@@ -47,10 +48,16 @@ async function prepared(video: VideoSource, seconds: number): Promise<Prepared> 
 const whole = (source: WireVideo["source"]): Prepared => ({ source, transfer: [], release() {} });
 
 function absolute(url: string | URL): string {
+  const text = String(url);
+  if (text.trim() === "") throw new FanlightError("bad_request", "the address of a video is an empty text", "Give the video's address, or a Blob.");
+  if (isBase64(text)) {
+    const message = `this text of ${text.length} characters is a file in base64, not the address of a video`;
+    throw new FanlightError("bad_request", message, 'Write "data:video/mp4;base64," in front of it, with the type of the video, or give a Blob.');
+  }
   try {
     return new URL(url, document.baseURI).href;
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is not a valid address of a video`);
+    throw new FanlightError("bad_request", `"${shown(text)}" is not a valid address of a video`);
   }
 }
 

@@ -2,6 +2,7 @@
 // decodes. Mediabunny is loaded with the first video, so pages without videos never download it.
 
 import { FanlightError } from "../../errors.js";
+import { shown as shownAddress } from "../../shared/address.js";
 import { pixels, type Shot, type Turn, upright } from "../../shared/pixels.js";
 import type { Track } from "../wasm.js";
 
@@ -268,7 +269,7 @@ async function located(url: string, signal: AbortSignal): Promise<Blob | string>
   } catch (error) {
     if (signal.aborted) throw aborted();
     if (error instanceof FanlightError) throw error;
-    throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, "Check the connection.", true);
+    throw new FanlightError("network", `${shownAddress(url)} stopped sending data (${String(error)})`, "Check the connection.", true);
   }
 }
 
@@ -282,13 +283,13 @@ async function fetched(url: string, init: RequestInit): Promise<Response> {
       const hint = "Another site's video can be read only if that site sends Access-Control-Allow-Origin.";
       throw new FanlightError("cors", `${origin} did not let this page read the video (${String(error)})`, hint, true);
     }
-    throw new FanlightError("network", `${url} could not be read (${String(error)})`, "Check the connection.", true);
+    throw new FanlightError("network", `${shownAddress(url)} could not be read (${String(error)})`, "Check the connection.", true);
   }
   if (response.ok) return response;
   response.body?.cancel().catch(() => {});
   const { status } = response;
   const code = status === 404 ? "not_found" : status === 401 || status === 403 ? "auth" : "network";
-  throw new FanlightError(code, `${url} answered ${status}`, "Check the address of the video.", status >= 500);
+  throw new FanlightError(code, `${shownAddress(url)} answered ${status}`, "Check the address of the video.", status >= 500);
 }
 
 let loaded: Promise<Mediabunny> | undefined;
