@@ -80,9 +80,8 @@ export class Download {
         return bytes;
       } catch (error) {
         if (this.#failed) throw this.#failed;
-        // A file that another tab is writing cannot be read from the disk, but still over the network.
-        if (error instanceof FanlightError || entry.writer || !entry.stored) throw error;
-        entry.loseDisk();
+        // What cannot be read from the disk (another tab may be writing it, or the disk fails) can still be downloaded.
+        if (error instanceof FanlightError || !entry.giveUpDisk(error)) throw error;
       }
     }
   }
@@ -259,10 +258,12 @@ export class Download {
       }
       if (hash.at === entry.file.size && entry.hash === hash) await this.#verify(entry, await hash.hasher.finish());
     } catch (error) {
-      this.#fail(error);
+      if (error instanceof FanlightError || !entry.giveUpDisk(error)) this.#fail(error);
     } finally {
       hash.running = false;
     }
+    this.#change();
+    this.#pump();
   }
 
   async #verify(entry: Entry, found: string): Promise<void> {
@@ -300,7 +301,8 @@ export class Download {
 
   #fail(error: unknown): void {
     const { message } = error as Error;
-    this.#failed ??= error instanceof FanlightError ? error : new FanlightError("internal", String(message ?? error));
+    const io = error instanceof DOMException;
+    this.#failed ??= error instanceof FanlightError ? error : new FanlightError(io ? "io" : "internal", String(message ?? error));
     this.#change();
   }
 

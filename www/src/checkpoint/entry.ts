@@ -202,7 +202,10 @@ export class Entry {
     try {
       if (!this.writer.ranges.covers(0, size)) throw new Error("the disk lacks what the hash has seen");
       this.writer.complete();
-      this.reopening = this.#keeper.store?.blob(key, this.facts).then((stored) => (this.stored = stored));
+      this.reopening = this.#keeper.store?.blob(key, this.facts).then(
+        (stored) => (this.stored = stored),
+        (error: unknown) => this.#full(error),
+      );
       this.shut();
       await this.reopening;
     } catch (error) {
@@ -219,6 +222,13 @@ export class Entry {
     const { key } = this.file;
     if (key) await this.#keeper.store?.discard(key).catch(() => {});
     this.release();
+  }
+
+  /** After an error of the disk: from now on the file is downloaded into memory. Returns false if it was not on the disk at all. */
+  giveUpDisk(error: unknown): boolean {
+    if (!this.writer && !this.stored) return false;
+    this.#full(error, this.writer !== undefined);
+    return true;
   }
 
   /** Stops using the disk: from now on only bytes in memory can be read. */
@@ -252,13 +262,13 @@ export class Entry {
     return true;
   }
 
-  /** Handles a full disk: what was written of the file is deleted, and the rest only passes through memory. */
-  #full(error: unknown): void {
+  /** Handles a full or failing disk: what was written of the file is deleted, and the rest only passes through memory. */
+  #full(error: unknown, written = true): void {
     this.writer?.close();
     this.writer = undefined;
     this.loseDisk();
     const { key } = this.file;
-    const gone = key ? this.#keeper.store?.discard(key).catch(() => {}) : undefined;
+    const gone = key && written ? this.#keeper.store?.discard(key).catch(() => {}) : undefined;
     void Promise.resolve(gone).then(this.release);
     this.#keeper.onFull(`${this.file.name} is not kept: ${String(error)}`);
   }

@@ -299,7 +299,10 @@ export class RemoteFiles implements Source {
   async #discard(keys: string[], id: string): Promise<void> {
     const store = this.#store;
     if (!store) return;
-    const others = (await store.manifests()).filter((manifest) => manifest.id !== id);
+    const all = await store.manifests().catch(() => undefined);
+    // Without the lists it is unknown who needs them.
+    if (!all) return;
+    const others = all.filter((manifest) => manifest.id !== id);
     const needed = others.flatMap(({ needed, files }) => needed.map((name) => files[name]?.key));
     this.#releaseModel();
     // This tab's own lock is released a moment later. If another tab holds the lock for longer, the files stay.

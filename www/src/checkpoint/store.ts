@@ -113,7 +113,7 @@ export class Store {
       const [data, journal] = handles as [SyncHandle, SyncHandle];
       return new Writer(data, journal, facts, stored);
     } catch (error) {
-      for (const handle of handles) handle.close();
+      for (const handle of handles) quietly(() => handle.close());
       throw error;
     }
   }
@@ -140,7 +140,7 @@ export class Store {
         journal.write(line, { at: journal.getSize() });
         journal.flush();
       } finally {
-        journal.close();
+        quietly(() => journal.close());
       }
     });
   }
@@ -214,7 +214,7 @@ export class Store {
       if (handle.write(bytes, { at: 0 }) !== bytes.length) throw new DOMException("the list of files could not grow", "QuotaExceededError");
       handle.flush();
     } finally {
-      handle.close();
+      quietly(() => handle.close());
     }
   }
 
@@ -369,9 +369,9 @@ export class Writer {
     this.#data.truncate(size);
   }
 
+  /** What was recorded is flushed already, so an error here changes nothing. */
   close(): void {
-    this.#data.close();
-    this.#journal.close();
+    for (const handle of [this.#data, this.#journal]) quietly(() => handle.close());
   }
 
   #append(entry: unknown): void {
@@ -380,6 +380,14 @@ export class Writer {
       throw new DOMException("the journal could not grow", "QuotaExceededError");
     }
     this.#journalEnd += line.length;
+  }
+}
+
+function quietly(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // Nothing depends on it.
   }
 }
 
