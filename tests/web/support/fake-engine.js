@@ -2,7 +2,7 @@
 // answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent", "echo:" (what follows is
 // the answer; boxes in it are located), "think:" (the same, thought), "use the calculator", "lose N" (the device is lost N times,
 // each after another word). The channel "device" loses it at any moment and says how reloading goes. Where config.json
-// has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
+// has `probes`, it asks whether those files are there. Where it has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
 // `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
 // What every prompt was asked goes to the BroadcastChannel "asked". "think" has it think first, "call" makes it call the first
 // tool, once or "twice", "json …" has it say that; options are heeded as far as they change an answer's shape: `logprobs`, `maxTokens`, `replace`.
@@ -70,6 +70,7 @@ export class Engine {
     const size = await reader.size("config.json");
     if (size === undefined) throw Object.assign(new Error("config.json is missing"), { code: "not_found", hint: "" });
     const config = JSON.parse(new TextDecoder().decode(await reader.read("config.json", 0, size)));
+    for (const file of config.probes ?? []) await reader.size(file);
     if (config.plan) config.digest = await readPlan(reader, config.plan);
     device.opened++;
     device.lost = undefined;

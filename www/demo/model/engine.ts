@@ -113,7 +113,7 @@ export function asError(thrown: unknown): FanlightError {
 // ── From an address to what it means ────────────────────────────────────────────────────────────────────────────────
 
 export const OWN = "models/screen-reader/";
-const HUB = "https://huggingface.co";
+export const HUB = "https://huggingface.co";
 
 /** A repository on the Hub, as `load` sees it; everything else is an address. */
 const isRepository = (address: string) => /^[^/\s]+\/[^/\s]+$/.test(address) && !/\.gguf$/.test(address);
@@ -145,8 +145,9 @@ export function wantedBy(query: URLSearchParams): Wanted {
   if (maxPixels > 0) options.maxPixels = maxPixels;
 
   if (isRepository(address)) {
-    const host = new URL(options.endpoint ?? HUB, location.href).host;
-    return { source: address, name: address, options, query, own: false, host };
+    // An endpoint that is no address has no host. Loading refuses it in words before anything is requested.
+    const host = URL.parse(options.endpoint ?? HUB, location.href)?.host;
+    return { source: address, name: address, options, query, own: false, ...(host && { host }) };
   }
   const url = URL.canParse(address, location.href) ? new URL(address, location.href) : new URL(OWN, location.href);
   const own = url.href === new URL(OWN, location.href).href;

@@ -5,7 +5,7 @@ import { button, field, h, part, say, select } from "../base/dom.js";
 import { bytes, millions, plain, sentence, whole } from "../base/format.js";
 import { save, settings } from "../base/settings.js";
 import { remember } from "../panel/diagnostics.js";
-import { asError, engine, isKept, OWN, type Wanted, wantedBy } from "./engine.js";
+import { asError, engine, HUB, isKept, OWN, type Wanted, wantedBy } from "./engine.js";
 import { progressFacts, words } from "./notices.js";
 
 const SUGGESTED = [
@@ -37,6 +37,8 @@ let picked: File[] = [];
 let plan: MemoryPlan | undefined;
 let measuring: AbortController | undefined;
 let kept = false;
+/** The server that the person has typed on this visit. A server that a link or the list has filled in gets no access token. */
+let typedServer = "";
 
 const input = (attrs: Record<string, string>) => h("input", { attrs: { type: "text", autocapitalize: "off", spellcheck: "false", autocomplete: "off", ...attrs } });
 
@@ -60,6 +62,8 @@ const verdict = h("div", { attrs: { id: "estimate", "aria-live": "polite" } });
 const go = h("button", { class: "main", attrs: { type: "button", id: "load" } });
 const measure = h("button", { attrs: { type: "button", id: "measure" } }, "How large is it?");
 const pickedLine = h("p", { class: "facts" });
+/** Where the model comes from, if that is not the Hub: it must not be overlooked that a link has named another server. */
+const serverLine = h("p", { class: "problem", attrs: { id: "other-server", role: "status" } });
 const running = h("div", { class: "stack" });
 const keptBody = h("div", { class: "stack" });
 const tabs = new Map<Where, HTMLButtonElement>();
@@ -110,9 +114,17 @@ function chosen(): Wanted | undefined {
   if (!query) return undefined;
   const wanted = wantedBy(query);
   const token = controls.token.value.trim();
-  if (where === "hub" && token) wanted.options.token = token;
+  if (where === "hub" && token && isTrusted()) wanted.options.token = token;
   return wanted;
 }
+
+const otherServer = (): string => {
+  const server = controls.endpoint.value.trim();
+  return where === "hub" && server !== "" && URL.parse(server)?.origin !== HUB ? server : "";
+};
+
+/** Whether the access token may go to the chosen server: the Hub, or one that the person has typed. */
+const isTrusted = (): boolean => otherServer() === "" || otherServer() === typedServer;
 
 const nameOf = (files: File[]): string =>
   plain((files[0]?.webkitRelativePath.split("/")[0] || files.find(({ name }) => /\.gguf$/.test(name))?.name || files[0]?.name) ?? "");
@@ -226,6 +238,12 @@ function show(): void {
   how.hidden = where === "own";
   const loading = engine.state.kind === "loading";
   go.textContent = goWords();
+  const server = otherServer();
+  const host = URL.parse(server)?.host || server;
+  serverLine.hidden = server === "";
+  const withheld = controls.token.value.trim() !== "" && !isTrusted();
+  const why = withheld ? " The access token is not sent there. Type the server's address yourself if the token is meant for it." : "";
+  serverLine.textContent = server && `This model comes from ${plain(host)}, not from Hugging Face.${why}`;
   go.disabled = loading;
   measure.hidden = where === "own";
   measure.disabled = loading || measuring !== undefined;
@@ -292,7 +310,8 @@ function keptItem(one: CachedModel): HTMLElement {
   const name = one.model === new URL(OWN, location.href).href ? "Screen reader (the demonstration)" : plain(one.model);
   const version = one.revisions[0] ?? one.commit?.slice(0, 8);
   const used = one.lastUsed.toLocaleDateString("en", { day: "numeric", month: "short", year: "numeric" });
-  const size = [version, bytes(one.bytes), !one.complete && "not complete", `used ${used}`].filter(Boolean).join(" \u00b7 ");
+  const server = one.endpoint && URL.parse(one.endpoint)?.origin !== HUB ? `from ${URL.parse(one.endpoint)?.host}` : false;
+  const size = [server, version, bytes(one.bytes), !one.complete && "not complete", `used ${used}`].filter(Boolean).join(" \u00b7 ");
   const acts = h("div", { class: "row" });
   const ask = () => {
     const sure = button(`Delete ${bytes(one.bytes)}`, remove, { class: "small danger" });
@@ -353,10 +372,13 @@ function body(): HTMLElement {
   controls.address.value = picker.address;
   controls.contextLength.value = picker.contextLength;
   controls.maxPixels.value = picker.maxPixels;
+  controls.endpoint.addEventListener("input", () => (typedServer = controls.endpoint.value.trim()));
   for (const control of Object.values(controls)) if (control instanceof HTMLInputElement) control.addEventListener("input", changed);
   const suggested = SUGGESTED.map((id) =>
     button(id.replace("Qwen/", ""), () => {
       controls.hub.value = id;
+      // These are the Hub's models: nothing that a link has filled in belongs to them.
+      for (const name of ["revision", "endpoint", "gguf", "mmproj"] as const) controls[name].value = "";
       changed();
       void look();
     }, { class: "chip" }),
@@ -427,6 +449,7 @@ function body(): HTMLElement {
     h("div", { class: "segments", attrs: { role: "group", "aria-label": "Where the model comes from" } }, ...tabs.values()),
     ...bodies.values(),
     how,
+    serverLine,
     h("div", { class: "row end" }, measure, go),
     running,
     h("section", { class: "stack", attrs: { "aria-label": "Models on this device" } }, h("h3", {}, "On this device"), keptBody),

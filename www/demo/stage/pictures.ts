@@ -4,11 +4,14 @@ import type { ImageInfo, VideoInfo } from "../../src/index.js";
 import { h, part } from "../base/dom.js";
 import { plain } from "../base/format.js";
 import { loaded } from "./overlay.js";
+import { upright } from "./upright.js";
 
 /** A picture or a video of a conversation. */
 export interface Picture {
   kind: "image" | "video";
+  /** The file, as the model gets it. */
   blob: Blob;
+  /** What is shown of it: a picture upright, as the model sees it. */
   url: string;
   name: string;
   /** Known once the model has seen it. */
@@ -36,7 +39,8 @@ export function take(blob: Blob | Promise<Blob>, name: string): Promise<void> {
 
 async function takeBlob(blob: Blob, name: string): Promise<void> {
   problem.hidden = true;
-  const url = URL.createObjectURL(blob);
+  // If it cannot be turned, the question below says whether it can be shown at all.
+  const url = URL.createObjectURL(await upright(blob).catch(() => blob));
   const kind = await kindOf(url);
   if (kind) return onpicture({ kind, blob, url, name });
   URL.revokeObjectURL(url);
