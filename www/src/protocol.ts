@@ -154,10 +154,14 @@ export type Call = keyof Calls;
  */
 export type ToWorker =
   | { [C in Call]: { id: number; call: C; args: Calls[C]["args"]; aborted: boolean } }[Call]
-  | { abort: number };
+  | { abort: number }
+  /** Answered at once, unless the worker is stuck. */
+  | { ping: number };
 
 export type FromWorker =
-  // Sent once: the worker has started, and holds the Web Lock named `alive` until it ends.
+  | { pong: number }
+  // Sent once: the worker has started, and holds the Web Lock named `alive` until it ends (not on pages over plain http, which have no
+  // locks).
   | { alive: string }
   | { id: number; event: Calls[Call]["event"] }
   | { id: number; result: Calls[Call]["result"] }

@@ -46,9 +46,10 @@ class Stage {
     moments.hidden = !info || !("timestamps" in info);
     if (!info || !("timestamps" in info)) return;
     momentsWhat.textContent = [`The model saw ${info.frames} frames:`, ...info.decisions.map(sentence)].join(" ");
+    const { startsAt = 0 } = info;
     momentsList.replaceChildren(
       ...info.timestamps.map((time) => {
-        const go = h("button", { attrs: { type: "button" }, click: () => this.overlay.seek(time) }, `${time.toFixed(2)}\u00a0s`);
+        const go = h("button", { attrs: { type: "button" }, click: () => this.overlay.seek(startsAt + time) }, `${time.toFixed(2)}\u00a0s`);
         return h("li", {}, go);
       }),
     );

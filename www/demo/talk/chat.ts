@@ -77,7 +77,10 @@ async function ask(text: string, pictures: Picture[]): Promise<void> {
     }
     if (talk.turns.includes(turn)) await view.end(model);
   } catch (error) {
-    view.fail(asError(error));
+    const failed = asError(error);
+    // The conversation may be lost with its worker. The next question tells another one what was said.
+    if (failed.code === "internal" || (failed.code === "aborted" && !signal.aborted)) forget();
+    view.fail(failed);
   }
   turn.article.ariaBusy = "false";
   talk.generating = undefined;

@@ -97,7 +97,13 @@ class SharedConversation<Taken> {
     for (const [index, seed] of asked.seeds.entries()) {
       if (signal.aborted) throw aborted("the request was aborted");
       const session = (this.#session ??= await this.#model.session());
-      const result = await this.#one(session, asked, messages, seed, signal, (piece) => onPiece({ index, ...piece }));
+      const one = this.#one(session, asked, messages, seed, signal, (piece) => onPiece({ index, ...piece }));
+      const result = await one.catch((error: unknown) => {
+        // A session that was lost with its worker cannot be used again. The next request begins another one.
+        const code = error instanceof FanlightError ? error.code : "internal";
+        if (code === "internal" || (code === "aborted" && !signal.aborted)) this.#session = undefined;
+        throw error;
+      });
       results.push(result);
       onPiece({ index, result });
     }

@@ -10,6 +10,8 @@ import { imageBytes } from "./media.js";
 /** How many seconds of a stream are captured, and how long to wait for its first frame. */
 const SECONDS = 4;
 const PATIENCE_MS = 15_000;
+/** How long to wait for the next frame of a caller, who may compute frames. */
+const FRAME_MS = 60_000;
 
 export interface Outgoing {
   video: WireVideo;
@@ -89,7 +91,8 @@ function watching(stream: MediaStream, seconds: number): Prepared {
 
 function feed(frames: AsyncGenerator<VideoFrame>, live: boolean, stop = () => {}): Prepared {
   const answer = async (): Promise<FrameReply> => {
-    const { value, done } = await frames.next();
+    const silent = () => new FanlightError("bad_video", `the video's source sent no frame for ${FRAME_MS / 1000} s`, "End the source after its last frame.");
+    const { value, done } = await within(frames.next(), FRAME_MS, silent);
     return done ? "end" : { frame: value, timestamp: value.timestamp / 1e6 };
   };
   const { port, close } = served(answer, () => {
@@ -97,6 +100,17 @@ function feed(frames: AsyncGenerator<VideoFrame>, live: boolean, stop = () => {}
     frames.return(undefined).catch(() => {});
   });
   return { source: { kind: "feed", port, live }, transfer: [port], release: close };
+}
+
+/** The result of a promise, or an error if it takes longer than this. */
+async function within<T>(promise: Promise<T>, ms: number, late: () => FanlightError): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const over = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(late()), ms)));
+  try {
+    return await Promise.race([promise, over]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Answers requests until the page or the worker ends the connection. */
@@ -163,7 +177,8 @@ class Seeker {
 
   #until(event: "seeked" | "loadedmetadata"): Promise<void> {
     const video = this.#video;
-    return new Promise((resolve, reject) => {
+    const late = () => new FanlightError("bad_video", `this <video> did not get there within ${PATIENCE_MS / 1000} s: its event "${event}" never came`, "Check that the video plays.");
+    const happened = new Promise<void>((resolve, reject) => {
       const done = new AbortController();
       const { signal } = done;
       const fail = () => {
@@ -174,6 +189,7 @@ class Seeker {
       video.addEventListener("error", fail, { signal });
       video.addEventListener(event, () => (done.abort(), resolve()), { signal });
     });
+    return within(happened, PATIENCE_MS, late);
   }
 }
 

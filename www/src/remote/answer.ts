@@ -208,7 +208,7 @@ function callOf({ id, name, arguments: text }: Call): ToolCall {
     const message = `the server sent a call of ${shortened(name)} whose arguments are not JSON of an object: ${text.slice(0, 80)}`;
     throw new FanlightError("network", message, "Ask again.", true);
   }
-  return { id, name, arguments: value as Record<string, unknown>, argumentsText: text || "{}" };
+  return { id, name, arguments: value as Record<string, unknown>, ...(text && { argumentsText: text }) };
 }
 
 const tokenOf = ({ token, bytes, logprob, top_logprobs }: ChatTokenLogprob): TokenLogprob => {

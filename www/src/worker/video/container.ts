@@ -66,6 +66,8 @@ interface Sample {
 export interface Movie {
   /** The size of its frames, upright. */
   track: Track;
+  /** When the first frame is shown on the file's own clock, in seconds. All other times count from there. */
+  begin: number;
   /** Decodes frames. Indices must ascend. The pixels of a shot are valid until the next shot is requested. */
   shots(indices: number[]): AsyncGenerator<Shot>;
   close(): void;
@@ -112,18 +114,23 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
   };
   try {
     const video = await trackOf(input);
-    const { times, hidden } = await shown(bunny, video);
+    const { times: own, hidden } = await shown(bunny, video);
+    // A video may begin late on its container's clock. The models were trained with times that count from the first frame, and so do
+    // `videoStart`, `videoEnd` and native programs.
+    const begin = own[0] ?? 0;
+    const times = own.map((time) => time - begin);
     const turn: Turn = { rotation: await video.getRotation(), flip: await video.getFlip() };
     const [width, height] = [await video.getCodedWidth(), await video.getCodedHeight()];
     const fps = rate(times, await video.getTimeResolution());
     const size = turn.rotation % 180 === 0 ? { width, height } : { width: height, height: width };
     return {
       track: fps === undefined ? { ...size, times } : { ...size, frames: times.length, fps },
+      begin,
       async *shots(indices) {
-        const wanted = indices.map((index) => times[index] ?? Number.NaN);
+        const wanted = indices.map((index) => own[index] ?? Number.NaN);
         const frames = (hidden ? decoded : sampled)(bunny, video, wanted);
         try {
-          yield* shots(frames, wanted, turn, signal);
+          for await (const shot of shots(frames, wanted, turn, signal)) yield { ...shot, timestamp: shot.timestamp - begin };
         } catch (error) {
           throw explained(error);
         } finally {
