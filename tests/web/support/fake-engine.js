@@ -261,7 +261,10 @@ class Session {
     if (reasoning) onDelta({ text: "", reasoning });
     if (tools.length > 0 && options.toolChoice !== "none" && text.includes("call")) {
       for (let i = 0; i < (text.includes("twice") ? 2 : 1) && !cancelled(); i++) {
-        const toolCall = { id: `call_${i}`, name: tools[0].function.name, arguments: { number: i } };
+        // "call with JSON": these are the arguments, and their text.
+        const [, argumentsText] = /call with (\{.*\})/.exec(text) ?? [];
+        const given = argumentsText ? { arguments: JSON.parse(argumentsText), argumentsText } : { arguments: { number: i } };
+        const toolCall = { id: `call_${i}`, name: tools[0].function.name, ...given };
         calls.push(toolCall);
         onDelta({ text: "", toolCall });
         await pause(5);
