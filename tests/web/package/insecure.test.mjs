@@ -21,7 +21,7 @@ test("what needs a secure page says so and how to get one; a model on a server w
   await new Promise((resolve) => server.listen(0, "localhost", resolve));
   t.after(() => (server.close(), server.closeAllConnections()));
   const { port } = server.address();
-  const page = await open(t, { at, engine: "fake", servers: [`http://intranet.test:${port}`] });
+  const page = await open(t, { at, servers: [`http://intranet.test:${port}`] });
   assert.equal(await page.evaluate(() => isSecureContext), false);
   const seen = await withPackage(page, async ({ load, estimate, availability, support, models, connect }, port, caught) => {
     const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 40 });

@@ -11,7 +11,7 @@ import { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
 import { Stream } from "openai/streaming";
 
 import { fakeModel as fake, MODEL } from "../support/fake-model.mjs";
-import { withBrowser, withPackage } from "../support/helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 

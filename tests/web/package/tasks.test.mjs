@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { fakeModel, MODEL } from "../support/fake-model.mjs";
-import { withBrowser, withPackage } from "../support/helpers.mjs";
+import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 

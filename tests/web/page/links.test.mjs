@@ -21,7 +21,7 @@ async function linked(t, query) {
       p.route(/^https:\/\/(evil\.example|huggingface\.co)\//, (route) => {
         const { authorization } = route.request().headers();
         asked.push({ url: route.request().url(), authorization });
-        return route.abort();
+        return route.fulfill({ status: 404, headers: { "access-control-allow-origin": "*", "access-control-allow-headers": "*" } });
       }),
   });
   return { page, asked };

@@ -17,7 +17,7 @@ export function shown(address: URL | string): string {
 export const shortened = (text: string): string => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
 
 /** How the files that people encode begin, as base64: PNG, JPEG, GIF, WebP or AVI, BMP, SVG and XML, MP4 and AVIF, WebM, PDF. */
-const BEGINNINGS = /^(iVBORw0KGgo|\/9j\/|_9j_|R0lGOD|UklGR|Qk[0-3]|PHN2Zy|PD94bW|AAAA[\w+/-]{2}Zn|GkXfo|JVBERi0)/;
+const BEGINNINGS = /^(iVBORw0KGgo|\/9j\/|_9j_|R0lGOD|UklGR|Qk[0-3]|PHN2Zy|PD94bW|AAAA[\w+/-]{2}Z0eXB|GkXfo|JVBERi0)/;
 
 /**
  * Whether a text is a file in base64 without `data:` in front, which would otherwise be requested as an address from the page's own
