@@ -32,6 +32,9 @@ usage: cargo xtask COMMAND
   bench                 load a model and answer in headless Chromium; print times and peak memory
       --model PATH      checkpoint folder or .gguf file (default: the demonstration model)
       --tokens N        how many tokens to generate    --weights FORMAT   quantize while loading
+  soak                  have a model answer many prompts about pictures in headless Chromium; fails if its memory grows
+      --model PATH      as for bench                   --aborts N    how many of the prompts are aborted (200)
+      --prompts N       how many prompts (500)         --pictures N  about how many pictures (50)
   test [NAME…]          run everything that CI runs, or only the named parts (fmt, golden, web, page/xss, …)
       --list            print the names of the parts
       --changed         run the parts that can be affected by what differs from the upstream branch
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             .and_then(|tools| site::build(&tools))
             .and_then(|_| site::pack().map(|tarball| println!("{}", tarball.display()))),
         Some("bench") => bench::bench(&args[1..]),
+        Some("soak") => bench::soak(&args[1..]),
         Some("test") => check::check(&args[1..]),
         Some("fuzz") => fuzz::fuzz(&args[1..]),
         Some("help" | "--help" | "-h") | None => {

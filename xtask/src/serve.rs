@@ -26,7 +26,8 @@ impl Server {
     /// The same, with these headers in every response.
     pub fn with_headers(mut mounts: Mounts, headers: &[(&str, String)], port: u16) -> Outcome<Server> {
         mounts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        let headers: Arc<str> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>().into();
+        let headers: Arc<str> =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>().into();
         let listener = (port..port.saturating_add(50))
             .find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
             .ok_or_else(|| format!("no free port between {port} and {}", port.saturating_add(49)))?;

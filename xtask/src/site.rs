@@ -40,7 +40,10 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
     run(command("node").args(["xtask/notices.mjs", "www/dist/NOTICES.txt"]))?;
     // In this form Cloudflare Pages, Netlify and others read which headers they are to send.
-    write(&dist.join("_headers"), &format!("/*\n  Content-Security-Policy: {}\n  X-Content-Type-Options: nosniff\n", policy()?))?;
+    write(
+        &dist.join("_headers"),
+        &format!("/*\n  Content-Security-Policy: {}\n  X-Content-Type-Options: nosniff\n", policy()?),
+    )?;
     // Last, write the list of all files, by which the page's service worker caches one complete version.
     run(command("node").args(["xtask/precache.mjs", "www/dist"]))?;
     Ok(dist)
