@@ -1,4 +1,4 @@
-// Models: where one comes from, how it is loaded, what that takes, and what is kept on this device.
+// The sheet "Models": where a model comes from, how it is loaded, what it needs, and which models are kept on this device.
 
 import { type CachedModel, estimate, type MemoryPlan, models, type ModelSource } from "../../src/index.js";
 import { button, field, h, part, say, select } from "../base/dom.js";
@@ -33,7 +33,7 @@ const sheet = part("models", HTMLDialogElement);
 
 let where: Where = "own";
 let picked: File[] = [];
-/** Of what was measured: a change makes it nobody's. */
+/** The estimate for what is chosen. Removed when something is changed. */
 let plan: MemoryPlan | undefined;
 let measuring: AbortController | undefined;
 let kept = false;
@@ -72,7 +72,7 @@ const how = h("div", { class: "stack" });
 
 // ── What is chosen ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The page's query for what is chosen: the same that a link has. */
+/** The query of a link to what is chosen. */
 function queryOf(): URLSearchParams | undefined {
   const { hub, address, revision, endpoint, gguf, mmproj } = controls;
   const model = where === "hub" ? hub.value.trim() : where === "address" ? address.value.trim() : OWN;
@@ -100,7 +100,7 @@ function setHow(set: (name: string, value: string) => void): void {
   if (Number(maxPixels.value) > 0) set("maxPixels", String(Math.round(Number(maxPixels.value) * 1e6)));
 }
 
-/** `undefined` while nothing is named. */
+/** What is chosen; `undefined` if no model is named yet. */
 function chosen(): Wanted | undefined {
   if (where === "files") {
     if (picked.length === 0) return undefined;
@@ -280,7 +280,7 @@ function showRunning(): void {
   if (line && progress) line.textContent = progressFacts(progress);
 }
 
-/** Models whose files are on this device, and a way to be rid of them. */
+/** The models whose files are on this device, with buttons that remove them. */
 async function showKept(): Promise<void> {
   const [all, total] = await Promise.all([models.list(), models.size()]);
   const list = all.filter(({ bytes }) => bytes > 0);
@@ -331,7 +331,7 @@ function keptItem(one: CachedModel): HTMLElement {
   };
   const begin = () => {
     const query = new URLSearchParams({ model: one.model, ...(one.endpoint && { endpoint: one.endpoint }), ...(one.revisions[0] && { revision: one.revisions[0] }) });
-    // Which formats it was kept in is not known: those that are chosen are the likeliest.
+    // It is not known in which formats it was kept. Those that are chosen now are the most likely.
     setHow((name, value) => value && query.set(name, value));
     fill(wantedBy(query));
     load();
@@ -353,7 +353,7 @@ function fill({ query, own }: Wanted): void {
   if (where === "address") controls.address.value = URL.canParse(model, location.href) ? new URL(model, location.href).href : model;
   for (const name of ["revision", "endpoint", "gguf", "mmproj"] as const) controls[name].value = get(name);
   if (!own) {
-    // A notation of a link that is none of the choices stays a choice.
+    // If a link names formats that are not in the list, they are added to it.
     const weights = get("weights");
     if (![...controls.weights.options].some(({ value }) => value === weights)) {
       controls.weights.append(h("option", { attrs: { value: weights } }, weights));

@@ -31,7 +31,7 @@ class Stage {
     this.refresh();
   }
 
-  /** What is known of the picture may have changed. */
+  /** Shows again what is known of the picture, which may have changed. */
   refresh(): void {
     const { shown } = this;
     caption.hidden = !shown;

@@ -1,9 +1,7 @@
 // SHA-1 of bytes that arrive one after another, by which git names its files. The browser's own SHA-1 wants all bytes at once.
 
-import type { Hasher } from "./hash.js";
-
 /** A running SHA-1 (FIPS 180-4). */
-export class Sha1 implements Hasher {
+export class Sha1 {
   readonly #state = Uint32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0);
   readonly #words = new Int32Array(80);
   /** Bytes that do not fill a block yet. */
