@@ -21,14 +21,37 @@ async function install() {
   if (VERSION === "") throw new Error("this build has no list of files");
   const cache = await caches.open(cacheName);
   for (const [file, sha256] of Object.entries(FILES)) {
-    if (await cache.match(file)) continue;
-    const response = await fetch(new Request(file, { cache: "no-cache" }));
-    if (!response.ok) throw new Error(`${file}: ${response.status}`);
-    const bytes = await response.clone().arrayBuffer();
-    if ((await hash(bytes)) !== sha256) throw new Error(`${file} is of another version`);
-    await cache.put(file, response);
+    if (usable(await cache.match(file))) continue;
+    await cache.put(file, await fetched(file, sha256));
   }
 }
+
+/**
+ * A file with the right hash. Hosts with clean addresses redirect `index.html` to the folder, so a page is requested as its folder
+ * first. A response that was redirected may not answer a navigation, which is why the file is put into a response of its own.
+ */
+async function fetched(file, sha256) {
+  const folder = file.replace(/(^|\/)index\.html$/, "$1") || "./";
+  let problem;
+  for (const address of new Set([folder, file])) {
+    const response = await fetch(new Request(address, { cache: "no-cache" }));
+    const bytes = await response.arrayBuffer();
+    if (!response.ok) problem = `${address}: ${response.status}`;
+    else if ((await hash(bytes)) !== sha256) problem = `${address} is of another version`;
+    else return new Response(bytes, { headers: kept(response.headers) });
+  }
+  throw new Error(problem);
+}
+
+/** The headers of a response without those that describe how it was sent. */
+function kept(headers) {
+  const own = new Headers(headers);
+  for (const name of ["content-encoding", "content-length", "transfer-encoding"]) own.delete(name);
+  return own;
+}
+
+/** Whether a cached response may answer any request. Earlier versions of this script have cached redirected ones. */
+const usable = (response) => response !== undefined && !response.redirected;
 
 async function hash(bytes) {
   const digest = await crypto.subtle.digest("SHA-256", bytes);
@@ -58,15 +81,15 @@ function fileOf({ method, url, mode }) {
 }
 
 async function answer(request, file) {
-  const kept = await (await caches.open(cacheName)).match(file);
-  // The browser may have removed the file from the cache.
-  if (!kept) return fetch(request);
+  const found = await caches.open(cacheName).then((cache) => cache.match(file), () => undefined);
+  // The browser may have removed the file from the cache, or the cache may fail.
+  if (!usable(found)) return fetch(request);
   const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.get("range") ?? "");
-  if (!range) return kept;
-  const blob = await kept.blob();
+  if (!range) return found;
+  const blob = await found.blob();
   const [start, last] = [Number(range[1]), range[2] ? Math.min(Number(range[2]), blob.size - 1) : blob.size - 1];
   if (start > last) return new Response(null, { status: 416, headers: { "Content-Range": `bytes */${blob.size}` } });
-  const headers = new Headers(kept.headers);
+  const headers = new Headers(found.headers);
   headers.set("Content-Range", `bytes ${start}-${last}/${blob.size}`);
   headers.set("Content-Length", String(last - start + 1));
   return new Response(blob.slice(start, last + 1), { status: 206, headers });

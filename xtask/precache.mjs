@@ -11,7 +11,7 @@ if (!folder) throw new Error("usage: node precache.mjs FOLDER");
 const hash = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
 /** Files that the page never requests. */
-const unused = (path) => path === "sw.js" || /\.(d\.ts|map|md|txt)$|(^|\/)LICENSE/.test(path);
+const unused = (path) => path === "sw.js" || path === "_headers" || /\.(d\.ts|map|md|txt)$|(^|\/)LICENSE/.test(path);
 
 const found = await readdir(folder, { recursive: true, withFileTypes: true });
 const paths = found

@@ -4,6 +4,7 @@
 import { parseArgs } from "node:util";
 
 import { launch, site } from "./support/browser.mjs";
+import { watchWorkers } from "./support/memory.mjs";
 
 const { positionals: [model], values } = parseArgs({
   allowPositionals: true,
@@ -21,7 +22,7 @@ try {
 async function run(context) {
   const page = await context.newPage();
   page.setDefaultTimeout(0);
-  const heap = await watchWorkers(page);
+  const { peak, stop } = await watchWorkers(page);
   await page.goto(`${site()}blank/`);
   const result = await page.evaluate(
     async ({ model, tokens, weights }) => {
@@ -33,32 +34,9 @@ async function run(context) {
     },
     { model, tokens: Number(values.tokens), weights: values.weights },
   );
-  const peak = heap();
+  stop();
   await page.close();
   return { ...result, ...peak };
-}
-
-/** Asks every worker of the page for the size of its heap, ten times a second; the result gives the largest seen. */
-async function watchWorkers(page) {
-  const cdp = await page.context().newCDPSession(page);
-  const sessions = new Set();
-  const peak = { js: 0, buffers: 0 };
-  let id = 0;
-  cdp.on("Target.attachedToTarget", ({ sessionId }) => sessions.add(sessionId));
-  cdp.on("Target.detachedFromTarget", ({ sessionId }) => sessions.delete(sessionId));
-  cdp.on("Target.receivedMessageFromTarget", ({ message }) => {
-    const { usedSize = 0, backingStorageSize = 0 } = JSON.parse(message).result ?? {};
-    peak.js = Math.max(peak.js, usedSize);
-    peak.buffers = Math.max(peak.buffers, backingStorageSize);
-  });
-  await cdp.send("Target.setAutoAttach", { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
-  const timer = setInterval(() => {
-    for (const sessionId of sessions) {
-      const message = JSON.stringify({ id: ++id, method: "Runtime.getHeapUsage" });
-      cdp.send("Target.sendMessageToTarget", { sessionId, message }).catch(() => {});
-    }
-  }, 100);
-  return () => (clearInterval(timer), peak);
 }
 
 function print(where, { info, text, usage, timings, js, buffers }) {

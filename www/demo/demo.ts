@@ -1,5 +1,5 @@
-// The demo page. It uses the package as an outsider would: through src/index.js and nothing else. A file for each part; here
-// they are put together.
+// The demo page. It uses the package as an outsider would: through src/index.js and nothing else. Each part of the page has
+// its own file; this file puts them together.
 
 import { h, part } from "./base/dom.js";
 import { bytes, millions, plain, seconds, sentence } from "./base/format.js";
@@ -78,7 +78,7 @@ engine.listen(() => {
 
 void begin();
 
-/** A link to this page must not make a visitor download gigabytes from somewhere: they say so first. */
+/** A link to this page must not make a visitor download gigabytes from another machine. The visitor is asked first. */
 async function begin(): Promise<void> {
   const wanted = wantedBy(new URLSearchParams(location.search));
   if (!wanted.host || (await isKept(wanted))) await engine.load(wanted);

@@ -1,4 +1,4 @@
-// The page without a network: a service worker keeps one whole version of it (sw.js).
+// Lets the page work without a network: a service worker keeps one complete version of it (sw.js).
 
 import { button, h, part } from "./base/dom.js";
 
@@ -17,7 +17,7 @@ export function startOffline(): void {
 async function register(): Promise<void> {
   try {
     const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" });
-    // One that was fetched on an earlier visit: nothing has begun here yet, so it may take over at once.
+    // A version that was downloaded on an earlier visit may take over at once, because nothing has begun on this page yet.
     if (registration.waiting && navigator.serviceWorker.controller) return void takeOver(registration.waiting, false);
     registration.addEventListener("updatefound", () => {
       const next = registration.installing;
@@ -26,7 +26,7 @@ async function register(): Promise<void> {
       });
     });
   } catch {
-    // Without one (a private window, no sw.js in a build by hand) the page works, online.
+    // Without a service worker (in a private window, or without sw.js) the page still works online.
   }
 }
 

@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it.
+// Chooses the colours of the page: light, dark, or those of the system.
 
 import { part } from "./base/dom.js";
 import { save, settings } from "./base/settings.js";

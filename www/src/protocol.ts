@@ -111,7 +111,9 @@ export interface WireTurn {
 }
 
 /** A message whose pictures and videos are indices into `images` and `videos` of the `WireTurn`. */
-export interface WireMessage extends Omit<Message, "content"> {
+export interface WireMessage extends Omit<Message, "content" | "toolCalls"> {
+  /** The arguments are an object, or JSON as the model wrote it. */
+  toolCalls?: { id: string; name: string; arguments: Record<string, unknown> | string }[];
   content:
     | string
     | (
@@ -152,10 +154,14 @@ export type Call = keyof Calls;
  */
 export type ToWorker =
   | { [C in Call]: { id: number; call: C; args: Calls[C]["args"]; aborted: boolean } }[Call]
-  | { abort: number };
+  | { abort: number }
+  /** Answered at once, unless the worker is stuck. */
+  | { ping: number };
 
 export type FromWorker =
-  // Sent once: the worker has started, and holds the Web Lock named `alive` until it ends.
+  | { pong: number }
+  // Sent once: the worker has started, and holds the Web Lock named `alive` until it ends (not on pages over plain http, which have no
+  // locks).
   | { alive: string }
   | { id: number; event: Calls[Call]["event"] }
   | { id: number; result: Calls[Call]["result"] }

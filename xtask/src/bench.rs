@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: measures loading and answering in headless Chromium.
+//! `cargo xtask bench`: measures loading and answering in headless Chromium. `cargo xtask soak`: has a model answer hundreds of prompts
+//! there, and fails if its memory grows.
 
 use std::path::PathBuf;
 
@@ -7,13 +8,22 @@ use crate::serve::Server;
 use crate::{Outcome, USAGE, setup, site};
 
 pub fn bench(args: &[String]) -> Outcome {
+    with_model("tests/web/bench.mjs", &["--tokens", "--weights"], args)
+}
+
+pub fn soak(args: &[String]) -> Outcome {
+    with_model("tests/web/soak.mjs", &["--prompts", "--pictures", "--aborts"], args)
+}
+
+/// Runs a script with the page and a model served. The script gets the model's address, and the options in `known` as they are.
+fn with_model(script: &str, known: &[&str], args: &[String]) -> Outcome {
     let (mut model, mut passed) = (PathBuf::from("models/screen-reader"), Vec::new());
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("`{arg}` needs a value\n\n{USAGE}"));
         match arg.as_str() {
             "--model" => model = PathBuf::from(value()?),
-            "--tokens" | "--weights" => passed.extend([arg.clone(), value()?.clone()]),
+            option if known.contains(&option) => passed.extend([arg.clone(), value()?.clone()]),
             _ => return Err(format!("`{arg}` was not expected\n\n{USAGE}")),
         }
     }
@@ -33,6 +43,6 @@ pub fn bench(args: &[String]) -> Outcome {
         8887,
     )?;
     let mut node = command("node");
-    node.arg("tests/web/bench.mjs").arg(format!("/bench/{name}")).args(passed);
+    node.arg(script).arg(format!("/bench/{name}")).args(passed);
     run(node.env("FANLIGHT_CHROMIUM", tools.chromium).env("FANLIGHT_URL", server.url()))
 }

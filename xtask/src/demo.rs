@@ -23,7 +23,7 @@ pub fn demo(args: &[String]) -> Outcome {
         mounts.push(("/models/yours/".to_owned(), folder));
         query = "?model=models/yours/";
     }
-    let server = Server::start(mounts, options.port)?;
+    let server = Server::with_headers(mounts, &[("Content-Security-Policy", site::policy()?)], options.port)?;
     let address = format!("{}{query}", server.url());
     if options.headless {
         let mut node = command("node");

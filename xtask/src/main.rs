@@ -36,6 +36,9 @@ usage: cargo xtask COMMAND
       --model PATH      checkpoint folder or .gguf file (default: the demonstration model)
       --tokens N        how many tokens to generate    --weights FORMAT   quantize while loading
   shaderstats           compile the kernels as an AMD GPU's driver does; print instructions for each weight, and check them
+  soak                  have a model answer many prompts about pictures in headless Chromium; fails if its memory grows
+      --model PATH      as for bench                   --aborts N    how many of the prompts are aborted (200)
+      --prompts N       how many prompts (500)         --pictures N  about how many pictures (50)
   test [NAME…]          run everything that CI runs, or only the named parts (fmt, golden, web, page/xss, …)
       --list            print the names of the parts
       --changed         run the parts that can be affected by what differs from the upstream branch
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
             .and_then(|_| site::pack().map(|tarball| println!("{}", tarball.display()))),
         Some("bench") => bench::bench(&args[1..]),
         Some("shaderstats") => no_more(&args[1..]).and_then(|()| shaderstats::shaderstats()),
+        Some("soak") => bench::soak(&args[1..]),
         Some("test") => check::check(&args[1..]),
         Some("fuzz") => fuzz::fuzz(&args[1..]),
         Some("help" | "--help" | "-h") | None => {

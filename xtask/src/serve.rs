@@ -19,8 +19,15 @@ pub struct Server {
 
 impl Server {
     /// Starts a server on the first free port from `port` on.
-    pub fn start(mut mounts: Mounts, port: u16) -> Outcome<Server> {
+    pub fn start(mounts: Mounts, port: u16) -> Outcome<Server> {
+        Self::with_headers(mounts, &[], port)
+    }
+
+    /// The same, with these headers in every response.
+    pub fn with_headers(mut mounts: Mounts, headers: &[(&str, String)], port: u16) -> Outcome<Server> {
         mounts.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        let headers: Arc<str> =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>().into();
         let listener = (port..port.saturating_add(50))
             .find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
             .ok_or_else(|| format!("no free port between {port} and {}", port.saturating_add(49)))?;
@@ -28,9 +35,9 @@ impl Server {
         let mounts = Arc::new(mounts);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let mounts = mounts.clone();
+                let (mounts, headers) = (mounts.clone(), headers.clone());
                 // It is not an error if the browser closes the connection early.
-                std::thread::spawn(move || connection(stream, &mounts).ok());
+                std::thread::spawn(move || connection(stream, &mounts, &headers).ok());
             }
         });
         Ok(Server { address, thread })
@@ -52,14 +59,14 @@ struct Request {
     range: Option<String>,
 }
 
-fn connection(stream: TcpStream, mounts: &Mounts) -> std::io::Result<()> {
+fn connection(stream: TcpStream, mounts: &Mounts, headers: &str) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.set_nodelay(true)?;
     let mut out = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = request(&mut reader)? {
         match request {
-            Ok(request) => answer(&request, mounts, &mut out)?,
+            Ok(request) => answer(&request, mounts, headers, &mut out)?,
             Err(status) => return plain(&mut out, status, false),
         }
     }
@@ -121,7 +128,7 @@ fn file_for(path: &str, mounts: &Mounts) -> Option<PathBuf> {
     if file.is_dir() { Some(file.join("index.html")) } else { Some(file) }
 }
 
-fn answer(request: &Request, mounts: &Mounts, out: &mut TcpStream) -> std::io::Result<()> {
+fn answer(request: &Request, mounts: &Mounts, headers: &str, out: &mut TcpStream) -> std::io::Result<()> {
     let opened = file_for(&request.path, mounts).and_then(|path| {
         let file = File::open(&path).ok()?;
         let data = file.metadata().ok().filter(|m| m.is_file())?;
@@ -147,7 +154,7 @@ fn answer(request: &Request, mounts: &Mounts, out: &mut TcpStream) -> std::io::R
         range.map_or(String::new(), |(start, end)| format!("Content-Range: bytes {start}-{}/{length}\r\n", end - 1));
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{content_range}Accept-Ranges: bytes\r\n\
-         ETag: {tag}\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n\r\n",
+         ETag: {tag}\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n{headers}\r\n",
         content_type(&path),
         end - start,
     );
@@ -230,14 +237,15 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("a.txt"), "0123456789").unwrap();
         let server = Server::start(vec![("/".into(), folder.clone())], 18_787).unwrap();
-        let get = |head: &str| {
-            let mut stream = TcpStream::connect(server.address).unwrap();
+        let asked = |address: SocketAddr, head: &str| {
+            let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(head.as_bytes()).unwrap();
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             let mut text = String::new();
             stream.read_to_string(&mut text).unwrap();
             text
         };
+        let get = |head: &str| asked(server.address, head);
         assert!(get("GET /a.txt HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n0123456789"));
         let part = get("GET /a.txt?x=1 HTTP/1.1\r\nRange: bytes=2-4\r\n\r\n");
         assert!(part.starts_with("HTTP/1.1 206") && part.ends_with("\r\n\r\n234"), "{part}");
@@ -246,6 +254,10 @@ mod tests {
         assert!(get("GET /b.txt HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
         assert!(get("GET /a.txt HTTP/1.1\r\nRange: bytes=20-\r\n\r\n").starts_with("HTTP/1.1 416"));
         assert!(get("POST /a.txt HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+        let policy = [("Content-Security-Policy", "default-src 'none'".to_owned())];
+        let strict = Server::with_headers(vec![("/".into(), folder.clone())], &policy, 18_887).unwrap();
+        let answer = asked(strict.address, "GET /a.txt HTTP/1.1\r\n\r\n");
+        assert!(answer.contains("\r\nContent-Security-Policy: default-src 'none'\r\n"), "{answer}");
         let two = get("GET /a.txt HTTP/1.1\r\n\r\nGET /a.txt HTTP/1.1\r\n\r\n");
         assert_eq!(two.matches("0123456789").count(), 2);
         std::fs::remove_dir_all(folder).unwrap();

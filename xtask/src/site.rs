@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Outcome;
-use crate::process::{cargo, command, copy, npm, root, run, write};
+use crate::process::{cargo, command, copy, npm, read, root, run, write};
 use crate::setup::{Tools, WASM};
 
 /// Builds the page and returns the folder to serve.
@@ -38,9 +38,24 @@ pub fn build(tools: &Tools) -> Outcome<PathBuf> {
     copy(&mediabunny.join("dist/bundles/mediabunny.min.mjs"), &dist.join("mediabunny/mediabunny.js"), &|_| true)?;
     copy(&mediabunny.join("LICENSE"), &dist.join("mediabunny/LICENSE"), &|_| true)?;
     copy(&root().join("models/screen-reader"), &dist.join("models/screen-reader"), &|_| true)?;
+    run(command("node").args(["xtask/notices.mjs", "www/dist/NOTICES.txt"]))?;
+    // In this form Cloudflare Pages, Netlify and others read which headers they are to send.
+    write(
+        &dist.join("_headers"),
+        &format!("/*\n  Content-Security-Policy: {}\n  X-Content-Type-Options: nosniff\n", policy()?),
+    )?;
     // Last, write the list of all files, by which the page's service worker caches one complete version.
     run(command("node").args(["xtask/precache.mjs", "www/dist"]))?;
     Ok(dist)
+}
+
+/// The Content-Security-Policy that a server should send with every file of the page. The page has the same policy in a `<meta>`, but that
+/// binds neither the worker, which reads everything from outside, nor those who put the page into a frame.
+pub fn policy() -> Outcome<String> {
+    let page = read(&root().join("www/index.html"))?;
+    let policy = page.split("http-equiv=\"Content-Security-Policy\"").nth(1).and_then(|rest| rest.split('"').nth(1));
+    let policy = policy.ok_or("www/index.html has no Content-Security-Policy")?;
+    Ok(format!("{policy}; frame-ancestors 'none'"))
 }
 
 /// Makes the npm package as people install it, from the result of `build`. Returns the tarball.
@@ -111,4 +126,14 @@ fn bind(module: &Path, out: &Path) -> Outcome {
     let mut bindgen = cargo();
     bindgen.args(["run", "--quiet", "--locked", "--profile", "tools", "--package", "xtask", "--features", "bindgen"]);
     run(bindgen.args(["--bin", "bindgen", "--"]).arg(module).arg(out))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_policy_is_that_of_the_page_and_forbids_frames() {
+        let policy = super::policy().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+        assert!(policy.ends_with("; frame-ancestors 'none'") && !policy.contains('\n'), "{policy}");
+    }
 }

@@ -31,11 +31,53 @@ test("the package has what its exports name, its licences and its README, and no
   for (const [name, entry] of Object.entries(about.exports)) {
     if (typeof entry !== "string") assert.equal(Object.keys(entry)[0], "types", `${name}: types come first`);
   }
-  for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "dist/mediabunny/LICENSE"]) assert.ok(names.includes(name), name);
+  for (const name of ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "dist/NOTICES.txt", "dist/mediabunny/LICENSE"]) assert.ok(names.includes(name), name);
   assert.notEqual(about.private, true);
   assert.equal(about.dependencies, undefined);
-  const strange = names.filter((name) => !/^(dist\/(src|wasm|mediabunny|models)\/|package\.json$|README\.md$|LICENSE-)/.test(name));
+  const strange = names.filter((name) => !/^(dist\/((src|wasm|mediabunny|models)\/|NOTICES\.txt$)|package\.json$|README\.md$|LICENSE-)/.test(name));
   assert.deepEqual(strange, []);
+});
+
+/** Licences that allow what is done with these works here: to compile or copy them into a package, with their notice. */
+const ALLOWED = /^(MIT|MIT-0|Apache-2\.0( WITH LLVM-exception)?|BSD-[23]-Clause|0BSD|ISC|Zlib|BSL-1\.0|Unlicense|CC0-1\.0|Unicode-(3\.0|DFS-2016)|MPL-2\.0)$/;
+
+/** Whether an SPDX expression can be met with these licences: of alternatives one, of joined ones each. */
+function allowed(expression) {
+  const parts = (text, word) => {
+    let depth = 0;
+    return text.split(/(\s+AND\s+|\s+OR\s+|\/|[()])/).reduce((list, piece) => {
+      if (piece === "(") depth++;
+      if (piece === ")") depth--;
+      const splits = depth === 0 && (piece.trim() === word || (word === "OR" && piece === "/"));
+      return splits ? [...list, ""] : [...list.slice(0, -1), list.at(-1) + piece];
+    }, [""]);
+  };
+  const text = expression.trim();
+  const either = parts(text, "OR");
+  if (either.length > 1) return either.some(allowed);
+  const both = parts(text, "AND");
+  if (both.length > 1) return both.every(allowed);
+  return /^\(.*\)$/.test(text) ? allowed(text.slice(1, -1)) : ALLOWED.test(text);
+}
+
+test("the notices name every crate and package that is in it, with a licence that allows it and its text", async () => {
+  const { crates, npmPackages } = await import("../../../xtask/notices.mjs");
+  const all = [...crates(), ...npmPackages()];
+  assert.ok(all.length > 50, `${all.length}`);
+  const text = await readFile(installed("dist/NOTICES.txt"), "utf8");
+  for (const { name, version, license, texts } of all) {
+    assert.ok(text.includes(`\n${name} ${version} (${license})`), `${name} ${version} is not named`);
+    assert.ok(allowed(license), `${name}: ${license}`);
+    assert.ok(texts.length > 0 && texts.every((own) => text.replace(/\s+/g, " ").includes(own.replace(/\s+/g, " "))), `the licence of ${name}`);
+  }
+  // Where a wasm module says which source a panic is in, it names the crate.
+  const named = new Set(all.map(({ name, version }) => `${name}-${version}`));
+  for (const module of ["fanlight_bg.wasm", "fanlight_grammar_bg.wasm"]) {
+    const bytes = await readFile(installed("dist/wasm", module), "latin1");
+    for (const [, crate] of bytes.matchAll(/index\.crates\.io-[0-9a-f]+\/([\w.+-]+?-\d+\.\d+\.\d+[\w.+-]*)\//g)) assert.ok(named.has(crate), `${module} contains ${crate}`);
+  }
+  assert.equal(allowed("(MIT OR Apache-2.0) AND Unicode-3.0"), true);
+  assert.equal(allowed("MIT AND GPL-3.0"), false);
 });
 
 test("no code is made from text, and none is in parts that a bundler would have to follow", async () => {

@@ -351,6 +351,13 @@ test("several models in one repository: the caller names one", async (t) => {
   assert.deepEqual([...new Set(asked)].sort(), ["b-F32.gguf", "mmproj-F16.gguf"]);
 });
 
+test("an importance matrix is no model, and a vision encoder is one however it is spelled", async (t) => {
+  const { findGguf } = await import("../../../www/dist/src/checkpoint/gguf.js");
+  assert.deepEqual(findGguf(["base-Q4_K_M.gguf", "imatrix_unsloth.gguf", "MMPROJ-F16.gguf"]), { gguf: "base-Q4_K_M.gguf", mmproj: "MMPROJ-F16.gguf" });
+  assert.deepEqual(findGguf(["a.imatrix.gguf", "a.GGUF"]), { gguf: "a.GGUF" });
+  assert.throws(() => findGguf(["a.gguf", "b.gguf"]), { code: "bad_request" });
+});
+
 test("availability: asked of the network only where nothing is kept, and true of what load does", async (t) => {
   const { files } = checkpoint();
   const hub = await startHub(t, { files });

@@ -6,12 +6,12 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { fakeModel } from "../support/fake-model.mjs";
 import { caught, notInFirefox, open, withBrowser } from "../support/helpers.mjs";
 import { serve } from "../support/static.mjs";
 
 withBrowser();
 
-const CONFIG = JSON.stringify({ model_type: "qwen2_5_vl" });
 const PNG = fileURLToPath(new URL("../../../www/public-sample/sample-screen.png", import.meta.url));
 /** 16×8, left (199, 41, 90), right (10, 121, 239) as Pillow 12 decodes what it has encoded in 4:4:4 with quality 100. */
 const AVIF =
@@ -19,12 +19,7 @@ const AVIF =
 
 /** Runs `body` with `read(source)`: what the engine gets of it, as a file's bytes or as upright pixels; or the error. */
 async function reading(t, body, argument, more = {}) {
-  const setup = async (page) => {
-    await page.route("**/models/fake/*", (route) =>
-      route.request().url().endsWith("config.json") ? route.fulfill({ body: CONFIG }) : route.fulfill({ status: 404 }),
-    );
-  };
-  const page = await open(t, { engine: "fake", setup, ...more });
+  const page = await fakeModel(t, more);
   const code = `async (argument) => {
     const { load } = await import("/src/index.js");
     const caught = ${caught};
@@ -237,6 +232,68 @@ test("what the engine cannot decode and the browser can is decoded at its own si
   assert.equal(seen.none.code, "bad_image");
   assert.equal(seen.object.code, "bad_request");
   assert.equal(seen.nothing.code, "bad_request");
+});
+
+test("base64 without data: is refused and asked of nobody; both alphabets of base64 are read in a data: address", async (t) => {
+  const asked = [];
+  const png = (await readFile(PNG)).toString("base64");
+  const jpeg = `/9j/4AAQSkZJRgABAQAAAQABAAD/${"A".repeat(5000)}`;
+  const setup = (page) => page.on("request", (request) => asked.push(request.url()));
+  const seen = await reading(t, async ({ read, model }, [png, jpeg]) => {
+    const session = await model.session();
+    const video = (text) => session.prompt([{ role: "user", content: [{ type: "video", video: text }, { type: "text", text: "?" }] }]).then(() => ({}), ({ code, message }) => ({ code, message }));
+    const chat = (url) => model.chat.completions.create({ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }] }).then(() => ({}), ({ code, message }) => ({ code, message }));
+    const safe = png.replaceAll("+", "-").replaceAll("/", "_");
+    return {
+      refused: [await read(png), await read(jpeg), await read(`${jpeg.slice(0, 76)}\n${jpeg.slice(76)}`), await read("x".repeat(2000)), await chat(png), await read("  "), await video(png), await video(`AAAAIGZ0eXBpc29t${"A".repeat(100)}`), await video("")],
+      safe: await read(`data:image/png;base64,${safe}`),
+      plain: await read(`data:image/png;base64,${png}`),
+      broken: await read("data:image/png;base64,@@@"),
+      path: await read("/no/such/picture-with-quite-a-long-name-that-is-still-a-path-and-not-base64"),
+    };
+  }, [png, jpeg], { setup });
+  for (const { code, message } of seen.refused) {
+    assert.equal(code, "bad_request", message);
+    assert.ok(message.length < 300, message);
+  }
+  assert.deepEqual(asked.filter((url) => /iVBOR|9j|xxxx|ftyp|AAAA/.test(url) && !url.startsWith("data:")), []);
+  assert.ok(seen.safe.file, JSON.stringify(seen.safe));
+  assert.deepEqual(seen.safe, seen.plain);
+  assert.equal(seen.broken.code, "bad_image");
+  assert.match(seen.broken.hint, /base64/);
+  assert.equal(seen.path.code, "not_found");
+});
+
+test("an SVG is read whatever stands before it, with foreign objects, and at the size of its viewBox", async (t) => {
+  const seen = await reading(t, async ({ read, model }) => {
+    const svg = (attributes, inside) => `<svg xmlns="http://www.w3.org/2000/svg" ${attributes}>${inside}</svg>`;
+    const green = '<rect width="100%" height="100%" fill="#00aa00"/>';
+    const utf16 = (text, order) => {
+      const bytes = new Uint8Array(2 * text.length + 2);
+      [...`\ufeff${text}`].forEach((character, i) => new DataView(bytes.buffer).setUint16(2 * i, character.charCodeAt(0), order));
+      return bytes;
+    };
+    const size = async (attributes) => {
+      const content = [{ type: "image", image: new Blob([svg(attributes, green)]) }, { type: "text", text: "?" }];
+      const { images } = await (await model.session()).prompt([{ role: "user", content }]);
+      return [images[0].original.width, images[0].original.height];
+    };
+    const sized = svg('width="30" height="20"', green);
+    const foreign = svg('width="30" height="20"', '<foreignObject width="30" height="20"><div xmlns="http://www.w3.org/1999/xhtml" style="width:30px;height:20px;background:#00aa00"></div></foreignObject>');
+    return {
+      small: [await read(new Blob([foreign])), await read(new Blob([`<!--${"x".repeat(9000)}-->\n<?xml-stylesheet?>${sized}`])), await read(utf16(sized, true)), await read(utf16(sized, false)), await read(new Blob([`<!DOCTYPE svg [<!ENTITY a "b">]>${sized}`]))],
+      view: [await size('viewBox="0 0 120 80"'), await size('viewBox="0 0 1200 800" width="100%"'), await size('viewBox="0 0 100000 50000"')],
+      text: await read(new Blob(["<html><svg></svg></html>"])),
+      endless: await read(new Blob([`<!--${"<!--".repeat(100_000)}`])),
+    };
+  });
+  for (const [i, { width, height, rgba, message }] of seen.small.entries()) {
+    assert.deepEqual([width, height], [30, 20], `${i}: ${message}`);
+    assert.deepEqual(rgba.slice(0, 4), [0, 0xaa, 0, 255], `${i}`);
+  }
+  // The smallest is drawn as large as the browser shows it, the largest at most 4096 pixels wide.
+  assert.deepEqual(seen.view, [[225, 150], [1200, 800], [4096, 2048]]);
+  for (const { code } of [seen.text, seen.endless]) assert.equal(code, "bad_image");
 });
 
 test("a picture that may not be read is an error that says why", async (t) => {

@@ -10,21 +10,10 @@ import { promisify } from "node:util";
 import { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
 import { Stream } from "openai/streaming";
 
+import { fakeModel as fake, MODEL } from "../support/fake-model.mjs";
 import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
-
-const MODEL = "/models/fake/";
-const fake = (t) =>
-  open(t, {
-    engine: "fake",
-    setup: (page) =>
-      page.route(`**${MODEL}*`, (route) =>
-        route.request().url().endsWith("config.json")
-          ? route.fulfill({ body: JSON.stringify({ model_type: "qwen2_5_vl" }) })
-          : route.fulfill({ status: 404 }),
-      ),
-  });
 
 /** Runs `body` with `create` of a loaded model, `say(text)` for a user's message, `asked` (what the engine was given) and `picture()`. */
 const withChat = (page, body, argument) =>
@@ -283,7 +272,7 @@ test("messages of every role and parts of every kind", async (t) => {
       role: "assistant",
       content: "",
       reasoning: "Hm.",
-      toolCalls: [{ id: "a", name: "look", arguments: { x: 1 } }, { id: "b", name: "look", arguments: {} }],
+      toolCalls: [{ id: "a", name: "look", arguments: '{"x": 1}' }, { id: "b", name: "look", arguments: {} }],
     },
     { role: "tool", content: [{ type: "text", text: "first" }], toolCallId: "a" },
     { role: "tool", content: "second", toolCallId: "b" },
@@ -491,9 +480,28 @@ test("calls: one where only one is allowed, none where they are forbidden, fed b
   assert.equal(seen.streamed.at(-1).choices[0].finish_reason, "tool_calls");
   assert.equal(seen.none.choices[0].finish_reason, "stop");
   assert.deepEqual(seen.asked.at(-1).messages.slice(1), [
-    { role: "assistant", content: "", toolCalls: [{ id: "call_0", name: "look", arguments: { number: 0 } }] },
+    { role: "assistant", content: "", toolCalls: [{ id: "call_0", name: "look", arguments: '{"number":0}' }] },
     { role: "tool", content: "7", toolCallId: "call_0" },
   ]);
+});
+
+test("numbers in arguments stay as they were written, and what OpenAI's .parse() adds to a message is taken back", async (t) => {
+  const page = await fake(t);
+  const text = '{"id": 2512292042121000001}';
+  const { said, asked } = await withChat(
+    page,
+    async ({ create, heard }, [tool, text]) => {
+      const { choices } = await create({ messages: [{ role: "user", content: `call with ${text}` }], tools: [tool] });
+      const said = { ...choices[0].message, parsed: null };
+      said.tool_calls = said.tool_calls.map((call) => ({ ...call, function: { ...call.function, parsed_arguments: {} } }));
+      const answer = { role: "tool", tool_call_id: said.tool_calls[0].id, content: "7" };
+      await create({ messages: [{ role: "user", content: "?" }, { ...said, parsed: { any: "thing" } }, answer], tools: [tool], tool_choice: "none" });
+      return { said, asked: await heard(2) };
+    },
+    [TOOL, text],
+  );
+  assert.equal(said.tool_calls[0].function.arguments, text);
+  assert.equal(asked.at(-1).messages[1].toolCalls[0].arguments, text);
 });
 
 test("tee gives the same chunks twice, and one half can be left", async (t) => {

@@ -4,21 +4,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { fakeModel, MODEL } from "../support/fake-model.mjs";
 import { notInFirefox, open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 
-const MODEL = "/models/fake/";
-const CONFIG = JSON.stringify({ model_type: "qwen2_5_vl" });
-
-/** Serves a checkpoint folder; `respond` may answer differently, for example to break something. */
-const model = (respond) => (page) =>
-  page.route(`**${MODEL}*`, (route) => {
-    const name = new URL(route.request().url()).pathname.slice(MODEL.length);
-    if (respond) return respond(route, name);
-    return name === "config.json" ? route.fulfill({ body: CONFIG }) : route.fulfill({ status: 404 });
-  });
-const fake = (t, respond) => open(t, { engine: "fake", setup: model(respond) });
+const fake = (t, respond) => fakeModel(t, { respond });
 
 test("loads with progress, answers in pieces, and tells what it did", async (t) => {
   const page = await fake(t);
@@ -165,7 +156,7 @@ test("loading can be aborted before and while it runs", async (t) => {
 });
 
 const codeOf = async (t, respond, setup) => {
-  const page = await open(t, { engine: "fake", setup: async (p) => (await model(respond)(p), setup?.(p)) });
+  const page = await fakeModel(t, { respond, setup });
   return withPackage(page, async ({ load }, url, caught) => caught(load(url)), MODEL);
 };
 const withoutEngine = notInFirefox("a module that Playwright answers with an error never ends loading there; Firefox by itself reports it");

@@ -3,19 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "../support/helpers.mjs";
+import { fakeModel as fake, MODEL } from "../support/fake-model.mjs";
+import { withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
-
-const MODEL = "/models/fake/";
-const fake = (t) =>
-  open(t, {
-    engine: "fake",
-    setup: (page) =>
-      page.route(`**${MODEL}*`, (route) =>
-        route.request().url().endsWith("config.json") ? route.fulfill({ body: "{}" }) : route.fulfill({ status: 404 }),
-      ),
-  });
 
 const LOOK = { type: "function", function: { name: "look", parameters: { type: "object", properties: { place: { type: "string" } } } } };
 

@@ -331,3 +331,81 @@ test("a server's boxes are in the caller's pixels, by the rule of its family", a
   assert.equal(seen.page.blocks[0].text, "a");
   close(seen.page.blocks[0].box, [0, 0, 100, 50].map((value) => (value * 1000) / 1008));
 });
+
+/** Answers with these events, or with this status and body. */
+const says = (t, pieces) =>
+  serve(t, (_, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end(pieces.map((piece) => `data: ${typeof piece === "string" ? piece : JSON.stringify(piece)}\n\n`).join(""));
+  });
+
+for (const [what, index] of [["a name", "__proto__"], ["a huge number", 4294967294], ["a fraction", 0.5], ["a negative number", -1], ["nothing", undefined]]) {
+  test(`a server that numbers a call with ${what} changes nothing in the page`, async (t) => {
+    const server = await says(t, [chunk({ tool_calls: [{ index, id: "pwned", function: { name: "pwned", arguments: "{}" } }] }), chunk({}, "tool_calls"), "[DONE]"]);
+    const seen = await run(await page(t, server), server, async ({ model, caught }) => {
+      const outcome = await caught((await model.session()).prompt("Hello"));
+      const keys = [];
+      for (const key in []) keys.push(key);
+      return { ...outcome, keys, own: [].name };
+    });
+    assert.equal(seen.code, "network", JSON.stringify(seen.value));
+    assert.match(seen.message, /numbered a tool call/);
+    assert.deepEqual(seen.keys, []);
+    assert.equal(seen.own, undefined);
+  });
+}
+
+for (const [what, pieces] of [
+  ["choices of null", [{ ...chunk({}), choices: [null] }]],
+  ["choices that are no list", [{ ...chunk({}), choices: { 0: {} } }]],
+  ["arguments that are no object", [chunk({ tool_calls: [{ index: 0, id: "a", function: { name: "f", arguments: "[1]" } }] }), chunk({}, "tool_calls")]],
+]) {
+  test(`a server that sends ${what} is refused with a code`, async (t) => {
+    const server = await says(t, pieces);
+    const seen = await run(await page(t, server), server, async ({ model, caught }) => caught((await model.session()).prompt("Hello")));
+    assert.equal(seen.code, "network");
+    assert.doesNotMatch(seen.message, /destructure|undefined|not a function/);
+  });
+}
+
+test("fields of another type than they should have are passed over", async (t) => {
+  const odd = { choices: [{ index: 0, delta: { content: { a: 1 }, reasoning_content: 7, tool_calls: [null] }, logprobs: { content: [null, 3] }, finish_reason: null }] };
+  const server = await says(t, [{ ...chunk({}), ...odd }, chunk({ content: "Hi" }), { ...chunk({}, "stop"), usage: { prompt_tokens: "many", completion_tokens: null } }, "[DONE]"]);
+  const seen = await run(await page(t, server), server, async ({ model }) => (await model.session()).prompt("Hello"));
+  assert.equal(seen.text, "Hi");
+  assert.equal(seen.finishReason, "stop");
+  assert.equal(seen.usage.promptTokens, 0);
+});
+
+test("numbers in arguments stay as the server wrote them", async (t) => {
+  const text = '{"id": 2512292042121000001}';
+  const server = await says(t, [chunk({ tool_calls: [{ index: 0, id: "a", function: { name: "f", arguments: text } }] }), chunk({}, "tool_calls"), "[DONE]"]);
+  const seen = await run(await page(t, server), server, async ({ model }) => {
+    const session = await model.session();
+    const { toolCalls } = await session.prompt("Hello");
+    await session.prompt([{ role: "tool", content: "42", toolCallId: "a" }]);
+    return toolCalls;
+  });
+  assert.equal(seen[0].argumentsText, text);
+  assert.equal(server.seen[1].body.messages[1].tool_calls[0].function.arguments, text);
+});
+
+test("a redirect is not followed: neither headers nor pictures reach another server", async (t) => {
+  const other = await serve(t, (_, response) => response.end("{}"));
+  const server = await serve(t, (_, response) => response.writeHead(307, { location: `${other.origin}/v1/chat/completions` }).end());
+  const seen = await run(await page(t, server), server, async ({ model, caught }) => caught((await model.session()).prompt("Hello")), { headers: { "x-mine": "secret" } });
+  assert.equal(seen.code, "network");
+  assert.match(seen.message, /redirect/);
+  assert.deepEqual(other.seen, []);
+});
+
+test("an answer without an end is not read for ever", async (t) => {
+  const server = await serve(t, async (_, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    const piece = `data: ${"x".repeat(1 << 20)}`;
+    while (!response.destroyed) if (!response.write(piece)) await Promise.race([new Promise((go) => response.once("drain", go)), new Promise((go) => response.once("close", go))]);
+  });
+  const seen = await run(await page(t, server), server, async ({ model, caught }) => caught((await model.session()).prompt("Hello")));
+  assert.equal(seen.code, "network");
+  assert.match(seen.message, /more than 64 MiB/);
+});

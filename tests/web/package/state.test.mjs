@@ -4,21 +4,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { open, withBrowser, withPackage } from "../support/helpers.mjs";
+import { fakeModel as fake, MODEL } from "../support/fake-model.mjs";
+import { withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
-
-const MODEL = "/models/fake/";
-const fake = (t, options) =>
-  open(t, {
-    engine: "fake",
-    setup: (page) =>
-      page.route(`**${MODEL}*`, (route) => {
-        const name = new URL(route.request().url()).pathname.slice(MODEL.length);
-        return name === "config.json" ? route.fulfill({ body: '{"model_type": "qwen2_5_vl"}' }) : route.fulfill({ status: 404 });
-      }),
-    ...options,
-  });
 
 test("what is appended is part of the conversation, and of its clones", async (t) => {
   const page = await fake(t);

@@ -4,19 +4,12 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
+import { fakeModel, MODEL } from "../support/fake-model.mjs";
 import { open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 
-const MODEL = "/models/fake/";
-const fake = (t, config) =>
-  open(t, {
-    engine: "fake",
-    setup: (page) =>
-      page.route(`**${MODEL}*`, (route) =>
-        route.request().url().endsWith("config.json") ? route.fulfill({ body: JSON.stringify(config) }) : route.fulfill({ status: 404 }),
-      ),
-  });
+const fake = (t, config) => fakeModel(t, { config });
 
 /** Runs `body` with a loaded model, a picture of 308 × 196, half of what the fake engine resizes to, and what was asked. */
 const withModel = (page, body, argument) =>

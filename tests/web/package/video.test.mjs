@@ -8,12 +8,11 @@ import { test } from "node:test";
 
 import { clips, COLOR, drawn, HEIGHT, KINDS, WIDTH } from "../support/clips.mjs";
 import { chooseFile, SAMPLE } from "../support/demo-page.mjs";
+import { MODEL, serving } from "../support/fake-model.mjs";
 import { notInFirefox, open, withBrowser, withPackage } from "../support/helpers.mjs";
 
 withBrowser();
 const { make, origin, requests } = await clips(runner);
-
-const MODEL = "/models/fake/";
 
 /** In the worker: counts its own frames that are alive, and those from the page that it has closed. */
 const COUNTING = `
@@ -46,10 +45,7 @@ async function page(t, options = {}) {
     before: COUNTING,
     servers: [origin],
     setup: async (p) => {
-      await p.route(`**${MODEL}*`, (route) => {
-        const config = route.request().url().endsWith("config.json");
-        return route.fulfill(config ? { body: JSON.stringify({ model_type: "qwen2_5_vl" }) } : { status: 404 });
-      });
+      await serving()(p);
       // What decodes on the page would block it.
       await p.addInitScript(() => {
         globalThis.VideoDecoder = class { constructor() { throw new Error("decoded on the page"); } };
@@ -85,7 +81,8 @@ const spread = (count, total) => Array.from({ length: count }, (_, i) => Math.ro
 
 function assertFrames({ frames, info }, times, indices) {
   assert.deepEqual(frames.map(({ number }) => number), indices, "the frames that were planned");
-  const expected = indices.map((index) => times[index]);
+  // Times count from the first frame.
+  const expected = indices.map((index) => times[index] - times[0]);
   for (const [i, { timestamp }] of frames.entries()) {
     assert.ok(Math.abs(timestamp - expected[i]) < 1e-6, `frame ${indices[i]} at ${timestamp} s, not ${expected[i]} s`);
   }
@@ -188,6 +185,22 @@ test("of a large file on a server only what is needed is fetched", async (t) => 
 });
 
 const mediaSource = notInFirefox("a VideoFrame of a <video> has the time 0 there where the element plays a MediaSource");
+
+test("a video that begins late is counted from its first frame, as qwen-vl-utils and native programs count", async (t) => {
+  const { bytes, times } = await make("late.mp4");
+  assert.ok(Math.abs(times[0] - 2.5) < 0.01, `${times[0]}`);
+  const p = await page(t);
+  const seen = await p.evaluate(async (base64) => {
+    const video = new Blob([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))]);
+    const content = [{ type: "video", video, nframes: 4 }, { type: "text", text: "?" }];
+    const { videos, seen } = await (await globalThis.model.session()).prompt([{ role: "user", content }]);
+    return { info: videos[0], frames: seen[0].frames.map(({ number, timestamp }) => [number, timestamp]) };
+  }, bytes.toString("base64"));
+  assert.ok(Math.abs(seen.info.startsAt - 2.5) < 0.01, `${seen.info.startsAt}`);
+  const wanted = [0, 30, 59, 89].map((index) => times[index] - times[0]);
+  seen.info.timestamps.forEach((time, i) => assert.ok(Math.abs(time - wanted[i]) < 0.001, `${seen.info.timestamps}`));
+  assert.deepEqual(seen.frames.map(([number]) => number), [0, 30, 59, 89]);
+});
 
 test("a <video> without a file behind it is moved to the times, and is then as it was", mediaSource, async (t) => {
   const { bytes, times } = await make("vp9.webm");

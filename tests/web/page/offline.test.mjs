@@ -12,12 +12,17 @@ withBrowser();
 
 /**
  * The site on another port, with the fake engine and some files replaced: what a server is that gets a new version. A service
- * worker's requests pass the routes of a page by, so that the engine has to be replaced here.
+ * worker's requests pass the routes of a page by, so that the engine has to be replaced here. `clean`: the server redirects
+ * `index.html` to its folder, as Cloudflare Pages and others do.
  */
-async function mirror(t) {
+async function mirror(t, { clean = false } = {}) {
   const held = { files: { "wasm/fanlight.js": FAKE }, listed: {} };
   const server = createServer(async (request, response) => {
-    const path = new URL(request.url, "http://-").pathname.slice(1) || "index.html";
+    const asked = new URL(request.url, "http://-").pathname.slice(1);
+    if (clean && /(^|\/)index\.html$/.test(asked)) {
+      return response.writeHead(308, { location: `/${asked.replace(/index\.html$/, "")}`, "cache-control": "no-cache" }).end();
+    }
+    const path = asked.replace(/(^|\/)$/, "$1index.html");
     const answer = await fetch(site() + path, { headers: request.headers.range ? { range: request.headers.range } : {} });
     let body = held.files[path] ?? Buffer.from(await answer.arrayBuffer());
     if (path === "sw.js") {
@@ -82,6 +87,32 @@ test("after the first visit the page opens and answers without a network", async
   assert.ok(got.lengths.every((length) => length > 10_000), "the engine and the model are there");
   assert.deepEqual([got.status, got.same], [206, true], "also pieces of files");
   await assert.rejects(page.evaluate(() => fetch("nothing")), "what is no file of the page is not answered");
+});
+
+test("on a host that redirects index.html every visit after the first opens, with and without a network", async (t) => {
+  const { origin, stop } = await mirror(t, { clean: true });
+  const page = await open(t, { serviceWorkers: "allow", servers: [origin], viewport: { width: 1280, height: 800 } });
+  await installed(page, origin);
+  const redirected = await page.evaluate(async () => {
+    const cache = await caches.open((await caches.keys())[0]);
+    const all = await Promise.all((await cache.keys()).map((request) => cache.match(request)));
+    return { files: all.length, redirected: all.filter((response) => response.redirected).length };
+  });
+  assert.ok(redirected.files > 50);
+  assert.equal(redirected.redirected, 0);
+  await page.reload();
+  await ready(page);
+  // What an earlier version of the service worker has cached is a redirected response, which may not answer a navigation.
+  await page.evaluate(async () => {
+    const cache = await caches.open((await caches.keys())[0]);
+    await cache.put("index.html", await fetch("index.html?around-the-cache", { cache: "reload" }));
+  });
+  await page.reload();
+  await ready(page);
+  await page.evaluate(async () => (await caches.open((await caches.keys())[0])).put("index.html", new Response("<title>kept</title>", { headers: { "content-type": "text/html" } })));
+  stop();
+  await page.goto(`${origin}/`);
+  assert.equal(await page.title(), "kept");
 });
 
 test("a new version is taken whole, when it is asked for and no other tab is at work, or not at all", async (t) => {

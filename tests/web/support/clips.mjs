@@ -45,6 +45,7 @@ export const COLOR = "c83c14";
 /** What cannot be shown, or is served in a special way. */
 export const ODD = {
   "large.mp4": { padding: 40 * 2 ** 20, args: [...X264, "-g", "30"] },
+  "late.mp4": { args: [...X264, "-bf", "0", "-g", "30", "-output_ts_offset", "2.5", "-avoid_negative_ts", "disabled"] },
   "front.mp4": { args: [...X264, "-g", "30", "-movflags", "+faststart"] },
   "mpeg4.mp4": { args: ["-c:v", "mpeg4"] },
   "bt709.mp4": colored("bt709", COLOR),

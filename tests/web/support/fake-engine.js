@@ -1,8 +1,8 @@
 // Stands in for wasm/fanlight.js where a test is about the package or the page and not about the engine: same exports,
-// answers known in advance. A prompt may carry orders: "wait" (until aborted), "trap", "throw", "silent", "echo:" (what follows is
+// answers known in advance. A prompt may carry orders: "wait" (until aborted), "block" (compute for ever, or "block N" milliseconds), "trap", "synchronous trap", "throw", "silent", "echo:" (what follows is
 // the answer; boxes in it are located), "think:" (the same, thought), "use the calculator", "lose N" (the device is lost N times,
 // each after another word). The channel "device" loses it at any moment and says how reloading goes. Where config.json
-// has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
+// has `probes`, it asks whether those files are there. Where it has a `plan` of reads, it reads that as the engine would, and `info` has the sha256 of everything it got. Of videos it takes
 // `nframes` frames (4) at equal distances, or each, and reads the numbers that clips.mjs draws on frames: `seen` in the result.
 // What every prompt was asked goes to the BroadcastChannel "asked". "think" has it think first, "call" makes it call the first
 // tool, once or "twice", "json …" has it say that; options are heeded as far as they change an answer's shape: `logprobs`, `maxTokens`, `replace`.
@@ -70,6 +70,7 @@ export class Engine {
     const size = await reader.size("config.json");
     if (size === undefined) throw Object.assign(new Error("config.json is missing"), { code: "not_found", hint: "" });
     const config = JSON.parse(new TextDecoder().decode(await reader.read("config.json", 0, size)));
+    for (const file of config.probes ?? []) await reader.size(file);
     if (config.plan) config.digest = await readPlan(reader, config.plan);
     device.opened++;
     device.lost = undefined;
@@ -260,7 +261,10 @@ class Session {
     if (reasoning) onDelta({ text: "", reasoning });
     if (tools.length > 0 && options.toolChoice !== "none" && text.includes("call")) {
       for (let i = 0; i < (text.includes("twice") ? 2 : 1) && !cancelled(); i++) {
-        const toolCall = { id: `call_${i}`, name: tools[0].function.name, arguments: { number: i } };
+        // "call with JSON": these are the arguments, and their text.
+        const [, argumentsText] = /call with (\{.*\})/.exec(text) ?? [];
+        const given = argumentsText ? { arguments: JSON.parse(argumentsText), argumentsText } : { arguments: { number: i } };
+        const toolCall = { id: `call_${i}`, name: tools[0].function.name, ...given };
         calls.push(toolCall);
         onDelta({ text: "", toolCall });
         await pause(5);
@@ -315,6 +319,7 @@ class Session {
 
   /** What it was asked is in `asked`. */
   plan(json, images, videos, options) {
+    if (json.includes("trap")) trap();
     const tokens = images.reduce((sum, image) => sum + measured(image).tokens, 0);
     return {
       promptTokens: this.#tokens + 30 + tokens, imageTokens: tokens, videoTokens: 0, cachedTokens: this.#tokens, contextWindow: 2048,
@@ -347,8 +352,18 @@ class Session {
 const textOf = ({ content }) =>
   typeof content === "string" ? content : content.filter((p) => p.type === "text").map((p) => p.text).join("");
 
-/** Orders in a text: "throw", "trap", "silent", "wait". */
+/** A trap of wasm: the body of the only function is `unreachable`. */
+function trap() {
+  const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 5, 1, 3, 0, 0, 11];
+  new WebAssembly.Instance(new WebAssembly.Module(Uint8Array.from(bytes))).exports.f();
+}
+
+/** Orders in a text: "block",  "throw", "trap", "silent", "wait". */
 async function obey(text, cancelled) {
+  if (text.includes("synchronous trap")) trap();
+  // As wasm does that computes: nothing else runs in the worker. Without a number, for ever.
+  const [, busy] = /block ?(\d*)/.exec(text) ?? [];
+  if (busy !== undefined) for (const begin = performance.now(); busy === "" || performance.now() - begin < Number(busy); );
   if (text.includes("throw")) throw fault("oom", "a fault on order", true);
   if (text.includes("trap")) queueMicrotask(() => unreachable());
   if (/trap|silent/.test(text)) await new Promise(() => {});

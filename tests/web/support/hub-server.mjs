@@ -13,17 +13,18 @@ const CORS = { "access-control-allow-origin": "*", "access-control-expose-header
 const LARGE = 100_000;
 
 export const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
-const gitOid = (bytes) => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
+export const gitOid = (bytes) => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
 
 /**
- * A server with one repository. `files` is a table of names to bytes.
+ * A server with one repository. `files` is a table of names to bytes. `large`: from how many bytes on files are redirected and known by
+ * their sha256. `listed` may change what the list says of a file.
  *
  * `hub.fault`, if set, is called with each request `{ place: "hub" | "cdn", method, path, file, range, count }` (count: how
  * many there have been for this file at this place) and may return what goes wrong: `status` (with `headers`), `html`,
  * `cut` or `stall` after that many bytes, `shift` of the range, `flip` of the byte at that place of the file, `longer` (or with a
  * minus shorter) than the listing says, `noRanges`, `rate` in bytes a millisecond.
  */
-export async function startHub(t, { repo = "Org/Model", commit = "0123456789abcdef0123456789abcdef01234567", files, api = true, token, pageSize = 3 }) {
+export async function startHub(t, { repo = "Org/Model", commit = "0123456789abcdef0123456789abcdef01234567", files, api = true, token, pageSize = 3, large = LARGE, listed = (entry) => entry }) {
   const hub = { repo, commit, revisions: { main: commit }, requests: [], served: {}, fault: undefined };
   const names = Object.keys(files);
   const counts = new Map();
@@ -32,8 +33,8 @@ export async function startHub(t, { repo = "Org/Model", commit = "0123456789abcd
     const from = Number(url.searchParams.get("cursor") ?? 0);
     const page = names.slice(from, from + pageSize).map((path) => {
       const bytes = files[path];
-      const lfs = bytes.length >= LARGE ? { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 134 } } : {};
-      return { type: "file", oid: gitOid(bytes), size: bytes.length, path, ...lfs };
+      const lfs = bytes.length >= large ? { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 134 } } : {};
+      return listed({ type: "file", oid: gitOid(bytes), size: bytes.length, path, ...lfs });
     });
     const headers = { "content-type": "application/json" };
     if (from + pageSize < names.length) {
@@ -71,7 +72,7 @@ export async function startHub(t, { repo = "Org/Model", commit = "0123456789abcd
     const known = place === "cdn" || [commit, ...Object.keys(hub.revisions)].includes(decodeURIComponent(resolve?.[1] ?? ""));
     if (!file || !files[file] || !known) return none(request, response);
     const linked = { "x-repo-commit": commit, "x-linked-size": files[file].length, "x-linked-etag": `"${sha256(files[file])}"` };
-    if (place === "hub" && files[file].length >= LARGE) {
+    if (place === "hub" && files[file].length >= large) {
       return send(request, response, 302, { ...linked, location: `${hub.cdn}/blob/${sha256(files[file])}?signature=${counts.get(key)}` });
     }
     return body(request, response, files[file], file, fault);

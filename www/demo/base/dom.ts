@@ -1,11 +1,11 @@
-// Elements are made here and nowhere else: by name, attributes and text. Nothing on this page parses markup, so whatever a
-// model, a file name or a server says can only ever be text.
+// Makes elements from names, attributes and text. All elements of the page are made here, and no code of the page parses markup, so
+// whatever a model, a file name or a server says is shown as text.
 
 export type Child = Node | string | false | undefined;
 
 interface Props {
   class?: string;
-  /** Attributes by name; `true` is an empty one, `false` and undefined none. Names and values are the page's own. */
+  /** Attributes by name. `true` makes an empty attribute, `false` and undefined make none. Only code of the page writes them. */
   attrs?: Record<string, string | boolean | undefined>;
   click?: (event: MouseEvent) => void;
 }
@@ -22,7 +22,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(name: K, props: Props =
   return element;
 }
 
-/** A button that does something, with a symbol of index.html before its words or in place of them. */
+/** A button with a text and an optional symbol of index.html. If it is `alone`, only the symbol is shown. */
 export function button(words: string, click: () => unknown, { symbol, ...props }: { class?: string; symbol?: string; alone?: boolean } = {}) {
   const made = h("button", { ...(props.class && { class: props.class }), attrs: { type: "button" }, click: () => void click() });
   if (symbol) made.append(icon(symbol));
@@ -41,7 +41,7 @@ export function icon(symbol: string): SVGElement {
   return svg;
 }
 
-/** A part of index.html. */
+/** The element of index.html with this id. */
 export function part<E extends HTMLElement = HTMLElement>(id: string, kind?: new () => E): E {
   const element = document.getElementById(id);
   if (element instanceof (kind ?? HTMLElement)) return element as E;
@@ -49,7 +49,7 @@ export function part<E extends HTMLElement = HTMLElement>(id: string, kind?: new
 }
 
 let count = 0;
-/** A label and what it names. */
+/** A control with its label. */
 export function field<E extends HTMLElement>(label: string, control: E, help?: string): HTMLElement {
   control.id ||= `field-${++count}`;
   const wrapped = h("div", { class: "field" }, h("label", { attrs: { for: control.id } }, label), control);
@@ -76,7 +76,7 @@ export function facts(rows: [name: string, value: string | undefined][]): HTMLEl
 const toast = part("toast");
 let leaving: ReturnType<typeof setTimeout> | undefined;
 
-/** Says something for a moment. */
+/** Shows a short message for four seconds. */
 export function say(text: string): void {
   toast.textContent = text;
   clearTimeout(leaving);

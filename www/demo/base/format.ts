@@ -1,4 +1,4 @@
-// Numbers in words. A number and its unit stay on one line.
+// Writes numbers for people. A space that does not break keeps a number and its unit on one line.
 
 const NARROW = "\u00a0";
 
@@ -18,7 +18,7 @@ export const size = ({ width, height }: { width: number; height: number }) => `$
 export const millions = (count: number) =>
   count < 1e9 ? `${(count / 1e6).toFixed(1)} million parameters` : `${(count / 1e9).toFixed(1)} billion parameters`;
 
-/** How long something still takes, roughly: nobody wants the seconds of an hour. */
+/** Roughly how much time is left. Seconds are left out if it is more than a minute. */
 export function remaining(ms: number): string {
   const left = ms / 1000;
   if (left < 60) return `${Math.max(1, Math.round(left))}${NARROW}s left`;
@@ -26,12 +26,12 @@ export function remaining(ms: number): string {
   return `${Math.floor(left / 3600)}${NARROW}h ${Math.round((left % 3600) / 60)}${NARROW}min left`;
 }
 
-/** With a capital, unless it begins with the name of a file, and a full stop. */
+/** Makes a sentence: with a full stop, and with a capital letter unless it begins with the name of a file. */
 export const sentence = (text: string) =>
   text && (/^\S*[._/]\w/.test(text) ? text.charAt(0) : text.charAt(0).toUpperCase()) + text.slice(1).replace(/[.]?$/, ".");
 
-// Characters that move others about or cannot be seen: a label or a link that has them could look like another.
+// Characters that are invisible or change the direction of a text. With them, a label or a link could look like another one.
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
 
-/** Text of somebody else's, to be shown: without what would make it look like something it is not. */
+/** Text from outside without such characters. */
 export const plain = (text: string) => text.replace(UNSEEN, "");

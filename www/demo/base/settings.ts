@@ -1,4 +1,5 @@
-// What a person chose, kept for next time where the browser allows it. What is read back is checked: it may be old, or anything.
+// Keeps what a person chose for the next visit, if the browser allows that. Stored values are checked when they are read, because an
+// older version of the page or another program may have written them.
 
 export interface Sampling {
   temperature?: number;
@@ -54,7 +55,7 @@ export function save(): void {
   try {
     localStorage.setItem(KEY, JSON.stringify(settings));
   } catch {
-    // Storage may be off or full: then it is for this visit.
+    // The storage may be switched off or full. Then the settings last for this visit only.
   }
 }
 

@@ -1,32 +1,32 @@
-// The one model of this page: what it is loaded from, how far that is, and what became of it.
+// The model of this page (there is only one at a time): where it is loaded from, the progress, and its state.
 
 import { availability, FanlightError, load, type LoadOptions, type Model, models, type ModelSource, type Progress } from "../../src/index.js";
 
 /** What a person asked to be loaded. */
 export interface Wanted {
   source: ModelSource;
-  /** As it is called on the page. */
+  /** The name that the page shows. */
   name: string;
   options: LoadOptions;
-  /** The page's query that leads here again; files have none. */
+  /** The query of a link that loads the same model. Absent for files that a person has picked. */
   query?: URLSearchParams;
-  /** The page's own demonstration model. */
+  /** Whether this is the demonstration model that is part of the page. */
   own: boolean;
-  /** Where it would come from, if that is another machine. */
+  /** The host from which the model would be downloaded, if that is another machine. */
   host?: string;
 }
 
 export type State =
   | { kind: "none" }
-  /** Known, and not loaded unless the person says so. */
+  /** The page knows which model is wanted, and loads it only when the person agrees. */
   | { kind: "offered" }
   | { kind: "loading"; progress?: Progress; canceled?: true }
   | { kind: "ready"; model: Model }
-  /** The device was lost; the package is at work to get another. */
+  /** The device was lost, and the package is loading the model onto another one. */
   | { kind: "recovering"; model: Model }
   | { kind: "failed"; error: FanlightError }
   | { kind: "canceled" }
-  /** It was there and is gone. */
+  /** The model was ready, and can no longer be used. */
   | { kind: "stopped"; error: FanlightError };
 
 class Engine {
@@ -43,7 +43,7 @@ class Engine {
     this.#listeners.add(listener);
   }
 
-  /** Names what can be loaded, without loading it. */
+  /** Shows which model can be loaded, without loading it. */
   offer(wanted: Wanted): void {
     this.#end();
     this.wanted = wanted;
@@ -75,7 +75,7 @@ class Engine {
     if (this.wanted) void this.load(this.wanted);
   }
 
-  /** Ends a load. What came over the network stays for the next one. */
+  /** Cancels loading. What has been downloaded is kept for the next time. */
   cancel(): void {
     this.#loading?.abort();
   }
@@ -83,7 +83,7 @@ class Engine {
   #watch(model: Model): void {
     const mine = () => (this.state.kind === "ready" || this.state.kind === "recovering") && this.state.model === model;
     void model.closed.then((error) => mine() && this.#become({ kind: "stopped", error }));
-    // The package recovers a lost device by itself, and says so.
+    // The package recovers from a lost device by itself, and reports it with these events.
     model.on("devicelost", () => mine() && this.#become({ kind: "recovering", model }));
     model.on("recovered", () => mine() && this.#become({ kind: "ready", model }));
   }
@@ -113,7 +113,7 @@ export function asError(thrown: unknown): FanlightError {
 // ── From an address to what it means ────────────────────────────────────────────────────────────────────────────────
 
 export const OWN = "models/screen-reader/";
-const HUB = "https://huggingface.co";
+export const HUB = "https://huggingface.co";
 
 /** A repository on the Hub, as `load` sees it; everything else is an address. */
 const isRepository = (address: string) => /^[^/\s]+\/[^/\s]+$/.test(address) && !/\.gguf$/.test(address);
@@ -131,11 +131,11 @@ export function wantedBy(query: URLSearchParams): Wanted {
   }
   const weights = query.get("weights");
   if (weights) {
-    // What is no format is told by the engine, in words.
+    // If this is not a valid format, the engine's error says so.
     options.weights = (
       weights.includes("=") ? Object.fromEntries(weights.split(",").map((part) => part.split("="))) : weights
     ) as NonNullable<LoadOptions["weights"]>;
-    // A page that is opened by a link again and again need not keep both.
+    // A link is opened again and again with the same weights, so the original files need not be kept too.
     options.cache = "quantized";
   }
   const kvCache = query.get("kvCache");
@@ -145,8 +145,9 @@ export function wantedBy(query: URLSearchParams): Wanted {
   if (maxPixels > 0) options.maxPixels = maxPixels;
 
   if (isRepository(address)) {
-    const host = new URL(options.endpoint ?? HUB, location.href).host;
-    return { source: address, name: address, options, query, own: false, host };
+    // An endpoint that is no address has no host. Loading refuses it in words before anything is requested.
+    const host = URL.parse(options.endpoint ?? HUB, location.href)?.host;
+    return { source: address, name: address, options, query, own: false, ...(host && { host }) };
   }
   const url = URL.canParse(address, location.href) ? new URL(address, location.href) : new URL(OWN, location.href);
   const own = url.href === new URL(OWN, location.href).href;
@@ -155,13 +156,13 @@ export function wantedBy(query: URLSearchParams): Wanted {
   return { source: url, name, options, query, own, ...(url.origin !== location.origin && { host: url.host }) };
 }
 
-/** Whether loading it would fetch nothing large. Asks no server. */
+/** Whether the model can be loaded without a large download. Asks no server. */
 export async function isKept({ source, options }: Wanted): Promise<boolean> {
   const name = source instanceof URL ? source.href : source;
   const { endpoint = HUB, revision = "main" } = options;
   if (!URL.canParse(endpoint)) return false;
   const server = new URL(endpoint).href.replace(/\/*$/, "/");
-  // Of what is not in the list `availability` would ask its server: a link alone must not.
+  // `availability` asks the server about models that are not in the list, and a link alone must not cause a request.
   const listed = (await models.list()).some(
     (kept) =>
       kept.model === name &&

@@ -1,4 +1,4 @@
-// What is the matter with the model, above the conversation: one thing at a time, in words, with what can be done about it.
+// Notices above the conversation about the state of the model: one at a time, with what can be done about it.
 
 import type { FanlightError, Progress } from "../../src/index.js";
 import { button, h, part } from "../base/dom.js";
@@ -8,9 +8,9 @@ import { engine, type State, type Wanted } from "./engine.js";
 const root = part("notices");
 const status = part("status");
 
-/** A part of the page that somebody else opens. */
+/** Functions of other parts of the page that a notice may call. */
 interface Doors {
-  /** The picker, with what is wanted filled in, and its estimate begun. */
+  /** Opens the picker with this model filled in, and starts the estimate. */
   measure(wanted: Wanted): void;
   choose(): void;
 }
@@ -77,7 +77,7 @@ function notice(state: State, wanted: Wanted, doors: Doors): HTMLElement | undef
   }
 }
 
-/** Said as an alert, with `#problem` for whoever looks after this page from outside. */
+/** An alert. Scripts that watch the page from outside find it by the id `problem`. */
 function problem(error: FanlightError, actions: HTMLElement[], before = ""): HTMLElement {
   const { what, todo } = words(error);
   return h(
@@ -88,7 +88,7 @@ function problem(error: FanlightError, actions: HTMLElement[], before = ""): HTM
   );
 }
 
-/** What happened, and what a person can do: the package's own hint, and more where a page can say more. */
+/** What happened, and what a person can do: the hint of the package, with additions for this page. */
 export function words({ code, message, hint }: FanlightError): { what: string; todo: string } {
   const what = sentence(plain(message));
   const more: Partial<Record<typeof code, string>> = {
@@ -159,7 +159,7 @@ export function startStatus(): void {
       case "loading": {
         const { progress } = state;
         if (!progress) return tell("Loading the model\u2026");
-        // Once for every quarter: more is noise.
+        // Screen readers announce each quarter only, because more would disturb.
         const quarter = progress.total > 0 ? Math.floor((4 * progress.loaded) / progress.total) * 25 : 0;
         return tell(`${PHASES[progress.phase]} the model${quarter > 0 ? `, ${quarter} %` : ""}\u2026`);
       }

@@ -1,11 +1,11 @@
-// Models: where one comes from, how it is loaded, what that takes, and what is kept on this device.
+// The sheet "Models": where a model comes from, how it is loaded, what it needs, and which models are kept on this device.
 
 import { type CachedModel, estimate, type MemoryPlan, models, type ModelSource } from "../../src/index.js";
 import { button, field, h, part, say, select } from "../base/dom.js";
 import { bytes, millions, plain, sentence, whole } from "../base/format.js";
 import { save, settings } from "../base/settings.js";
 import { remember } from "../panel/diagnostics.js";
-import { asError, engine, isKept, OWN, type Wanted, wantedBy } from "./engine.js";
+import { asError, engine, HUB, isKept, OWN, type Wanted, wantedBy } from "./engine.js";
 import { progressFacts, words } from "./notices.js";
 
 const SUGGESTED = [
@@ -33,10 +33,12 @@ const sheet = part("models", HTMLDialogElement);
 
 let where: Where = "own";
 let picked: File[] = [];
-/** Of what was measured: a change makes it nobody's. */
+/** The estimate for what is chosen. Removed when something is changed. */
 let plan: MemoryPlan | undefined;
 let measuring: AbortController | undefined;
 let kept = false;
+/** The server that the person has typed on this visit. A server that a link or the list has filled in gets no access token. */
+let typedServer = "";
 
 const input = (attrs: Record<string, string>) => h("input", { attrs: { type: "text", autocapitalize: "off", spellcheck: "false", autocomplete: "off", ...attrs } });
 
@@ -60,6 +62,8 @@ const verdict = h("div", { attrs: { id: "estimate", "aria-live": "polite" } });
 const go = h("button", { class: "main", attrs: { type: "button", id: "load" } });
 const measure = h("button", { attrs: { type: "button", id: "measure" } }, "How large is it?");
 const pickedLine = h("p", { class: "facts" });
+/** Where the model comes from, if that is not the Hub: it must not be overlooked that a link has named another server. */
+const serverLine = h("p", { class: "problem", attrs: { id: "other-server", role: "status" } });
 const running = h("div", { class: "stack" });
 const keptBody = h("div", { class: "stack" });
 const tabs = new Map<Where, HTMLButtonElement>();
@@ -68,7 +72,7 @@ const how = h("div", { class: "stack" });
 
 // ── What is chosen ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The page's query for what is chosen: the same that a link has. */
+/** The query of a link to what is chosen. */
 function queryOf(): URLSearchParams | undefined {
   const { hub, address, revision, endpoint, gguf, mmproj } = controls;
   const model = where === "hub" ? hub.value.trim() : where === "address" ? address.value.trim() : OWN;
@@ -96,7 +100,7 @@ function setHow(set: (name: string, value: string) => void): void {
   if (Number(maxPixels.value) > 0) set("maxPixels", String(Math.round(Number(maxPixels.value) * 1e6)));
 }
 
-/** `undefined` while nothing is named. */
+/** What is chosen; `undefined` if no model is named yet. */
 function chosen(): Wanted | undefined {
   if (where === "files") {
     if (picked.length === 0) return undefined;
@@ -110,9 +114,17 @@ function chosen(): Wanted | undefined {
   if (!query) return undefined;
   const wanted = wantedBy(query);
   const token = controls.token.value.trim();
-  if (where === "hub" && token) wanted.options.token = token;
+  if (where === "hub" && token && isTrusted()) wanted.options.token = token;
   return wanted;
 }
+
+const otherServer = (): string => {
+  const server = controls.endpoint.value.trim();
+  return where === "hub" && server !== "" && URL.parse(server)?.origin !== HUB ? server : "";
+};
+
+/** Whether the access token may go to the chosen server: the Hub, or one that the person has typed. */
+const isTrusted = (): boolean => otherServer() === "" || otherServer() === typedServer;
 
 const nameOf = (files: File[]): string =>
   plain((files[0]?.webkitRelativePath.split("/")[0] || files.find(({ name }) => /\.gguf$/.test(name))?.name || files[0]?.name) ?? "");
@@ -226,6 +238,12 @@ function show(): void {
   how.hidden = where === "own";
   const loading = engine.state.kind === "loading";
   go.textContent = goWords();
+  const server = otherServer();
+  const host = URL.parse(server)?.host || server;
+  serverLine.hidden = server === "";
+  const withheld = controls.token.value.trim() !== "" && !isTrusted();
+  const why = withheld ? " The access token is not sent there. Type the server's address yourself if the token is meant for it." : "";
+  serverLine.textContent = server && `This model comes from ${plain(host)}, not from Hugging Face.${why}`;
   go.disabled = loading;
   measure.hidden = where === "own";
   measure.disabled = loading || measuring !== undefined;
@@ -262,7 +280,7 @@ function showRunning(): void {
   if (line && progress) line.textContent = progressFacts(progress);
 }
 
-/** Models whose files are on this device, and a way to be rid of them. */
+/** The models whose files are on this device, with buttons that remove them. */
 async function showKept(): Promise<void> {
   const [all, total] = await Promise.all([models.list(), models.size()]);
   const list = all.filter(({ bytes }) => bytes > 0);
@@ -292,7 +310,8 @@ function keptItem(one: CachedModel): HTMLElement {
   const name = one.model === new URL(OWN, location.href).href ? "Screen reader (the demonstration)" : plain(one.model);
   const version = one.revisions[0] ?? one.commit?.slice(0, 8);
   const used = one.lastUsed.toLocaleDateString("en", { day: "numeric", month: "short", year: "numeric" });
-  const size = [version, bytes(one.bytes), !one.complete && "not complete", `used ${used}`].filter(Boolean).join(" \u00b7 ");
+  const server = one.endpoint && URL.parse(one.endpoint)?.origin !== HUB ? `from ${URL.parse(one.endpoint)?.host}` : false;
+  const size = [server, version, bytes(one.bytes), !one.complete && "not complete", `used ${used}`].filter(Boolean).join(" \u00b7 ");
   const acts = h("div", { class: "row" });
   const ask = () => {
     const sure = button(`Delete ${bytes(one.bytes)}`, remove, { class: "small danger" });
@@ -312,7 +331,7 @@ function keptItem(one: CachedModel): HTMLElement {
   };
   const begin = () => {
     const query = new URLSearchParams({ model: one.model, ...(one.endpoint && { endpoint: one.endpoint }), ...(one.revisions[0] && { revision: one.revisions[0] }) });
-    // Which formats it was kept in is not known: those that are chosen are the likeliest.
+    // It is not known in which formats it was kept. Those that are chosen now are the most likely.
     setHow((name, value) => value && query.set(name, value));
     fill(wantedBy(query));
     load();
@@ -334,7 +353,7 @@ function fill({ query, own }: Wanted): void {
   if (where === "address") controls.address.value = URL.canParse(model, location.href) ? new URL(model, location.href).href : model;
   for (const name of ["revision", "endpoint", "gguf", "mmproj"] as const) controls[name].value = get(name);
   if (!own) {
-    // A notation of a link that is none of the choices stays a choice.
+    // If a link names formats that are not in the list, they are added to it.
     const weights = get("weights");
     if (![...controls.weights.options].some(({ value }) => value === weights)) {
       controls.weights.append(h("option", { attrs: { value: weights } }, weights));
@@ -353,10 +372,13 @@ function body(): HTMLElement {
   controls.address.value = picker.address;
   controls.contextLength.value = picker.contextLength;
   controls.maxPixels.value = picker.maxPixels;
+  controls.endpoint.addEventListener("input", () => (typedServer = controls.endpoint.value.trim()));
   for (const control of Object.values(controls)) if (control instanceof HTMLInputElement) control.addEventListener("input", changed);
   const suggested = SUGGESTED.map((id) =>
     button(id.replace("Qwen/", ""), () => {
       controls.hub.value = id;
+      // These are the Hub's models: nothing that a link has filled in belongs to them.
+      for (const name of ["revision", "endpoint", "gguf", "mmproj"] as const) controls[name].value = "";
       changed();
       void look();
     }, { class: "chip" }),
@@ -427,6 +449,7 @@ function body(): HTMLElement {
     h("div", { class: "segments", attrs: { role: "group", "aria-label": "Where the model comes from" } }, ...tabs.values()),
     ...bodies.values(),
     how,
+    serverLine,
     h("div", { class: "row end" }, measure, go),
     running,
     h("section", { class: "stack", attrs: { "aria-label": "Models on this device" } }, h("h3", {}, "On this device"), keptBody),

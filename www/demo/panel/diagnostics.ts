@@ -1,4 +1,4 @@
-// What there is to know about this device, the model on it and the last answer, and a way to hand it to somebody who helps.
+// Facts about this device, the model and the last answer, with a button that copies them for somebody who helps.
 
 import { type MemoryPlan, type Support, support } from "../../src/index.js";
 import { button, copy, facts, h } from "../base/dom.js";
@@ -7,7 +7,7 @@ import { engine } from "../model/engine.js";
 import { adapterName } from "../model/notices.js";
 import { lastResult } from "../talk/conversation.js";
 
-/** What the picker found out about what is loaded. */
+/** The estimate that the picker has made for the loaded model. */
 let plan: MemoryPlan | undefined;
 export const remember = (found: MemoryPlan): void => void (plan = found);
 

@@ -1,4 +1,4 @@
-// What the answer may be: free, or held to a JSON schema, a regular expression or a grammar.
+// Chooses the form of answers: free text, or text that matches a JSON schema, a regular expression or a grammar.
 
 import type { JsonSchema, ResponseConstraint } from "../../src/index.js";
 import { button, field, h, part, select } from "../base/dom.js";
@@ -56,7 +56,7 @@ const PRESETS: Record<string, { name: string; ask: string; schema: JsonSchema }>
 const SUGGESTED_REGEX = "(yes|no), because [a-z ,]{3,80}\\.";
 const SUGGESTED_LARK = 'start: "Buttons: " NUMBER\nNUMBER: /[0-9]{1,3}/\n';
 
-/** The constraint that is set, `undefined` for none; throws with words where its text is not one. */
+/** The constraint that is set; `undefined` if there is none. Throws an error with an explanation if its text is not valid. */
 export function constraint(): ResponseConstraint | undefined {
   const { mode, schema, regex, lark } = settings.output;
   switch (mode) {
@@ -91,7 +91,7 @@ function parseSchema(text: string): JsonSchema {
 
 const message = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-/** In a word, for the chip beside the question. */
+/** The name of the form, for the chip beside the question. */
 export const MODES: Record<OutputMode, string> = { text: "Free text", json: "JSON schema", regex: "Regular expression", lark: "Lark grammar" };
 
 export function outputPage(changed: () => void): HTMLElement {

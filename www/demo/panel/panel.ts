@@ -1,4 +1,4 @@
-// The options beside the conversation, in tabs; over it where there is no room.
+// The options, in tabs. They stand beside the conversation, or over it on a small screen.
 
 import { h, part } from "../base/dom.js";
 

@@ -4,7 +4,7 @@ import type { GenerateOptions } from "../../src/index.js";
 import { button, field, h } from "../base/dom.js";
 import { type Sampling, save, settings } from "../base/settings.js";
 
-/** Without this an answer that never ends would fill the whole context. */
+/** The limit if none is set. Without it, an answer that never ends would fill the whole context. */
 export const MOST_TOKENS = 1024;
 
 export function samplingOptions(): GenerateOptions {
@@ -13,7 +13,7 @@ export function samplingOptions(): GenerateOptions {
   return { ...rest, maxTokens, ...(stops.length > 0 && { stop: stops.map(unescaped) }) };
 }
 
-/** `\n` and `\t` as they are typed. */
+/** Turns `\n` and `\t`, as people type them, into the characters. */
 const unescaped = (text: string) => text.replace(/\\([nt\\])/g, (_, one: string) => ({ n: "\n", t: "\t" })[one] ?? one);
 
 type Numeric = { [K in keyof Sampling]-?: NonNullable<Sampling[K]> extends number ? K : never }[keyof Sampling];
@@ -47,7 +47,7 @@ export function samplingPage(changed: () => void): HTMLElement {
     input.addEventListener("input", () => {
       const value = input.valueAsNumber;
       const good = Number.isFinite(value) && input.checkValidity();
-      // What is half typed is not sent; an empty field is the model's own.
+      // A number that is not complete is not used. For an empty field, the model's own value applies.
       if (good) sampling[name] = value;
       else delete sampling[name];
       input.ariaInvalid = input.value !== "" && !good ? "true" : null;

@@ -1,9 +1,9 @@
-// For a browser that cannot run a model: what it would look like, with an answer that was recorded.
+// Shows a recorded answer in browsers that cannot run a model, so that visitors see what the page does.
 
 import { h, part } from "../base/dom.js";
 import { stage } from "./stage.js";
 
-/** The demonstration model's own words about the sample. */
+/** The recorded answer of the demonstration model about the sample picture. */
 const RECORDED = {
   question: "Locate the red button.",
   answer: '[{"bbox_2d": [33, 230, 129, 264], "label": "Cancel"}]',
@@ -36,6 +36,6 @@ export async function showExample(): Promise<void> {
     const picture = { kind: "image" as const, blob, url: URL.createObjectURL(blob), name: "the sample screen, recorded" };
     await stage.show(picture, [{ located: { kind: "box", at: RECORDED.box, label: "Cancel", image: 0 }, number: 0, hue: 0 }]);
   } catch {
-    // The words are enough.
+    // If the picture cannot be shown, the text is enough.
   }
 }

@@ -1,5 +1,5 @@
-// The picture, and over it what the model located; or the video. Everything is placed in percent of the picture, so it
-// follows every display size.
+// Shows the picture with marks for what the model located, or the video. Marks are placed in percent of the picture, so that they fit
+// every display size.
 
 import type { Located, Point } from "../../src/index.js";
 import { h } from "../base/dom.js";
@@ -26,14 +26,14 @@ export class Overlay {
     private readonly marks: HTMLElement,
   ) {}
 
-  /** Counts what was shown: what is overtaken while it loads is not shown any more. */
+  /** The number of the last call of `show` or `play`. A picture that has loaded after a later call is not shown. */
   #latest = 0;
 
   /** Shows a picture; rejects if the browser cannot. */
   async show(url: string, alt: string): Promise<void> {
     const mine = ++this.#latest;
     this.draw([]);
-    // In an element of its own, since Firefox refuses to decode one whose source has just been replaced.
+    // Another element is used for decoding, because Firefox refuses to decode an element whose source has just been replaced.
     const decoded = new Image();
     decoded.src = url;
     await decoded.decode();
@@ -81,7 +81,7 @@ export class Overlay {
     this.marks.replaceChildren(...marks.flatMap((mark) => this.#mark(mark) ?? []));
   }
 
-  /** Brings one out and the others back. */
+  /** Highlights the mark with this number and dims the others. */
   lift(number: number | undefined): void {
     this.marks.classList.toggle("lifted", number !== undefined && this.#elements.has(number));
     for (const [own, element] of this.#elements) element.classList.toggle("on", own === number);
@@ -114,7 +114,7 @@ export class Overlay {
       svg.setAttribute("preserveAspectRatio", "none");
       svg.setAttribute("aria-hidden", "true");
       const points = corners.map(([x, y]) => `${(x - left) / (wide || 1)},${(y - top) / (high || 1)}`).join(" ");
-      // The same twice: a light line under a coloured one is seen on every picture.
+      // Two lines, because a light line under a coloured one can be seen on every picture.
       for (const name of ["under", "over"]) {
         const outline = svg.appendChild(document.createElementNS(SVG, "polygon"));
         outline.setAttribute("points", points);
@@ -134,7 +134,7 @@ export class Overlay {
   }
 }
 
-/** What the mark goes around; nothing for what has no pixels. */
+/** The corners of what a mark surrounds; nothing for a 3D box, which is not given in pixels. */
 export function cornersOf(located: Located): Point[] | undefined {
   switch (located.kind) {
     case "box": {

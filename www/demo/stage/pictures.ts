@@ -4,11 +4,14 @@ import type { ImageInfo, VideoInfo } from "../../src/index.js";
 import { h, part } from "../base/dom.js";
 import { plain } from "../base/format.js";
 import { loaded } from "./overlay.js";
+import { upright } from "./upright.js";
 
 /** A picture or a video of a conversation. */
 export interface Picture {
   kind: "image" | "video";
+  /** The file, as the model gets it. */
   blob: Blob;
+  /** What is shown of it: a picture upright, as the model sees it. */
   url: string;
   name: string;
   /** Known once the model has seen it. */
@@ -20,7 +23,7 @@ const SAMPLE = "public-sample/sample-screen.png";
 const problem = part("picture-problem");
 const stage = part("stage");
 
-/** Settles when every picture that was given has been taken: a question waits for it. */
+/** Settles when all pictures that were given have been read. A question waits for this. */
 let arriving: Promise<unknown> = Promise.resolve();
 export const arrived = (): Promise<unknown> => arriving;
 
@@ -36,7 +39,8 @@ export function take(blob: Blob | Promise<Blob>, name: string): Promise<void> {
 
 async function takeBlob(blob: Blob, name: string): Promise<void> {
   problem.hidden = true;
-  const url = URL.createObjectURL(blob);
+  // If it cannot be turned, the question below says whether it can be shown at all.
+  const url = URL.createObjectURL(await upright(blob).catch(() => blob));
   const kind = await kindOf(url);
   if (kind) return onpicture({ kind, blob, url, name });
   URL.revokeObjectURL(url);
@@ -44,7 +48,7 @@ async function takeBlob(blob: Blob, name: string): Promise<void> {
   problem.hidden = false;
 }
 
-/** By what the browser makes of the bytes: types and names of files are only claims. */
+/** Finds out what the browser can show of the file. The type and the name of a file may be wrong. */
 async function kindOf(url: string): Promise<Picture["kind"] | undefined> {
   const image = new Image();
   image.src = url;
@@ -59,7 +63,7 @@ export function takeSample(): Promise<void> {
   return take(fetch(SAMPLE).then((response) => response.blob()), "the sample screen");
 }
 
-/** A small picture that leads to the large one. */
+/** A small picture that shows the large one when it is pressed. */
 export function thumb(picture: Picture, name: string, open: () => void): HTMLElement {
   const button = h("button", { class: "thumb", attrs: { type: "button", "aria-label": name, title: picture.name }, click: open });
   if (picture.kind === "image") {
@@ -90,7 +94,7 @@ export function startPictures(found: (picture: Picture) => void): void {
     event.preventDefault();
     takeAll(event.clipboardData.files);
   });
-  // The whole page takes drops: one that misses the frame must not make the browser leave the page.
+  // The whole page accepts dropped files, because the browser would open a file that is dropped beside the frame and leave the page.
   let depth = 0;
   const over = (by: number) => stage.classList.toggle("over", (depth += by) > 0);
   addEventListener("dragenter", () => over(1));

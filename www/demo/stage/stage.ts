@@ -31,7 +31,7 @@ class Stage {
     this.refresh();
   }
 
-  /** What is known of the picture may have changed. */
+  /** Shows again what is known of the picture, which may have changed. */
   refresh(): void {
     const { shown } = this;
     caption.hidden = !shown;
@@ -46,9 +46,10 @@ class Stage {
     moments.hidden = !info || !("timestamps" in info);
     if (!info || !("timestamps" in info)) return;
     momentsWhat.textContent = [`The model saw ${info.frames} frames:`, ...info.decisions.map(sentence)].join(" ");
+    const { startsAt = 0 } = info;
     momentsList.replaceChildren(
       ...info.timestamps.map((time) => {
-        const go = h("button", { attrs: { type: "button" }, click: () => this.overlay.seek(time) }, `${time.toFixed(2)}\u00a0s`);
+        const go = h("button", { attrs: { type: "button" }, click: () => this.overlay.seek(startsAt + time) }, `${time.toFixed(2)}\u00a0s`);
         return h("li", {}, go);
       }),
     );

@@ -1,4 +1,4 @@
-// A question and its answer as they are shown: the answer as it is written, and what is known when it is complete.
+// Shows a question and its answer: first the text while it is generated, then everything else when the answer is complete.
 
 import type { Block, FanlightError, Model, Result, ToolCall } from "../../src/index.js";
 import { button, copy, h, part } from "../base/dom.js";
@@ -12,7 +12,7 @@ import { activate, findings, HUES, marksIn, marksOf } from "./findings.js";
 import { codeBlock, MarkdownView } from "./markdown.js";
 import { tree } from "./tree.js";
 
-/** What can be done with a turn once it is there. */
+/** What the buttons of a turn do. */
 export interface Deeds {
   again(turn: Turn): void;
   edit(turn: Turn): void;
@@ -93,7 +93,7 @@ export function newView(turn: Turn, deeds: Deeds) {
       if (more && reasoning && summary.textContent?.endsWith("\u2026")) {
         summary.textContent = `Thought for ${seconds(performance.now() - began)}`;
       }
-      // For whoever looks after this page from outside: the text as it was written.
+      // Scripts that watch the page from outside read the text here, as the model wrote it.
       log.dispatchEvent(new CustomEvent("answer", { detail: text }));
       soon();
     },
@@ -109,7 +109,7 @@ export function newView(turn: Turn, deeds: Deeds) {
         ),
       );
     },
-    /** What follows is another piece of the answer. */
+    /** Starts another piece of the answer. */
     next(): void {
       now();
       if (text.trim()) {
@@ -125,7 +125,7 @@ export function newView(turn: Turn, deeds: Deeds) {
       if (summary.textContent?.endsWith("\u2026")) summary.textContent = reasoning ? "Thought" : "";
       const result = turn.results.at(-1);
       if (!result) return;
-      // It is what counts: an answer may end before what was streamed.
+      // The result counts, because an answer may end earlier than what was streamed.
       if (result.text !== text) {
         text = result.text;
         render();
@@ -177,7 +177,7 @@ async function showResult(turn: Turn, model: Model, result: Result, answer: HTML
   if (turn.marks.length > 0) activate(turn);
 }
 
-/** Nothing but data: its list says the same, better. */
+/** Whether the answer is only data. Then the list of its items says the same in a better form. */
 const isData = (text: string) => /^\s*(```|[[{])/.test(text) && /(```|[\]}])\s*$/.test(text);
 
 function fold(answer: HTMLElement, name: string): void {
@@ -190,7 +190,7 @@ async function pageOf(model: Model, text: string): Promise<Block[]> {
   try {
     return (await model.document(text, info)).slice(0, 500);
   } catch {
-    // It is shown as it was written.
+    // If it cannot be read, it is shown as the model wrote it.
     return [];
   }
 }
@@ -200,7 +200,7 @@ function pageMark(turn: Turn, box: [number, number, number, number], label: stri
   return { located: { kind: "box", at: box, label, image }, number: turn.marks.length + index, hue: index % HUES };
 }
 
-/** A block of a page: its text in an element of ours, never its markup. */
+/** A block of a document page. Only its text is shown, in an element that this page makes, never its markup. */
 function blockOf({ tag, class: kind, text }: Block): HTMLElement {
   const level = /^h([1-6])$/.exec(tag)?.[1];
   const shown = plain(text);

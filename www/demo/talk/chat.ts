@@ -1,4 +1,4 @@
-// The conversation: asking, asking again, and everything on the page that follows from where it stands.
+// The conversation: asks, asks again, and keeps the rest of the page up to date with it.
 
 import type { Message, Result } from "../../src/index.js";
 import { button, h, part } from "../base/dom.js";
@@ -49,7 +49,7 @@ async function ask(text: string, pictures: Picture[]): Promise<void> {
     if (!signal.aborted) {
       talk.turns.at(-2)?.before?.destroy();
       if (talk.turns.length > 1) delete talk.turns.at(-2)?.before;
-      // For the answer to be given again; without one the conversation is told anew.
+      // A copy from which the answer can be generated again. Without a copy, all messages are sent again.
       const copied = await conversation.clone().catch(() => undefined);
       if (copied) turn.before = copied;
       let input: Message[] = [{ role: "user", content: content(text, pictures) }];
@@ -77,12 +77,15 @@ async function ask(text: string, pictures: Picture[]): Promise<void> {
     }
     if (talk.turns.includes(turn)) await view.end(model);
   } catch (error) {
-    view.fail(asError(error));
+    const failed = asError(error);
+    // The conversation may be lost with its worker. The next question tells another one what was said.
+    if (failed.code === "internal" || (failed.code === "aborted" && !signal.aborted)) forget();
+    view.fail(failed);
   }
   turn.article.ariaBusy = "false";
   talk.generating = undefined;
   const answer = (said.textContent = heard(turn));
-  // Heard once; whoever reads the page finds it where it stands.
+  // Screen readers announce the answer once. It is removed here, because it also stands in the log.
   setTimeout(() => said.textContent === answer && (said.textContent = ""), 10_000);
   update();
 }
@@ -96,7 +99,7 @@ function learn(pictures: Picture[], { images, videos }: Result): void {
   stage.refresh();
 }
 
-/** An answer for those who listen: once, when it is there. */
+/** The text with which screen readers announce a complete answer. */
 function heard(turn: Turn): string {
   const text = turn.results.at(-1)?.text ?? "";
   return text.length > 600 ? `${plain(text.slice(0, 600))}\u2026` : plain(text);

@@ -9,7 +9,7 @@
 import { FanlightError } from "../errors.js";
 import type { Progress } from "../types.js";
 import { Entry, type Keeper, type RemoteFile } from "./entry.js";
-import { damaged, fault } from "./hash.js";
+import { damaged, fault, listed } from "./hash.js";
 import type { Http, Part } from "./http.js";
 import { EVENT_MS, Meter } from "./progress.js";
 import { Queue, type Read, WINDOW } from "./queue.js";
@@ -72,16 +72,16 @@ export class Download {
       await this.#until(entry, start, end);
       try {
         const bytes = await entry.read(start, end);
-        if (whole && !entry.stored?.complete) await this.#keepSmall(entry, bytes);
+        // Small files are always checked: that takes no time, and a wrong one harms everything that is read after it.
+        if (whole && !(await this.#checkSmall(entry, bytes))) continue;
         entry.expected?.remove(start, end);
         entry.settle();
         this.#pump();
         return bytes;
       } catch (error) {
         if (this.#failed) throw this.#failed;
-        // A file that another tab is writing cannot be read from the disk, but still over the network.
-        if (error instanceof FanlightError || entry.writer || !entry.stored) throw error;
-        entry.loseDisk();
+        // What cannot be read from the disk (another tab may be writing it, or the disk fails) can still be downloaded.
+        if (error instanceof FanlightError || !entry.giveUpDisk(error)) throw error;
       }
     }
   }
@@ -258,17 +258,19 @@ export class Download {
       }
       if (hash.at === entry.file.size && entry.hash === hash) await this.#verify(entry, await hash.hasher.finish());
     } catch (error) {
-      this.#fail(error);
+      if (error instanceof FanlightError || !entry.giveUpDisk(error)) this.#fail(error);
     } finally {
       hash.running = false;
     }
+    this.#change();
+    this.#pump();
   }
 
   async #verify(entry: Entry, found: string): Promise<void> {
-    const { name, sha256 } = entry.file;
-    if (found !== sha256) {
+    const expected = listed(entry.file) ?? "";
+    if (found !== expected) {
       // Report the failure first, so that nobody reads from a file that is about to be deleted.
-      this.#fail(damaged(name, `sha256 ${sha256}`, found));
+      this.#fail(damaged(entry.file.name, expected, found));
       await entry.discard();
       return;
     }
@@ -277,21 +279,30 @@ export class Download {
     this.#change();
   }
 
-  /** Checks a small file before it is used, and stores it. */
-  async #keepSmall(entry: Entry, bytes: Uint8Array): Promise<void> {
+  /**
+   * Checks a small file before it is used, and stores it. Returns false if what was stored of it is wrong: then it is deleted, and
+   * has to be downloaded again.
+   */
+  async #checkSmall(entry: Entry, bytes: Uint8Array): Promise<boolean> {
     const error = await fault(entry.file, bytes);
-    if (error) {
-      this.#fail(error);
-      throw error;
+    if (!error) {
+      entry.hash = undefined;
+      if (!entry.stored?.complete) await entry.keepWhole(bytes);
+      return true;
     }
-    await entry.keepWhole(bytes);
+    const kept = entry.stored !== undefined;
+    await entry.discard();
+    if (kept) return false;
+    this.#fail(error);
+    throw error;
   }
 
   // ── What others see ───────────────────────────────────────────────────────────────────────────────────────────────
 
   #fail(error: unknown): void {
     const { message } = error as Error;
-    this.#failed ??= error instanceof FanlightError ? error : new FanlightError("internal", String(message ?? error));
+    const io = error instanceof DOMException;
+    this.#failed ??= error instanceof FanlightError ? error : new FanlightError(io ? "io" : "internal", String(message ?? error));
     this.#change();
   }
 

@@ -1,7 +1,7 @@
 // The bytes of one file while it is loaded. If files are stored on the disk, downloaded bytes are written there and read
 // back. Otherwise they stay in memory until Rust has read them and they are hashed.
 
-import type { Hasher } from "./hash.js";
+import { type Hasher, hasherFor } from "./hash.js";
 import type { Part } from "./http.js";
 import { Pieces } from "./pieces.js";
 import { type Range, Ranges } from "./ranges.js";
@@ -10,8 +10,6 @@ import { type BlobFacts, blobLock, hold, type Store, type Stored, type Writer } 
 export interface RemoteFile extends BlobFacts {
   name: string;
   url: URL;
-  /** The sha1 of git's blob. */
-  sha1?: string | undefined;
   /** The key under which the file is stored. Absent for a file that may have changed by the next time. */
   key?: string | undefined;
   /** The beginning of the file, if it has been downloaded already. */
@@ -68,17 +66,24 @@ export class Entry {
   }
 
   get facts(): BlobFacts {
-    return { size: this.file.size, sha256: this.file.sha256 };
+    const { size, sha256, sha1, from } = this.file;
+    return { size, sha256, sha1, from };
   }
 
   /** Finds out which bytes are on the disk. */
   async open(): Promise<void> {
-    const { store, sha256 } = this.#keeper;
+    const { store } = this.#keeper;
     if (this.file.key && store) {
       this.stored = await store.blob(this.file.key, this.facts).catch(() => undefined);
       this.arrived(this.stored?.ranges ?? []);
     }
-    if (!this.stored?.complete && this.file.sha256) this.hash = { hasher: sha256(), at: 0, running: false };
+    if (!this.stored?.complete || this.stored.due) this.#startHash();
+  }
+
+  /** Begins to hash the file from its start, if there is anything to compare the hash with. */
+  #startHash(): void {
+    const hasher = hasherFor(this.file, this.#keeper.sha256);
+    this.hash = hasher && { hasher, at: 0, running: false };
   }
 
   /** Stores downloaded bytes: on the disk if the file is open for writing, otherwise in memory. */
@@ -149,7 +154,7 @@ export class Entry {
     }
     this.arrived(this.writer?.ranges ?? this.stored?.ranges ?? []);
     if (!this.writer) {
-      this.hash = undefined;
+      if (!this.stored?.due) this.hash = undefined;
       this.release();
       return;
     }
@@ -192,11 +197,15 @@ export class Entry {
     this.hash = undefined;
     this.record();
     const { key, size } = this.file;
+    if (this.stored?.complete && key) return this.#keeper.store?.checked(key).catch(() => {});
     if (!this.writer || !key) return;
     try {
       if (!this.writer.ranges.covers(0, size)) throw new Error("the disk lacks what the hash has seen");
       this.writer.complete();
-      this.reopening = this.#keeper.store?.blob(key, this.facts).then((stored) => (this.stored = stored));
+      this.reopening = this.#keeper.store?.blob(key, this.facts).then(
+        (stored) => (this.stored = stored),
+        (error: unknown) => this.#full(error),
+      );
       this.shut();
       await this.reopening;
     } catch (error) {
@@ -204,18 +213,28 @@ export class Entry {
     }
   }
 
-  /** Deletes what was written, after the hash was found wrong. */
+  /** Deletes what is stored, after the hash was found wrong. */
   async discard(): Promise<void> {
     this.writer?.close();
     this.writer = undefined;
+    this.memory.drain();
+    this.loseDisk();
     const { key } = this.file;
     if (key) await this.#keeper.store?.discard(key).catch(() => {});
+    this.release();
+  }
+
+  /** After an error of the disk: from now on the file is downloaded into memory. Returns false if it was not on the disk at all. */
+  giveUpDisk(error: unknown): boolean {
+    if (!this.writer && !this.stored) return false;
+    this.#full(error, this.writer !== undefined);
+    return true;
   }
 
   /** Stops using the disk: from now on only bytes in memory can be read. */
   loseDisk(): void {
-    const { size, sha256 } = this.file;
-    if (this.stored?.complete && sha256) this.hash = { hasher: this.#keeper.sha256(), at: 0, running: false };
+    const { size } = this.file;
+    if (this.stored?.complete) this.#startHash();
     this.stored = undefined;
     this.unsafe.remove(0, size);
     this.here.remove(0, size);
@@ -243,13 +262,13 @@ export class Entry {
     return true;
   }
 
-  /** Handles a full disk: what was written of the file is deleted, and the rest only passes through memory. */
-  #full(error: unknown): void {
+  /** Handles a full or failing disk: what was written of the file is deleted, and the rest only passes through memory. */
+  #full(error: unknown, written = true): void {
     this.writer?.close();
     this.writer = undefined;
     this.loseDisk();
     const { key } = this.file;
-    const gone = key ? this.#keeper.store?.discard(key).catch(() => {}) : undefined;
+    const gone = key && written ? this.#keeper.store?.discard(key).catch(() => {}) : undefined;
     void Promise.resolve(gone).then(this.release);
     this.#keeper.onFull(`${this.file.name} is not kept: ${String(error)}`);
   }

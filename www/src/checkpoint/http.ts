@@ -2,6 +2,7 @@
 // that is sent to one origin only, and readable errors. Every failure that leaves this file is a FanlightError.
 
 import { FanlightError } from "../errors.js";
+import { shown } from "../shared/address.js";
 
 /** How many failures in a row without progress end a download, and the pause after the first failure. */
 const ATTEMPTS = 6;
@@ -10,6 +11,12 @@ const FIRST_PAUSE_MS = 400;
 const LONGEST_PAUSE_MS = 60_000;
 /** An attempt that received this many bytes counts as progress. */
 const PROGRESS_BYTES = 64 * 1024;
+/** A connection that is slower than this has failed, because a download at this speed would never end. */
+const LEAST_BYTES_PER_SECOND = 1024;
+/** The most bytes of a JSON document, and of a file whose length the server does not tell. */
+const MOST_JSON = 16 << 20;
+const MOST_UNKNOWN = 256 << 20;
+const FILE = "application/octet-stream";
 
 export interface HttpOptions {
   /** Sent as `Authorization: Bearer …` to this origin and to no other. */
@@ -49,31 +56,39 @@ export class Http {
   /** A JSON document with the headers of its response; `undefined` for 404. */
   async json(url: URL, attempts = ATTEMPTS): Promise<{ value: unknown; headers: Headers } | undefined> {
     return this.#retrying(attempts, async () => {
-      const response = await this.#fetch(url, url.pathname, {});
+      const response = await this.#fetch(url, url.pathname, { accept: "application/json" });
       if (response.status === 404) return undefined;
       if (!response.ok) throw refused(url, response);
-      const text = new TextDecoder().decode(await this.#all(response, url));
+      const text = new TextDecoder().decode(await this.#all(response, url, MOST_JSON));
       try {
         return { value: JSON.parse(text) as unknown, headers: response.headers };
       } catch {
-        throw new FanlightError("network", `${url} did not answer with JSON`, WRONG_SERVER);
+        throw new FanlightError("network", `${shown(url)} did not answer with JSON`, WRONG_SERVER);
       }
     });
   }
 
-  /** The first `bytes` of a file whose length is not known; `undefined` for 404. */
-  async head(url: URL, file: string, bytes: number): Promise<Head | undefined> {
+  /**
+   * The first `bytes` of a file whose length is not known; `undefined` for 404. If the file is `optional`, it is also not there where a
+   * server answers with a web page (development servers and hosts of single-page apps do) or with 403 (S3 does, to everybody who may not
+   * list its files).
+   */
+  async head(url: URL, file: string, bytes: number, optional = false): Promise<Head | undefined> {
     return this.#retrying(ATTEMPTS, async () => {
-      const response = await this.#fetch(url, file, { range: `bytes=0-${bytes - 1}` });
+      const response = await this.#fetch(url, file, { range: `bytes=0-${bytes - 1}`, accept: FILE });
       const { headers } = response;
       const version = headers.get("etag") ?? headers.get("last-modified") ?? undefined;
-      if (response.status === 404) return undefined;
+      const none = response.status === 404 || (optional && (response.status === 403 || isHtml(response)));
+      if (none) {
+        response.body?.cancel().catch(() => {});
+        return undefined;
+      }
       if (response.status === 416) return { size: 0, bytes: new Uint8Array(), version, ranges: true };
       if (response.status === 206) {
         refuseHtml(url, file, response);
-        // A server of another origin may hide Content-Range, but never the length of a complete response.
-        const size = rangeOf(response)?.total ?? (await this.#length(url, file));
-        const body = await this.#all(response, url, Math.min(bytes, size));
+        const body = await this.#all(response, url, bytes, bytes);
+        // A server of another origin may hide Content-Range. Then fewer bytes than were asked for are the whole file.
+        const size = rangeOf(response)?.total ?? (body.length < bytes ? body.length : await this.#length(url, file));
         if (body.length !== Math.min(bytes, size)) throw cut(url, body.length, Math.min(bytes, size));
         return { size, bytes: body, version, ranges: true };
       }
@@ -85,8 +100,9 @@ export class Http {
         await response.body?.cancel();
         return { size: length, bytes: new Uint8Array(), version, ranges: false };
       }
-      const body = await this.#all(response, url);
-      if (length !== undefined && body.length !== length) throw cut(url, body.length, length);
+      const body = await this.#all(response, url, MOST_UNKNOWN);
+      // The length may be that of a compressed transfer, which a server of another origin need not admit. Then more bytes arrive.
+      if (length !== undefined && body.length < length) throw cut(url, body.length, length);
       return { size: body.length, bytes: body, version, ranges: false };
     });
   }
@@ -104,7 +120,7 @@ export class Http {
     while (at < part.end) {
       const from = at;
       try {
-        const response = await this.#fetch(url, file, { range: `bytes=${at}-${part.end - 1}` });
+        const response = await this.#fetch(url, file, { range: `bytes=${at}-${part.end - 1}`, accept: FILE });
         refuseHtml(url, file, response);
         if (response.status === 200) {
           const length = lengthOf(response);
@@ -165,10 +181,11 @@ export class Http {
   }
 
   async #length(url: URL, file: string): Promise<number> {
-    const response = await this.#fetch(url, file, {}, "HEAD");
+    // With a range, browsers ask for the file as it is. Without one, a server may compress it and then sends no length.
+    const response = await this.#fetch(url, file, { range: "bytes=0-", accept: FILE }, "HEAD");
     const length = response.headers.get("content-length");
     if (response.ok && length !== null) return Number(length);
-    throw new FanlightError("network", `${url} does not send its length (Content-Length)`, WRONG_SERVER);
+    throw new FanlightError("network", `${shown(url)} does not send its length (Content-Length)`, WRONG_SERVER);
   }
 
   async #fetch(url: URL, file: string, headers: Record<string, string>, method = "GET"): Promise<Response> {
@@ -190,27 +207,51 @@ export class Http {
     } catch (error) {
       if (signal.aborted) throw new FanlightError("aborted", "loading was aborted");
       if (silence.signal.aborted) throw this.#silent(url);
-      if (url.origin !== location.origin && navigator.onLine) {
-        throw new FanlightError(
-          "cors",
-          `${url.origin} did not let this page read ${file} (${String(error)})`,
-          "The server, and every server that it redirects to, must be reachable and send Access-Control-Allow-Origin.",
-          true,
-        );
-      }
-      throw new FanlightError("network", `${url} could not be read (${String(error)})`, CONNECTION, true);
+      if (url.origin !== location.origin && navigator.onLine) throw await this.#unreadable(url, file, error);
+      throw new FanlightError("network", `${shown(url)} could not be read (${String(error)})`, CONNECTION, true);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** Passes on a response body as it arrives. Stops when `take` says so, and fails when no data arrives for a while. */
+  /**
+   * The error for a server of another origin whose answer cannot be read. Browsers do not say why, so this finds out: a server that
+   * can be reached does not allow this page to read its answers, and asking again changes nothing.
+   */
+  async #unreadable(url: URL, file: string, error: unknown): Promise<FanlightError> {
+    const { timeoutMs, signal } = this.#options;
+    // Neither the token nor the page's address is sent with this.
+    const probe = { mode: "no-cors", method: "HEAD", cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" } as const;
+    const within = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const reached = await fetch(url, { ...probe, signal: within }).then(() => true, () => false);
+    // A connection that broke looks the same, so a server is given a second chance before this is the last word.
+    const sure = reached && this.#unreadables.has(url.origin);
+    if (reached) this.#unreadables.add(url.origin);
+    const hint = "The server, and every server that it redirects to, must be reachable and send Access-Control-Allow-Origin.";
+    return new FanlightError("cors", `${url.origin} did not let this page read ${file} (${String(error)})`, hint, !sure);
+  }
+
+  /** Origins that could be reached when their answer could not be read. */
+  readonly #unreadables = new Set<string>();
+
+  /**
+   * Passes on a response body as it arrives. Stops when `take` says so, and fails when no data arrives for a while, or too little. Only
+   * the time in which the server is waited for counts.
+   */
   async #body(response: Response, url: URL, take: (bytes: Uint8Array) => Promise<boolean>): Promise<void> {
     const reader = response.body?.getReader();
     if (!reader) return;
+    let [waited, received] = [0, 0];
     try {
       for (;;) {
+        const asked = performance.now();
         const value = await this.#within(reader.read(), url);
+        waited += performance.now() - asked;
+        received += value.value?.length ?? 0;
+        if (waited > this.#options.timeoutMs && !value.done) {
+          if (received < (LEAST_BYTES_PER_SECOND * waited) / 1000) throw tooSlow(url, received, waited);
+          [waited, received] = [0, 0];
+        }
         if (value.done || !(await take(value.value))) return;
       }
     } finally {
@@ -228,17 +269,18 @@ export class Http {
     } catch (error) {
       if (error instanceof FanlightError) throw error;
       if (this.#options.signal.aborted) throw new FanlightError("aborted", "loading was aborted");
-      throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, CONNECTION, true);
+      throw new FanlightError("network", `${shown(url)} stopped sending data (${String(error)})`, CONNECTION, true);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** The complete body of a short response. */
-  async #all(response: Response, url: URL, expected = 0): Promise<Uint8Array> {
+  /** The complete body of a response that has at most this many bytes. */
+  async #all(response: Response, url: URL, most: number, expected = 0): Promise<Uint8Array> {
     let bytes = new Uint8Array(expected);
     let filled = 0;
     await this.#body(response, url, async (piece) => {
+      if (filled + piece.length > most) throw tooLong(url, most);
       if (filled + piece.length > bytes.length) {
         const larger = new Uint8Array(Math.max(2 * bytes.length, filled + piece.length));
         larger.set(bytes.subarray(0, filled));
@@ -253,7 +295,7 @@ export class Http {
 
   #silent(url: URL): FanlightError {
     const seconds = this.#options.timeoutMs / 1000;
-    return new FanlightError("network", `${url} sent no data for ${seconds} s`, CONNECTION, true);
+    return new FanlightError("network", `${shown(url)} sent no data for ${seconds} s`, CONNECTION, true);
   }
 }
 
@@ -275,9 +317,9 @@ function refused(url: URL, response: Response): FanlightError {
   const { status, headers } = response;
   response.body?.cancel().catch(() => {});
   const words = [headers.get("x-error-code"), headers.get("x-error-message")].filter(Boolean).join(": ");
-  const message = `${url} answered ${status}${words ? ` (${words})` : ""}`;
+  const message = `${shown(url)} answered ${status}${words ? ` (${words})` : ""}`;
   if (status === 401 || status === 403) {
-    return new FanlightError("auth", message, "Give a token that has access to this repository, or check the repository's name.");
+    return new FanlightError("auth", message, "If this is a repository, give a token that has access to it, or check its name. Otherwise the file must be public.");
   }
   if (status === 404) return new FanlightError("not_found", message, "Check the name of the model and of its files.");
   if (status === 429 || status >= 500) return new Busy(message, patience(headers));
@@ -293,11 +335,13 @@ function patience(headers: Headers): number | undefined {
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_PAUSE_MS);
 }
 
+const isHtml = ({ ok, headers }: Response): boolean => ok && /^text\/html\b/i.test(headers.get("content-type") ?? "");
+
 /** Throws if the response is a web page instead of a file, such as a login page. */
 function refuseHtml(url: URL, file: string, response: Response): void {
-  if (!response.ok || !/^text\/html\b/i.test(response.headers.get("content-type") ?? "")) return;
+  if (!isHtml(response)) return;
   response.body?.cancel().catch(() => {});
-  throw new FanlightError("network", `${url} answered with a web page where ${file} was expected`, WRONG_SERVER);
+  throw new FanlightError("network", `${shown(url)} answered with a web page where ${file} was expected`, WRONG_SERVER);
 }
 
 function rangeOf(response: Response): { start: number; total: number | undefined } | undefined {
@@ -312,11 +356,20 @@ function lengthOf({ headers }: Response): number | undefined {
 }
 
 function cut(url: URL, got: number, expected: number): FanlightError {
-  return new FanlightError("network", `${url} sent only ${got} of ${expected} bytes`, CONNECTION, true);
+  return new FanlightError("network", `${shown(url)} sent only ${got} of ${expected} bytes`, CONNECTION, true);
+}
+
+function tooSlow(url: URL, bytes: number, ms: number): FanlightError {
+  const message = `${shown(url)} sent only ${bytes} bytes in ${Math.round(ms / 1000)} s`;
+  return new FanlightError("network", message, CONNECTION, true);
+}
+
+function tooLong(url: URL, most: number): FanlightError {
+  return new FanlightError("network", `${shown(url)} sent more than the ${most} bytes that were expected at most`, WRONG_SERVER);
 }
 
 function wrongRange(url: URL, asked: number, came: number): FanlightError {
-  return new FanlightError("network", `${url} sent bytes from ${came} on instead of from ${asked} on`, "", true);
+  return new FanlightError("network", `${shown(url)} sent bytes from ${came} on instead of from ${asked} on`, "", true);
 }
 
 function wrongLength(file: string, expected: number | undefined, found: number | undefined): FanlightError {

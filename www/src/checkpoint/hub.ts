@@ -2,6 +2,7 @@
 // Works with any server that has the Hub's paths (https://huggingface.co/docs/hub/api).
 
 import { FanlightError } from "../errors.js";
+import { shown } from "../shared/address.js";
 import type { RepoId } from "../protocol.js";
 import type { Http } from "./http.js";
 
@@ -108,5 +109,5 @@ function addFile(files: Map<string, RepoFile>, entry: Partial<TreeEntry> | null)
 }
 
 function odd(url: URL, expected: string): FanlightError {
-  return new FanlightError("network", `${url} did not answer with ${expected}`, "Check the endpoint.");
+  return new FanlightError("network", `${shown(url)} did not answer with ${expected}`, "Check the endpoint.");
 }

@@ -1,5 +1,6 @@
 // Weights in the format of the device, stored by an earlier load with the same options (src/weights/prepared.rs).
 
+import { FanlightError } from "../errors.js";
 import { blobLock, hold, type Store, type Stored, type Writer } from "./store.js";
 
 export class Prepared {
@@ -40,7 +41,12 @@ export class Prepared {
 
   async read(start: number, end: number): Promise<Uint8Array> {
     if (!this.#stored) throw new Error("there are no prepared weights");
-    return this.#stored.read(start, end);
+    try {
+      return await this.#stored.read(start, end);
+    } catch (error) {
+      await this.#store.discard(this.key).catch(() => {});
+      throw new FanlightError("io", `the quantized weights could not be read: ${String(error)}`, "Load the model again; it is then downloaded.", true);
+    }
   }
 
   /** Starts from the beginning: a half-written file is useless, because its source is read from the beginning too. */

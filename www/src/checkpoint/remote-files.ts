@@ -24,6 +24,9 @@ function checkName(file: string): void {
   }
 }
 
+/** Whether every checkpoint has this file. Of the others, many may be absent, and servers say that in several ways. */
+const isNeeded = (name: string): boolean => name === "config.json" || name === "tokenizer.json" || /\.gguf$/i.test(name);
+
 const FIRST_BYTES = 256 * 1024;
 /** How often the server is asked for the commit of a revision, if the commit of last time is known. */
 const IMPATIENT = 2;
@@ -197,7 +200,7 @@ export class RemoteFiles implements Source {
     }
     this.#locate = async (name) => {
       const file = files.get(name);
-      return file && { ...file, name, url: fileUrl(id, commit, name), key: blobKey(file) || undefined };
+      return file && { ...file, name, url: fileUrl(id, commit, name), key: blobKey(file) || undefined, from: endpoint };
     };
   }
 
@@ -251,7 +254,7 @@ export class RemoteFiles implements Source {
 
   /** A file of which only the address is known. */
   async #found(manifest: Manifest, name: string, url: URL, identity: string): Promise<RemoteFile | undefined> {
-    const head = await this.#http.head(url, name, FIRST_BYTES);
+    const head = await this.#http.head(url, name, FIRST_BYTES, !isNeeded(name));
     if (!head) return undefined;
     const { size, version, bytes, ranges } = head;
     // Without a value that changes with the file, it is impossible to tell next time whether the file is the same.
@@ -296,7 +299,10 @@ export class RemoteFiles implements Source {
   async #discard(keys: string[], id: string): Promise<void> {
     const store = this.#store;
     if (!store) return;
-    const others = (await store.manifests()).filter((manifest) => manifest.id !== id);
+    const all = await store.manifests().catch(() => undefined);
+    // Without the lists it is unknown who needs them.
+    if (!all) return;
+    const others = all.filter((manifest) => manifest.id !== id);
     const needed = others.flatMap(({ needed, files }) => needed.map((name) => files[name]?.key));
     this.#releaseModel();
     // This tab's own lock is released a moment later. If another tab holds the lock for longer, the files stay.

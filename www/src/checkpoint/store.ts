@@ -1,19 +1,29 @@
 // What the browser stores of checkpoints, in the origin's private file system:
 //
 //   fanlight/blobs/KEY           the bytes of a file, perhaps not all of them yet
-//   fanlight/blobs/KEY.journal   lines of JSON: what the file is, every range that has been written, and "complete"
-//   fanlight/models/ID.json      the files of a checkpoint
+//   fanlight/blobs/KEY.journal   lines of JSON: what the file is, every range that has been written, "complete", and when the
+//                                whole file was last found correct
+//   fanlight/models/ID.json      the files of a checkpoint, and a line with the hash of that list
 //
-// KEY is the file's sha256 if the Hub lists it. A range is added to the journal only after its bytes were flushed, so if a
+// KEY is the file's sha256 or git's sha1 if the server lists it, so that servers share what they have in common. What a server lists
+// is only a claim: a file is complete, and used by checkpoints of other servers, only after its hash was found correct. A range is added to the journal only after its bytes were flushed, so if a
 // tab dies, only the bytes after the last line are lost. Only the tab that holds the Web Lock of a KEY writes its files.
 
+import { hex } from "./hash.js";
 import { type Range, Ranges } from "./ranges.js";
 
 /** What a blob is. Stored bytes are used only if this is the same. */
 export interface BlobFacts {
   size: number;
   sha256?: string | undefined;
+  /** The sha1 of git's blob. */
+  sha1?: string | undefined;
+  /** The server that sent the bytes. Before a file is complete and correct, what one server sent is not continued with another. */
+  from?: string | undefined;
 }
+
+/** After this time a stored file is hashed again when it is next used, because disks change bytes too. */
+const CHECK_MS = 30 * 24 * 3600 * 1000;
 
 export interface ManifestFile {
   size: number;
@@ -103,7 +113,7 @@ export class Store {
       const [data, journal] = handles as [SyncHandle, SyncHandle];
       return new Writer(data, journal, facts, stored);
     } catch (error) {
-      for (const handle of handles) handle.close();
+      for (const handle of handles) quietly(() => handle.close());
       throw error;
     }
   }
@@ -120,6 +130,21 @@ export class Store {
     }
   }
 
+  /** Records that a complete blob was found correct again. */
+  async checked(key: string): Promise<void> {
+    const line = new TextEncoder().encode(`${JSON.stringify({ checked: Date.now() })}\n`);
+    await navigator.locks.request(blobLock(key), { ifAvailable: true }, async (lock) => {
+      if (!lock) return;
+      const journal = await sync(await this.#blobs.getFileHandle(`${key}.journal`));
+      try {
+        journal.write(line, { at: journal.getSize() });
+        journal.flush();
+      } finally {
+        quietly(() => journal.close());
+      }
+    });
+  }
+
   async discard(key: string): Promise<void> {
     // Delete the journal first: without it, the data are ignored.
     for (const name of [`${key}.journal`, key]) await remove(this.#blobs, name);
@@ -129,9 +154,11 @@ export class Store {
     const manifests: Manifest[] = [];
     for (const name of await names(this.#models)) {
       try {
-        manifests.push(JSON.parse((await this.#text(this.#models, name)) ?? "") as Manifest);
+        const [text = "", hash] = ((await this.#text(this.#models, name)) ?? "").split("\n");
+        const manifest = JSON.parse(text) as unknown;
+        if (isManifest(manifest) && hash === (await textHash(text))) manifests.push(manifest);
       } catch {
-        // A tab died while it wrote this file. The next load writes it again.
+        // A tab died while it wrote this file, or the file was changed. The next load writes it again.
       }
     }
     return manifests;
@@ -178,13 +205,16 @@ export class Store {
   }
 
   async #write(manifest: Manifest): Promise<void> {
+    const json = JSON.stringify(manifest);
+    const text = `${json}\n${await textHash(json)}`;
     const handle = await sync(await this.#models.getFileHandle(`${manifest.id}.json`, { create: true }));
     try {
       handle.truncate(0);
-      handle.write(new TextEncoder().encode(JSON.stringify(manifest)), { at: 0 });
+      const bytes = new TextEncoder().encode(text);
+      if (handle.write(bytes, { at: 0 }) !== bytes.length) throw new DOMException("the list of files could not grow", "QuotaExceededError");
       handle.flush();
     } finally {
-      handle.close();
+      quietly(() => handle.close());
     }
   }
 
@@ -193,11 +223,23 @@ export class Store {
   }
 }
 
+const textHash = (text: string): Promise<string> => hex("SHA-256", new TextEncoder().encode(text));
+
+/** Whether what was read has the fields of a manifest. */
+function isManifest(value: unknown): value is Manifest {
+  if (typeof value !== "object" || value === null) return false;
+  const { id, model, revisions, files, needed } = value as Partial<Record<keyof Manifest, unknown>>;
+  const lists = Array.isArray(revisions) && Array.isArray(needed);
+  return typeof id === "string" && typeof model === "string" && lists && typeof files === "object" && files !== null;
+}
+
 /** A stored blob. Any number of tabs can read it at the same time. */
 export class Stored {
   readonly ranges = new Ranges();
   /** Whether the blob is complete and correct. */
   complete = false;
+  /** When the whole blob was last found correct, in milliseconds since 1970. */
+  #checked = 0;
   /** How many bytes of the journal are valid. What follows was being written when a tab died. */
   journalEnd = 0;
   readonly #data: File;
@@ -209,25 +251,39 @@ export class Stored {
   static parse(data: File, journal: string, facts: BlobFacts | undefined): Stored | undefined {
     const stored = new Stored(data);
     let said = false;
+    let from: string | undefined;
     for (const line of journal.split("\n").slice(0, -1)) {
       const entry = parsed(line);
       if (stored.journalEnd === 0) {
         const written = entry as Partial<BlobFacts> | undefined;
         if (typeof written?.size !== "number") return undefined;
-        if (facts && (written.size !== facts.size || written.sha256 !== facts.sha256)) return undefined;
+        if (facts && (written.size !== facts.size || written.sha256 !== facts.sha256 || written.sha1 !== facts.sha1)) return undefined;
+        from = written.from;
         stored.complete = data.size === written.size;
       } else if (Array.isArray(entry)) {
-        stored.ranges.add(entry[0] as number, entry[1] as number);
-      } else if (entry !== "complete") {
+        if (!isRange(entry)) break;
+        stored.ranges.add(...entry);
+        said = false;
+      } else if (entry === "complete") {
+        said = true;
+      } else if (isCheck(entry)) {
+        stored.#checked = entry.checked;
+      } else {
         break;
       }
-      said = entry === "complete";
       stored.journalEnd += line.length + 1;
     }
     // The journal may list bytes that the file does not have.
     stored.ranges.remove(data.size, Number.POSITIVE_INFINITY);
     stored.complete &&= said && stored.ranges.covers(0, data.size);
+    // Nobody has checked bytes of an incomplete file, so those of another server are not continued.
+    if (!stored.complete && facts?.from !== undefined && from !== facts.from) return undefined;
     return stored.journalEnd > 0 ? stored : undefined;
+  }
+
+  /** Whether the blob was last found correct so long ago that it should be hashed again. */
+  get due(): boolean {
+    return Math.abs(Date.now() - this.#checked) > CHECK_MS;
   }
 
   get size(): number {
@@ -238,6 +294,10 @@ export class Stored {
     return new Uint8Array(await this.#data.slice(start, end).arrayBuffer());
   }
 }
+
+const isRange = (entry: unknown[]): entry is Range =>
+  entry.length === 2 && entry.every((place) => Number.isSafeInteger(place) && (place as number) >= 0);
+const isCheck = (entry: unknown): entry is { checked: number } => typeof (entry as { checked?: unknown } | undefined)?.checked === "number";
 
 function parsed(line: string): unknown {
   try {
@@ -290,6 +350,7 @@ export class Writer {
   /** Records that the blob is complete and correct. */
   complete(): void {
     this.#append("complete");
+    this.#append({ checked: Date.now() });
     this.#journal.flush();
   }
 
@@ -299,7 +360,8 @@ export class Writer {
     this.#journal.truncate(0);
     this.#journalEnd = 0;
     this.ranges.remove(0, Number.POSITIVE_INFINITY);
-    this.#append({ size: facts.size, sha256: facts.sha256 });
+    const { size, sha256, sha1, from } = facts;
+    this.#append({ size, sha256, sha1, from });
   }
 
   /** Sets the length of the file. Bytes that were not written are zero. */
@@ -307,9 +369,9 @@ export class Writer {
     this.#data.truncate(size);
   }
 
+  /** What was recorded is flushed already, so an error here changes nothing. */
   close(): void {
-    this.#data.close();
-    this.#journal.close();
+    for (const handle of [this.#data, this.#journal]) quietly(() => handle.close());
   }
 
   #append(entry: unknown): void {
@@ -318,6 +380,14 @@ export class Writer {
       throw new DOMException("the journal could not grow", "QuotaExceededError");
     }
     this.#journalEnd += line.length;
+  }
+}
+
+function quietly(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // Nothing depends on it.
   }
 }
 

@@ -7,6 +7,7 @@
 
 import { FanlightError } from "../errors.js";
 import { aborted, orAborted } from "../shared/abort.js";
+import { randomName } from "../shared/random.js";
 import type { GenerateOptions, Message, ModelInfo, Result, Stream, TokenLogprob, Tool, ToolCall } from "../types.js";
 import { chatStream } from "./chat-stream.js";
 import { type Asked, parseRequest } from "./request.js";
@@ -48,7 +49,7 @@ export function chatCompletions<Taken>(model: Answering<Taken>): ChatCompletions
   async function create(request: ChatRequestBase, { signal }: ChatOptions = {}): Promise<ChatCompletion | ChatStream> {
     const asked = parseRequest(request, { maxPixels: model.info.maxPixels });
     const head: Head = {
-      id: `chatcmpl-${crypto.randomUUID().replaceAll("-", "")}`,
+      id: `chatcmpl-${randomName()}`,
       created: Math.floor(Date.now() / 1000),
       model: asked.model ?? model.info.modelType,
       system_fingerprint: fingerprint(model.info),
@@ -96,7 +97,13 @@ class SharedConversation<Taken> {
     for (const [index, seed] of asked.seeds.entries()) {
       if (signal.aborted) throw aborted("the request was aborted");
       const session = (this.#session ??= await this.#model.session());
-      const result = await this.#one(session, asked, messages, seed, signal, (piece) => onPiece({ index, ...piece }));
+      const one = this.#one(session, asked, messages, seed, signal, (piece) => onPiece({ index, ...piece }));
+      const result = await one.catch((error: unknown) => {
+        // A session that was lost with its worker cannot be used again. The next request begins another one.
+        const code = error instanceof FanlightError ? error.code : "internal";
+        if (code === "internal" || (code === "aborted" && !signal.aborted)) this.#session = undefined;
+        throw error;
+      });
       results.push(result);
       onPiece({ index, result });
     }
@@ -239,10 +246,11 @@ class Writer {
 
 // ── Parts of both ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-const callOut = ({ id, name, arguments: args }: ToolCall): ChatFunctionCall => ({
+const callOut = ({ id, name, arguments: args, argumentsText }: ToolCall): ChatFunctionCall => ({
   id,
   type: "function",
-  function: { name, arguments: JSON.stringify(args) },
+  // The model's own text, because numbers above 2^53 would change on the way through JavaScript.
+  function: { name, arguments: argumentsText ?? JSON.stringify(args) },
 });
 
 const logprobsOut = (logprobs: TokenLogprob[]): ChatLogprobs => ({

@@ -194,8 +194,8 @@ function messageOf(value: unknown, at: string, sight: Sight): Message {
   m.ignore(["name"]);
   const message: Message = { role: role === "developer" ? "system" : role, content: contentOf(m, role, sight) };
   if (role === "assistant") {
-    // Answers have this field, but it is not part of the conversation.
-    m.ignore(["annotations"]);
+    // Answers have these fields (`parsed` if they were read with `.parse()` of OpenAI's client), but they say nothing new.
+    m.ignore(["annotations", "parsed"]);
     m.refuse("audio", "these models do not write audio");
     m.refuse("function_call", "it has been replaced by `tool_calls`", "Use `tool_calls`.");
     const reasoning = m.string("reasoning_content");
@@ -296,7 +296,8 @@ function callOf(value: unknown, at: string): ToolCall {
   const text = f.need(f.string("arguments"), "arguments", "JSON of an object");
   f.ignore(["parsed_arguments"]);
   f.end();
-  return { id, name, arguments: argumentsOf(text, f.path("arguments")) };
+  const args = argumentsOf(text, f.path("arguments"));
+  return { id, name, arguments: args, ...(text.trim() !== "" && { argumentsText: text }) };
 }
 
 /** Parses the arguments of a call. A call without arguments may have an empty text. */

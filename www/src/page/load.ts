@@ -4,6 +4,8 @@ import { isRepoName, repoId } from "../checkpoint/hub.js";
 import { FanlightError } from "../errors.js";
 import type { LoadArgs, Place } from "../protocol.js";
 import { aborted } from "../shared/abort.js";
+import { shown } from "../shared/address.js";
+import { requireSecure } from "../shared/support.js";
 import type { LoadOptions, MemoryPlan } from "../types.js";
 import { WorkerLink } from "./link.js";
 import { Model } from "./model.js";
@@ -53,6 +55,7 @@ async function withWorker<T>(
   use: (worker: WorkerLink) => Promise<[T, "keep" | "close"]>,
 ): Promise<T> {
   if (signal?.aborted) throw aborted("loading was aborted");
+  requireSecure();
   const worker = new WorkerLink(make);
   const stop = () => worker.close(aborted("loading was aborted"));
   signal?.addEventListener("abort", stop);
@@ -91,7 +94,8 @@ export type ModelSource =
 type HubOptions = Record<"revision" | "endpoint" | "token", string | undefined>;
 
 function placeOf(model: ModelSource, hub: HubOptions): { place: Place; gguf?: string | undefined } {
-  if (model instanceof FileSystemDirectoryHandle) return { place: { kind: "folder", folder: model } };
+  // Some browsers do not have this class.
+  if (typeof FileSystemDirectoryHandle !== "undefined" && model instanceof FileSystemDirectoryHandle) return { place: { kind: "folder", folder: model } };
   if (model instanceof FileList || Array.isArray(model)) return { place: { kind: "files", files: [...model] } };
   if (typeof model === "string" && isRepoName(model) && !model.endsWith(".gguf")) {
     return { place: { kind: "hub", id: repoId(model, hub.revision, hub.endpoint), token: hub.token } };
@@ -102,6 +106,10 @@ function placeOf(model: ModelSource, hub: HubOptions): { place: Place; gguf?: st
     return { place: { kind: "listed", files: Object.fromEntries(files.map(([name, url]) => [name, absolute(url).href])) } };
   }
   const base = absolute(model);
+  // A data: or blob: address is one file, so there is no folder at it.
+  if (/^(data|blob|javascript|about):$/.test(base.protocol)) {
+    throw new FanlightError("bad_request", `"${shown(base)}" is not the address of a folder or of a .gguf file`, "Give the files by name: { \"config.json\": address, … }.");
+  }
   const [, folder, gguf] = /^(.*\/)([^/]+\.gguf)$/.exec(base.pathname) ?? [];
   if (folder !== undefined) base.pathname = folder;
   if (!base.pathname.endsWith("/")) base.pathname += "/";
@@ -112,7 +120,7 @@ function absolute(url: string | URL): URL {
   try {
     return new URL(url, document.baseURI);
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is not a valid address of a model or of its files`);
+    throw new FanlightError("bad_request", `"${shown(url)}" is not a valid address of a model or of its files`);
   }
 }
 

@@ -4,9 +4,11 @@
 // full size.
 
 import { FanlightError } from "../errors.js";
+import { isBase64, shown } from "../shared/address.js";
 import { dataBytes } from "../shared/data-url.js";
 import { pixels } from "../shared/pixels.js";
 import type { ImageSource, Size } from "../types.js";
+import { svgImage, svgText } from "./svg.js";
 
 /** The same limit as in the engine: 64 Mi pixels. */
 const MOST_PIXELS = 64 << 20;
@@ -64,21 +66,25 @@ async function blobBytes(blob: Blob): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 function absolute(url: string): URL {
+  if (url.trim() === "") throw new FanlightError("bad_request", "the address of a picture is an empty text", "Give the picture's address, or a Blob.");
+  if (isBase64(url)) {
+    const message = `this text of ${url.length} characters is a file in base64, not the address of a picture`;
+    throw new FanlightError("bad_request", message, 'Write "data:image/png;base64," in front of it, with the type of the picture, or give a Blob.');
+  }
   try {
     return new URL(url, document.baseURI);
   } catch {
-    throw new FanlightError("bad_request", `"${shortened(url)}" is not a valid address of a picture`);
+    throw new FanlightError("bad_request", `"${shown(url)}" is not a valid address of a picture`);
   }
 }
-
-const shortened = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
 
 async function addressed(url: URL, init: RequestInit = {}): Promise<Uint8Array<ArrayBuffer>> {
   if (url.protocol === "data:") {
     try {
       return dataBytes(url.href);
     } catch (error) {
-      throw new FanlightError("bad_image", `${shortened(url.href)} cannot be read: ${String(error)}`);
+      const hint = "After `data:TYPE;base64,` there must be nothing but the characters of base64.";
+      throw new FanlightError("bad_image", `${shown(url)} cannot be read: ${String(error)}`, hint);
     }
   }
   let response: Response;
@@ -89,7 +95,7 @@ async function addressed(url: URL, init: RequestInit = {}): Promise<Uint8Array<A
   }
   if (response.ok) return blobBytes(await response.blob());
   const { status } = response;
-  const message = `${url.href} answered ${status}`;
+  const message = `${shown(url)} answered ${status}`;
   if (status === 404 || status === 410) throw new FanlightError("not_found", message, "Check the address of the picture.");
   if (status === 401 || status === 403) throw new FanlightError("auth", message, "Download the picture in your own code, and give the Blob.");
   throw new FanlightError("network", message, "Check the address of the picture.", status === 429 || status >= 500);
@@ -99,14 +105,14 @@ async function addressed(url: URL, init: RequestInit = {}): Promise<Uint8Array<A
 async function unreached(url: URL, error: unknown): Promise<FanlightError> {
   if (url.protocol === "blob:") {
     const hint = "A blob: address is valid until revokeObjectURL is called or its page is closed, and a Content-Security-Policy must allow it with connect-src blob:. Give the Blob itself instead.";
-    return new FanlightError("bad_image", `${url.href} could not be read: ${String(error)}`, hint);
+    return new FanlightError("bad_image", `${shown(url)} could not be read: ${String(error)}`, hint);
   }
   if (url.origin !== location.origin) {
     // The server can be reached, even if the page may not read its response.
     const there = await fetch(url, { mode: "no-cors", method: "HEAD", referrerPolicy: "no-referrer" }).then(() => true, () => false);
-    if (there) return cors(`${url.origin} does not let this page read ${url.href} (${String(error)})`);
+    if (there) return cors(`${url.origin} does not let this page read ${shown(url)} (${String(error)})`);
   }
-  const message = `${url.href} could not be read: ${String(error)}`;
+  const message = `${shown(url)} could not be read: ${String(error)}`;
   return new FanlightError("network", message, "Check the connection, and connect-src in the page's Content-Security-Policy.", true);
 }
 
@@ -120,7 +126,8 @@ const cors = (message: string): FanlightError =>
 /** A file that the engine can read: the file itself, or what the browser decodes from it. */
 async function readable(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   if (engineReads(bytes)) return bytes;
-  if (isSvg(bytes)) return svg(bytes);
+  const text = svgText(bytes);
+  if (text !== undefined) return svg(text);
   for (const size of heifSizes(bytes)) checkSize(size, "a picture");
   let decoded: ImageBitmap;
   try {
@@ -146,11 +153,6 @@ function engineReads(bytes: Uint8Array): boolean {
 
 const latin1 = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
 
-const isSvg = (bytes: Uint8Array): boolean =>
-  /^\s*(<\?xml[^]*?\?>|<!--[^]*?-->|<!DOCTYPE[^>[]*(\[[^]*?\])?[^>]*>|\s)*<(\w+:)?svg[\s>/]/i.test(
-    new TextDecoder().decode(bytes.subarray(0, 4096)),
-  );
-
 /** The sizes in the `ispe` boxes of an AVIF or HEIC file. One of them is the size of the whole picture. */
 function* heifSizes(bytes: Uint8Array): Generator<Size> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -161,21 +163,29 @@ function* heifSizes(bytes: Uint8Array): Generator<Size> {
   }
 }
 
-async function svg(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
-  const url = URL.createObjectURL(new Blob([bytes], { type: "image/svg+xml" }));
+/**
+ * An SVG is drawn from a blob: URL, which every policy for pictures of a page's own allows. Chromium lets nobody read the pixels
+ * then if the SVG has a `foreignObject`, as diagrams of Mermaid and draw.io do; from a data: URL it does.
+ */
+async function svg(text: string): Promise<Uint8Array> {
+  const urls: string[] = [];
+  const blob = (text: string) => {
+    const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+    urls.push(url);
+    return url;
+  };
+  const data = (text: string) => `data:image/svg+xml,${encodeURIComponent(text)}`;
   try {
-    const image = new Image();
-    image.src = url;
-    await image.decode().catch(() => {
-      throw new FanlightError("bad_image", "this SVG cannot be shown", "If the page has a Content-Security-Policy, it must allow img-src blob:.");
-    });
-    const size = { width: image.naturalWidth, height: image.naturalHeight };
-    if (size.width === 0 || size.height === 0) {
-      throw new FanlightError("bad_image", "this SVG has no size", "Set its width and height in pixels.");
+    const { image, size } = await svgImage(text, blob);
+    try {
+      return packed(drawn(image, size, "SVG"));
+    } catch (error) {
+      if (!(error instanceof FanlightError) || error.code !== "cors") throw error;
+      const again = await svgImage(text, data);
+      return packed(drawn(again.image, again.size, "SVG"));
     }
-    return packed(drawn(image, size, "SVG"));
   } finally {
-    URL.revokeObjectURL(url);
+    for (const url of urls) URL.revokeObjectURL(url);
   }
 }
 

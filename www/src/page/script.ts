@@ -1,6 +1,7 @@
 // The worker's script and the engine's wasm: how they are loaded, and the errors when that fails.
 
 import { FanlightError } from "../errors.js";
+import { shown } from "../shared/address.js";
 import { checked, unusable } from "../shared/wasm-file.js";
 
 /**
@@ -43,7 +44,7 @@ export async function notStarted(own: boolean, words: string): Promise<FanlightE
   }
   const url = published();
   const failed = (what: string, hint: string) =>
-    new FanlightError("network", `the worker's script could not be loaded: ${url} ${what}`, hint, true);
+    new FanlightError("network", `the worker's script could not be loaded: ${shown(url)} ${what}`, hint, true);
   let response: Response;
   try {
     response = await fetch(url, { referrerPolicy: "no-referrer" });

@@ -141,8 +141,9 @@ export class Session {
   #next<T>(callers: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const signal = callers ? AbortSignal.any([callers, this.#destroyed.signal]) : this.#destroyed.signal;
     const result = this.#last.then(() => run(signal));
+    // The next call waits for the end of this one, also where its caller no longer does.
     this.#last = result.catch(() => {});
-    return result;
+    return this.#worker.hurried(result, signal);
   }
 
   /** The options that are sent to the worker: the caller's, and the tools of the session. */

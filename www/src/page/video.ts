@@ -4,11 +4,14 @@
 import { errorFields, FanlightError } from "../errors.js";
 import type { FrameReply, FrameRequest, WireVideo } from "../protocol.js";
 import type { VideoFrames, VideoOptions, VideoPart, VideoSource } from "../types.js";
+import { isBase64, shown } from "../shared/address.js";
 import { imageBytes } from "./media.js";
 
 /** How many seconds of a stream are captured, and how long to wait for its first frame. */
 const SECONDS = 4;
 const PATIENCE_MS = 15_000;
+/** How long to wait for the next frame of a caller, who may compute frames. */
+const FRAME_MS = 60_000;
 
 export interface Outgoing {
   video: WireVideo;
@@ -47,10 +50,16 @@ async function prepared(video: VideoSource, seconds: number): Promise<Prepared> 
 const whole = (source: WireVideo["source"]): Prepared => ({ source, transfer: [], release() {} });
 
 function absolute(url: string | URL): string {
+  const text = String(url);
+  if (text.trim() === "") throw new FanlightError("bad_request", "the address of a video is an empty text", "Give the video's address, or a Blob.");
+  if (isBase64(text)) {
+    const message = `this text of ${text.length} characters is a file in base64, not the address of a video`;
+    throw new FanlightError("bad_request", message, 'Write "data:video/mp4;base64," in front of it, with the type of the video, or give a Blob.');
+  }
   try {
     return new URL(url, document.baseURI).href;
   } catch {
-    throw new FanlightError("bad_request", `"${url}" is not a valid address of a video`);
+    throw new FanlightError("bad_request", `"${shown(text)}" is not a valid address of a video`);
   }
 }
 
@@ -82,7 +91,8 @@ function watching(stream: MediaStream, seconds: number): Prepared {
 
 function feed(frames: AsyncGenerator<VideoFrame>, live: boolean, stop = () => {}): Prepared {
   const answer = async (): Promise<FrameReply> => {
-    const { value, done } = await frames.next();
+    const silent = () => new FanlightError("bad_video", `the video's source sent no frame for ${FRAME_MS / 1000} s`, "End the source after its last frame.");
+    const { value, done } = await within(frames.next(), FRAME_MS, silent);
     return done ? "end" : { frame: value, timestamp: value.timestamp / 1e6 };
   };
   const { port, close } = served(answer, () => {
@@ -90,6 +100,17 @@ function feed(frames: AsyncGenerator<VideoFrame>, live: boolean, stop = () => {}
     frames.return(undefined).catch(() => {});
   });
   return { source: { kind: "feed", port, live }, transfer: [port], release: close };
+}
+
+/** The result of a promise, or an error if it takes longer than this. */
+async function within<T>(promise: Promise<T>, ms: number, late: () => FanlightError): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const over = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(late()), ms)));
+  try {
+    return await Promise.race([promise, over]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Answers requests until the page or the worker ends the connection. */
@@ -156,7 +177,8 @@ class Seeker {
 
   #until(event: "seeked" | "loadedmetadata"): Promise<void> {
     const video = this.#video;
-    return new Promise((resolve, reject) => {
+    const late = () => new FanlightError("bad_video", `this <video> did not get there within ${PATIENCE_MS / 1000} s: its event "${event}" never came`, "Check that the video plays.");
+    const happened = new Promise<void>((resolve, reject) => {
       const done = new AbortController();
       const { signal } = done;
       const fail = () => {
@@ -167,6 +189,7 @@ class Seeker {
       video.addEventListener("error", fail, { signal });
       video.addEventListener(event, () => (done.abort(), resolve()), { signal });
     });
+    return within(happened, PATIENCE_MS, late);
   }
 }
 

@@ -1,7 +1,7 @@
 // Converts messages into the form in which they are sent to the worker.
 
 import type { WireMessage, WireVideo } from "../protocol.js";
-import type { ImagePart, Message, Part, Sizes } from "../types.js";
+import type { ImagePart, Message, Part, Sizes, ToolCall } from "../types.js";
 import { imageBytes } from "./media.js";
 import { outgoing, type Outgoing, videoOptions } from "./video.js";
 
@@ -35,7 +35,8 @@ export function take(input: string | (Message | Taken)[]): Taken[] {
 export async function wire(messages: (Message | Taken)[]) {
   const images: Promise<Uint8Array>[] = [];
   const videos: Promise<Outgoing>[] = [];
-  const wired = messages.map(({ content, ...rest }): WireMessage => {
+  const wired = messages.map(({ content, toolCalls, ...others }): WireMessage => {
+    const rest = { ...others, ...(toolCalls && { toolCalls: toolCalls.map(wireCall) }) };
     if (typeof content === "string") return { ...rest, content };
     const parts = content.map((part) => {
       if (part.type === "image") return { ...part, image: images.push(imageBytes(part.image)) - 1 };
@@ -60,6 +61,11 @@ export async function wire(messages: (Message | Taken)[]) {
     await release();
     throw error;
   }
+}
+
+/** A call with the arguments as the model wrote them, if that is known: a number above 2^53 changes when JavaScript reads it. */
+function wireCall({ id, name, arguments: args, argumentsText }: ToolCall) {
+  return { id, name, arguments: argumentsText ?? args };
 }
 
 /** Only the fields that can be sent to the worker. */

@@ -27,7 +27,7 @@ import type {
   TaskOptions,
 } from "../types.js";
 import { chunks, json } from "./answer.js";
-import { refused, unreachable } from "./faults.js";
+import { moved, refused, unreachable } from "./faults.js";
 import { inlined } from "./request.js";
 import { RemoteSession } from "./session.js";
 
@@ -182,11 +182,14 @@ export class RemoteModel implements Pick<Model, "chat" | "locate" | "document" |
         body: JSON.stringify(body),
         credentials: "omit",
         referrerPolicy: "no-referrer",
+        // fetch would send the pictures and the headers to any host that the server names.
+        redirect: "manual",
         signal,
       });
     } catch (error) {
       throw unreachable(this.#url, error, signal);
     }
+    if (response.type === "opaqueredirect") throw moved(this.#url);
     if (!response.ok) throw await refused(this.#url, response);
     return response;
   }

@@ -56,7 +56,11 @@ export async function outgoing(messages: (Message | Taken)[]) {
     const parts: unknown[] = [];
     // One after another, because pictures are numbered in this order.
     if (typeof content !== "string") for (const part of content) parts.push(await partOf(part));
-    const calls = toolCalls?.map(({ id, name, arguments: args }) => ({ id, type: "function", function: { name, arguments: JSON.stringify(args) } }));
+    const calls = toolCalls?.map(({ id, name, arguments: args, argumentsText }) => ({
+      id,
+      type: "function",
+      function: { name, arguments: argumentsText ?? JSON.stringify(args) },
+    }));
     sent.push({
       role,
       content: typeof content === "string" ? content : parts,

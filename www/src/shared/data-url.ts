@@ -1,13 +1,14 @@
 // Decodes data: URLs without fetch, because the Content-Security-Policy of most pages (connect-src) does not allow fetch for
 // them.
 
-/** The bytes of a data: URL. Throws if it is not a data: URL. */
+/** The bytes of a data: URL. Both alphabets of base64 are read. Throws if it is not a data: URL. */
 export function dataBytes(url: string): Uint8Array<ArrayBuffer> {
   const [, base64, body] = /^data:[^,]*?(;\s*base64)?,([^#]*)/is.exec(url) ?? [];
   if (body === undefined) throw new Error("not a data: URL");
   const bytes = percentDecoded(body);
   if (base64 === undefined) return bytes;
-  const text = atob(new TextDecoder("latin1").decode(bytes));
+  // The alphabet that is meant for addresses has - and _ instead of + and /.
+  const text = atob(new TextDecoder("latin1").decode(bytes).replaceAll("-", "+").replaceAll("_", "/"));
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 

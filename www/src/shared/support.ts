@@ -1,5 +1,6 @@
 // Finds out whether this browser can run models. Uses no network.
 
+import { FanlightError } from "../errors.js";
 import type { AdapterInfo, Support } from "../types.js";
 
 // Only the parts of WebGPU that are used here, so that the package does not depend on a version of WebGPU's types.
@@ -18,7 +19,7 @@ const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeWorkg
 /** Whether this browser can run models, and if not, why. Uses no network and loads nothing. */
 export async function support(): Promise<Support> {
   if (!globalThis.isSecureContext) {
-    return none("this page was not loaded securely", "Open it over https, or from localhost.");
+    return none(INSECURE, OVER_HTTPS);
   }
   const gpu = (navigator as { gpu?: Gpu }).gpu;
   if (!gpu) return none("this browser has no WebGPU", BROWSERS);
@@ -32,6 +33,17 @@ export async function support(): Promise<Support> {
   const limits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name] ?? 0]));
   return { webgpu: true, adapter: adapterInfo(adapter), limits };
 }
+
+/**
+ * Throws on a page that was loaded over plain http from another machine. Browsers hide WebGPU, locks and private files from such a
+ * page, so that everything would fail later and with worse words.
+ */
+export function requireSecure(): void {
+  if (!globalThis.isSecureContext) throw new FanlightError("webgpu_unavailable", INSECURE, OVER_HTTPS);
+}
+
+const INSECURE = "this page was not loaded securely";
+const OVER_HTTPS = "Open it over https, or from localhost.";
 
 function adapterInfo(adapter: Adapter): AdapterInfo {
   const { vendor, architecture, description } = adapter.info;

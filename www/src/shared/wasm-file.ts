@@ -1,6 +1,7 @@
 // Downloads a wasm file and checks the response before it is compiled.
 
 import { FanlightError } from "../errors.js";
+import { shown } from "./address.js";
 
 /** Downloads and checks the file at an address. */
 export async function fetched(url: string): Promise<Response> {
@@ -24,5 +25,5 @@ export function unusable(url: string, error: unknown): FanlightError {
   const hint = /Content.Security.Policy|unsafe-eval/i.test(message)
     ? "The Content-Security-Policy of the page and of the worker's script must allow script-src 'wasm-unsafe-eval'."
     : "Check that the file exists and is sent as application/wasm; a bundler may not have copied it. If it has another address, give that in the option `wasm`.";
-  return new FanlightError("network", `the engine's wasm could not be loaded: ${url}: ${message}`, hint, true);
+  return new FanlightError("network", `the engine's wasm could not be loaded: ${shown(url)}: ${message}`, hint, true);
 }

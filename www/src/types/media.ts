@@ -74,9 +74,9 @@ export interface VideoOptions extends PixelLimits {
   minFrames?: number;
   /** The most frames that `fps` may result in. Default: 768. */
   maxFrames?: number;
-  /** Use only the part of the video from this time on, in seconds. */
+  /** Use only the part of the video from this time on, in seconds from its first frame. */
   videoStart?: number;
-  /** Use only the part of the video up to this time, in seconds. */
+  /** Use only the part of the video up to this time, in seconds from its first frame. */
   videoEnd?: number;
   /** The most pixels of all frames together. `minPixels` and `maxPixels` are limits for a single frame. */
   totalPixels?: number;
@@ -119,8 +119,13 @@ export interface VideoInfo {
   resized: Size;
   /** How many frames the model saw. */
   frames: number;
-  /** The time of each of these frames in the video, in seconds. */
+  /** The time of each of these frames in the video, in seconds from its first frame. */
   timestamps: number[];
+  /**
+   * When the first frame is shown on the file's own clock, in seconds. Absent if that is 0, as in most files. A `<video>` shows the frame of
+   * the time `t` at `currentTime = startsAt + t`.
+   */
+  startsAt?: number;
   /** How many frames a second of video the model saw. The model is told this number. */
   sampleFps: number;
   /** Tokens of the prompt that this video took. */

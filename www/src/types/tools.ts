@@ -25,6 +25,11 @@ export interface ToolCall {
   name: string;
   /** The arguments, parsed from the JSON that the model wrote. */
   arguments: Record<string, unknown>;
+  /**
+   * The arguments as the model wrote them, as JSON. JavaScript rounds whole numbers above 2^53, such as long ids, in `arguments`, but not
+   * here. A call in a message of yours does not need this field; if it is there, the model is shown this text.
+   */
+  argumentsText?: string;
 }
 
 /**

@@ -1,5 +1,5 @@
 // The worker owns the wasm module, the device and the weights. It answers the calls of protocol.ts one after another; only
-// aborts are handled at once. The code in this folder runs in the worker; video/ reads videos.
+// aborts are handled, and pictures and videos read, at once. The code in this folder runs in the worker; video/ reads videos.
 
 import * as glue from "../../wasm/fanlight.js";
 import { findGguf } from "../checkpoint/gguf.js";
@@ -8,6 +8,7 @@ import { openSource } from "../checkpoint/open.js";
 import type { Source } from "../checkpoint/source.js";
 import { errorFields, FanlightError } from "../errors.js";
 import type { Call, Calls, FromWorker, PromptOptions, ToWorker, WireTurn } from "../protocol.js";
+import { randomName } from "../shared/random.js";
 import { support } from "../shared/support.js";
 import { fetched, unusable } from "../shared/wasm-file.js";
 import type { AdapterInfo, Progress, Result } from "../types.js";
@@ -17,7 +18,12 @@ import { takeVideos } from "./video/footage.js";
 import type { WasmEngine, WasmModule, WasmSession } from "./wasm.js";
 
 type Emit<C extends Call> = (event: Calls[C]["event"]) => void;
-type Handler<C extends Call> = (args: Calls[C]["args"], emit: Emit<C>, signal: AbortSignal) => Promise<Calls[C]["result"]>;
+type Handler<C extends Call> = (
+  args: Calls[C]["args"],
+  emit: Emit<C>,
+  signal: AbortSignal,
+  turnOf: () => Promise<void>,
+) => Promise<Calls[C]["result"]>;
 
 let engine: WasmEngine | undefined;
 let grammars: Grammars | undefined;
@@ -30,7 +36,8 @@ interface Conversation {
 }
 
 const sessions = new Map<number, Conversation>();
-let lastSession = 0;
+/** Begins anywhere, so that a session of a worker that was ended is not taken for one of the worker that replaced it. */
+let lastSession = 2 * (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) * 2 ** 16;
 
 /** The arguments with which the model was loaded. */
 let loading: Calls["load"]["args"] | undefined;
@@ -99,13 +106,14 @@ const handlers: { [C in Call]: Handler<C> } = {
     return lastSession;
   },
 
-  async prompt({ session, options, ...turn }, emit, signal) {
+  async prompt({ session, options, ...turn }, emit, signal, turnOf) {
     const held = conversation(session);
     // Checked before anything is decoded, so that a wrong constraint is reported at once.
     const spec = loaded().constraint(options);
     const constraint = spec === undefined ? undefined : await grammars?.constraint(spec);
     try {
       const { messages, inputs, infos } = await taken(held, turn, options, signal);
+      await turnOf();
       const cancelled = () => signal.aborted;
       const result = await recovery.run(
         () => held.live.prompt(messages, turn.images, inputs, options, emit, cancelled, constraint),
@@ -119,15 +127,17 @@ const handlers: { [C in Call]: Handler<C> } = {
     }
   },
 
-  async plan({ session, options, ...turn }, _, signal) {
+  async plan({ session, options, ...turn }, _, signal, turnOf) {
     const held = conversation(session);
     const { messages, inputs, infos } = await taken(held, turn, options, signal);
+    await turnOf();
     return { ...held.live.plan(messages, turn.images, inputs, options), videos: infos };
   },
 
-  async append({ session, options, ...turn }, _, signal) {
+  async append({ session, options, ...turn }, _, signal, turnOf) {
     const held = conversation(session);
     const { messages, inputs } = await taken(held, turn, options, signal);
+    await turnOf();
     const cancelled = () => signal.aborted;
     held.tokens = await recovery.run(
       () => held.live.append(messages, turn.images, inputs, options, cancelled),
@@ -193,7 +203,10 @@ async function load(
 
 function conversation(id: number): Conversation {
   const held = sessions.get(id);
-  if (!held) throw new FanlightError("aborted", "this session was destroyed");
+  if (!held) {
+    const message = "this session was destroyed, or it was lost with a worker that had to be ended";
+    throw new FanlightError("aborted", message, "Begin a new session.");
+  }
   return held;
 }
 
@@ -204,11 +217,18 @@ async function taken(
   { replace, tools }: PromptOptions,
   signal: AbortSignal,
 ) {
-  const json = JSON.stringify(messages);
-  const beside = videos.length > 0 ? live.tokens(json, images, tools ? JSON.stringify(tools) : "") : 0;
+  const json = jsonOf(messages);
+  const beside = videos.length > 0 ? live.tokens(json, images, tools ? jsonOf(tools) : "") : 0;
   const before = replace ? 0 : tokens;
   return { messages: json, ...(await takeVideos(await module(), loaded(), videos, before + beside, signal)) };
 }
+
+/**
+ * JSON that Rust reads. A text that was cut in the middle of a character has half of a surrogate pair, which is no text in Rust: it
+ * becomes U+FFFD, as in every encoder of the web. `JSON.stringify` writes such halves, and nothing else, as escapes `\\ud800` to `\\udfff`.
+ */
+const jsonOf = (value: unknown): string =>
+  JSON.stringify(value).replace(/(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}/g, "$1\ufffd");
 
 function loaded(): WasmEngine {
   if (!engine) throw new FanlightError("internal", "the worker received a call before a model was loaded");
@@ -263,27 +283,51 @@ async function start(wasm: string | WebAssembly.Module): Promise<WasmModule> {
 
 const send = (message: FromWorker): void => postMessage(message);
 
+/**
+ * Calls are answered one after another, but what they read before they need the engine is read at once, so that a video that never
+ * arrives keeps no other conversation waiting. A call that waits for its turn calls the function that it gets as the last argument.
+ */
+let queue: Promise<unknown> = Promise.resolve();
+/** Calls that read pictures and videos before they need the engine. */
+const READS: ReadonlySet<Call> = new Set<Call>(["prompt", "plan", "append"]);
+
 async function answer<C extends Call>(id: number, call: C, args: Calls[C]["args"], signal: AbortSignal): Promise<void> {
+  let leave = () => {};
+  /** Waits until all calls that have taken a turn before are answered. */
+  const turnOf = async () => {
+    const before = queue;
+    queue = new Promise<void>((resolve) => (leave = resolve)).then(() => before);
+    await before;
+  };
   try {
+    if (!READS.has(call)) await turnOf();
     // `Calls` pairs each name with its types; TypeScript cannot follow that through a variable.
     const handler = handlers[call] as Handler<C>;
-    send({ id, result: await handler(args, (event) => send({ id, event }), signal) });
+    send({ id, result: await handler(args, (event) => send({ id, event }), signal, turnOf) });
   } catch (error) {
-    send({ id, error: errorFields(error) });
+    // After a trap, in whichever call it was, the engine must not be used again.
+    if (isTrap(error)) send({ fatal: errorFields(error) });
+    else send({ id, error: errorFields(error) });
+  } finally {
+    leave();
   }
 }
 
-let queue = Promise.resolve();
+/** Whether wasm was stopped in the middle of its work: by a trap, or because its stack was used up. */
+const isTrap = (error: unknown): boolean =>
+  error instanceof WebAssembly.RuntimeError || (error instanceof Error && /call stack|too much recursion/i.test(error.message));
+
 /** Calls that have not been answered. */
 const waiting = new Map<number, AbortController>();
 
 addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
+  if ("ping" in data) return send({ pong: data.ping });
   if ("abort" in data) return waiting.get(data.abort)?.abort();
   const { id, call, args } = data;
   const abort = new AbortController();
   waiting.set(id, abort);
   if (data.aborted) abort.abort();
-  queue = queue.then(() => answer(id, call, args, abort.signal)).finally(() => waiting.delete(id));
+  void answer(id, call, args, abort.signal).finally(() => waiting.delete(id));
 });
 
 // A trap in wasm ends the engine for good, and the promise in which it happened never settles by itself.
@@ -291,8 +335,11 @@ addEventListener("error", (event) => send({ fatal: errorFields(event.error ?? ev
 addEventListener("unhandledrejection", (event) => send({ fatal: errorFields(event.reason) }));
 
 // The page waits for this lock. When the page gets it, the worker has ended, for whatever reason.
-const alive = `fanlight-worker-${crypto.randomUUID()}`;
-void navigator.locks.request(alive, () => {
+const alive = `fanlight-worker-${randomName()}`;
+const living = () => {
   send({ alive });
-  return new Promise(() => {});
-});
+  return new Promise<never>(() => {});
+};
+// Pages over plain http have no locks.
+if (navigator.locks) void navigator.locks.request(alive, living);
+else void living();

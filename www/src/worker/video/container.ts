@@ -2,6 +2,7 @@
 // decodes. Mediabunny is loaded with the first video, so pages without videos never download it.
 
 import { FanlightError } from "../../errors.js";
+import { shown as shownAddress } from "../../shared/address.js";
 import { pixels, type Shot, type Turn, upright } from "../../shared/pixels.js";
 import type { Track } from "../wasm.js";
 
@@ -65,6 +66,8 @@ interface Sample {
 export interface Movie {
   /** The size of its frames, upright. */
   track: Track;
+  /** When the first frame is shown on the file's own clock, in seconds. All other times count from there. */
+  begin: number;
   /** Decodes frames. Indices must ascend. The pixels of a shot are valid until the next shot is requested. */
   shots(indices: number[]): AsyncGenerator<Shot>;
   close(): void;
@@ -111,18 +114,23 @@ export async function openMovie(from: Blob | string, signal: AbortSignal): Promi
   };
   try {
     const video = await trackOf(input);
-    const { times, hidden } = await shown(bunny, video);
+    const { times: own, hidden } = await shown(bunny, video);
+    // A video may begin late on its container's clock. The models were trained with times that count from the first frame, and so do
+    // `videoStart`, `videoEnd` and native programs.
+    const begin = own[0] ?? 0;
+    const times = own.map((time) => time - begin);
     const turn: Turn = { rotation: await video.getRotation(), flip: await video.getFlip() };
     const [width, height] = [await video.getCodedWidth(), await video.getCodedHeight()];
     const fps = rate(times, await video.getTimeResolution());
     const size = turn.rotation % 180 === 0 ? { width, height } : { width: height, height: width };
     return {
       track: fps === undefined ? { ...size, times } : { ...size, frames: times.length, fps },
+      begin,
       async *shots(indices) {
-        const wanted = indices.map((index) => times[index] ?? Number.NaN);
+        const wanted = indices.map((index) => own[index] ?? Number.NaN);
         const frames = (hidden ? decoded : sampled)(bunny, video, wanted);
         try {
-          yield* shots(frames, wanted, turn, signal);
+          for await (const shot of shots(frames, wanted, turn, signal)) yield { ...shot, timestamp: shot.timestamp - begin };
         } catch (error) {
           throw explained(error);
         } finally {
@@ -268,7 +276,7 @@ async function located(url: string, signal: AbortSignal): Promise<Blob | string>
   } catch (error) {
     if (signal.aborted) throw aborted();
     if (error instanceof FanlightError) throw error;
-    throw new FanlightError("network", `${url} stopped sending data (${String(error)})`, "Check the connection.", true);
+    throw new FanlightError("network", `${shownAddress(url)} stopped sending data (${String(error)})`, "Check the connection.", true);
   }
 }
 
@@ -282,13 +290,13 @@ async function fetched(url: string, init: RequestInit): Promise<Response> {
       const hint = "Another site's video can be read only if that site sends Access-Control-Allow-Origin.";
       throw new FanlightError("cors", `${origin} did not let this page read the video (${String(error)})`, hint, true);
     }
-    throw new FanlightError("network", `${url} could not be read (${String(error)})`, "Check the connection.", true);
+    throw new FanlightError("network", `${shownAddress(url)} could not be read (${String(error)})`, "Check the connection.", true);
   }
   if (response.ok) return response;
   response.body?.cancel().catch(() => {});
   const { status } = response;
   const code = status === 404 ? "not_found" : status === 401 || status === 403 ? "auth" : "network";
-  throw new FanlightError(code, `${url} answered ${status}`, "Check the address of the video.", status >= 500);
+  throw new FanlightError(code, `${shownAddress(url)} answered ${status}`, "Check the address of the video.", status >= 500);
 }
 
 let loaded: Promise<Mediabunny> | undefined;

@@ -20,6 +20,8 @@ interface Footage {
   frames(plan: VideoPlan): AsyncIterable<Frame>;
   /** What was changed while the video was read, in sentences. */
   decisions: string[];
+  /** When the first frame is shown on the video's own clock, in seconds, if that is not 0. */
+  begin?: number;
   close(): void;
 }
 
@@ -97,6 +99,7 @@ async function takeVideo(
       sampleFps: plan.sampleFps,
       tokens: plan.tokens,
       decisions: [...footage.decisions, ...plan.decisions],
+      ...(footage.begin && { startsAt: footage.begin }),
     };
     return { info, promptTokens: plan.promptTokens };
   } finally {
@@ -123,8 +126,8 @@ async function open(wasm: WasmModule, { source, options }: WireVideo, signal: Ab
 }
 
 async function file(from: Blob | string, options: VideoOptions, signal: AbortSignal): Promise<Footage> {
-  const { track, shots, close } = await openMovie(from, signal);
-  return { track, options, frames: ({ indices }) => shots(indices), decisions: [], close };
+  const { track, begin, shots, close } = await openMovie(from, signal);
+  return { track, options, frames: ({ indices }) => shots(indices), decisions: [], begin, close };
 }
 
 /** A list of pictures, with times or with the list's number of pictures a second. */
