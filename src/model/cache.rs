@@ -21,9 +21,11 @@ pub struct CacheShape {
     pub format: CacheFormat,
 }
 
-/// Where the cosines and sines of the new positions are.
+/// What is done with the query and key heads of new positions.
 #[derive(Clone, Copy)]
 pub struct Rotation<'a> {
+    /// The norm that comes first, if there is one.
+    pub norm: Option<HeadNorm<'a>>,
     /// Rows of cosines, then sines: `[.., head_dim]`.
     pub table: &'a Tensor,
     /// The row of the first new position.
@@ -249,7 +251,7 @@ impl KvCache {
         self.segments().nth(segment).map_or(0, |room| room - past)
     }
 
-    /// Attention of layer `layer`: normalises query and key heads if there is a `norm`, rotates q and k of `qkv` `[n, (q + 2 kv) * dim]` by rows of `table`, puts keys and
+    /// Attention of layer `layer`: treats the heads of q and k of `qkv` `[n, (q + 2 kv) * dim]` as `rotation` says, puts keys and
     /// values behind those that there are, at most [`KvCache::room`], and lets each query see all up to its own; `ranges` `[n, 2]`,
     /// which are `0 .. len + i + 1`, are needed where `n` is more than 1. `bias` is what was added to `qkv`: some of Qwen2's keys
     /// are little else, which 8 bits would not be enough for, so a q8 cache keeps the difference. Returns `[n, q * dim]`. The
@@ -263,8 +265,7 @@ impl KvCache {
         layer: usize,
         qkv: &Tensor,
         bias: Option<&Tensor>,
-        norm: Option<HeadNorm<'_>>,
-        table: Rotation<'_>,
+        rotation: Rotation<'_>,
         ranges: Option<&Tensor>,
     ) -> Result<Tensor> {
         let CacheShape { heads, format, .. } = self.shape;
@@ -280,18 +281,18 @@ impl KvCache {
             q: &q,
             q_capacity: n,
             row: 0,
-            table_row: table.row,
+            table_row: rotation.row,
             k,
             v,
             capacity,
             past,
         };
         if format == CacheFormat::F32 {
-            rope(rec, qkv, norm, table.table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
+            rope(rec, qkv, rotation.norm, rotation.table, heads, to(&segment.k, &segment.v, segment.capacity, past))?;
         } else {
             let k = rec.scratch("k", heads.kv * n, heads.dim)?;
             let v = rec.scratch("v", heads.kv * n, heads.dim)?;
-            rope(rec, qkv, norm, table.table, heads, to(&k, &v, n, 0))?;
+            rope(rec, qkv, rotation.norm, rotation.table, heads, to(&k, &v, n, 0))?;
             // As it is at position 0: the outliers are in the slow frequencies, where it stays nearly that.
             let centre = bias.map(|bias| (bias, heads.q * heads.dim));
             cache_store(rec, &k, &v, heads.kv, centre, segment, past)?;

@@ -165,7 +165,7 @@ impl Decoder {
     /// All layers over `h` `[n, hidden]`, in place, once pictures have taken the place of their pads; keys and values are
     /// appended to the cache, at most [`KvCache::room`].
     ///
-    /// `table` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
+    /// `rotation` holds cosines and sines of the new positions, `ranges` `[n, 2]` the keys that each sees
     /// (`0 .. cache.len() + i + 1`). The caller advances the cache.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ impl Decoder {
         &self,
         rec: &mut Recorder,
         h: &Tensor,
-        table: Rotation<'_>,
+        rotation: Rotation<'_>,
         ranges: Option<&Tensor>,
         splices: &[Splice<'_>],
         cache: &KvCache,
@@ -192,7 +192,8 @@ impl Decoder {
             let qkv = rec.scratch("qkv", n, layer.qkv.rows)?; // [n, (q + 2 kv) * dim]
             linear(rec, &x, &layer.qkv, layer.qkv_bias.as_ref(), &qkv, rows, plain)?;
             let norm = layer.qk_norm.as_ref().map(|(q_gain, k_gain)| HeadNorm { q_gain, k_gain, eps });
-            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), norm, table, ranges)?; // [n, q * dim]
+            let rotation = Rotation { norm, ..rotation };
+            let o = cache.attention(rec, i, &qkv, layer.qkv_bias.as_ref(), rotation, ranges)?; // [n, q * dim]
             linear(rec, &o, &layer.o, None, h, rows, residual)?;
 
             let x = rms_norm(rec, h, &layer.post_norm, eps, 0, n)?; // [n, hidden]

@@ -214,7 +214,7 @@ impl Session {
     /// Records the pass of the token whose id is on the device. Returns its logits.
     fn record_next(&self, rec: &mut Recorder, row: usize) -> Result<Tensor> {
         let h = self.model.decoder.embed(rec, &self.state.choices.next)?;
-        let rotation = Rotation { table: self.state.rows(), row };
+        let rotation = Rotation { norm: None, table: self.state.rows(), row };
         self.model.decoder.forward(rec, &h, rotation, None, &[], &self.cache)?;
         self.model.decoder.logits(rec, &h, 0, 1)
     }
@@ -347,7 +347,7 @@ impl Session {
         } else {
             None
         };
-        let rotation = Rotation { table: &table, row: 0 };
+        let rotation = Rotation { norm: None, table: &table, row: 0 };
         self.model.decoder.forward(rec, &h, rotation, ranges.as_ref(), splices, &self.cache)?;
         Ok(h)
     }
