@@ -373,6 +373,8 @@ fn faults_are_named() {
     for name in ["config.json", "tokenizer.json", "chat_template.jinja"] {
         keep(name);
     }
+    assert!(ask(&broken_path, &[]).contains("preprocessor_config.json"), "not by defaults that nobody chose");
+    keep("preprocessor_config.json");
     assert!(ask(&broken_path, &[]).contains("model.safetensors"));
     let weights = std::fs::read(folder("base").join("model.safetensors")).unwrap();
     put("model.safetensors", &weights[..weights.len() - 1000]);

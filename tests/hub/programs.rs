@@ -53,6 +53,10 @@ fn the_command_line_downloads_and_loads() {
     let (ok, text) = run(&endpoint);
     assert!(!ok && text.contains("GatedRepo") && text.contains("hf auth login"), "{text}");
     std::fs::write(cache.0.join("token"), "hf_right\n").unwrap();
+    // The token is for the Hub: another server does not get it unasked.
+    let (ok, text) = run(&endpoint);
+    assert!(!ok && text.contains("no token was sent") && text.contains("--send-token"), "{text}");
+    let endpoint = [endpoint[0], endpoint[1], "--send-token"];
     let (ok, text) = run(&endpoint);
     assert!(ok && text.contains("qwen2_5_vl"), "{text}");
     hub.forget();

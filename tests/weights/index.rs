@@ -42,7 +42,7 @@ fn an_index_cannot_lie() {
     let missing = check(r#"{"weight_map": {"a": "s1", "b": "s3"}}"#, both);
     assert!(matches!(missing, Err(Error::Missing { .. })), "{missing:?}");
     for (index, shards) in [
-        (r#"{"weight_map": {"a": "s2", "b": "s2"}}"#, both), // in another shard
+        (r#"{"weight_map": {"a": "s2", "b": "s1"}}"#, both), // in another shard
         (r#"{"weight_map": {"a": "s1", "b": "s2"}}"#, &[("s1", &a), ("s2", &a)]), // in both shards
         (r#"{"weight_map": {"a": "s1", "a": "s2"}}"#, both),
         (r#"{"weight_map": {}}"#, both),

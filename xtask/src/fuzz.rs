@@ -195,7 +195,7 @@ fn pictures(read: &dyn Fn(&str) -> Outcome<Vec<u8>>) -> Outcome<Vec<Vec<u8>>> {
     webp.extend(b"VP8L\x09\0\0\0\x2f\0\0\0\0\x88\x88\x08\0\0EXIF\0\0\0\xf0II*\0");
     files.push(webp);
     // A PNG of 64 megapixels that has only a header.
-    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x20\0\0\0\x20\0\x08\x02\0\0\0\x5c\xbf\x87\x9c\0\0\0\0IDAT";
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x20\0\0\0\x20\0\x08\x02\0\0\0\xfd\xc8\x5d\x0e\0\0\0\0IDAT";
     files.push(png.to_vec());
     Ok(files)
 }
