@@ -157,7 +157,10 @@ test("calls come in fragments and are fed back; logprobs and thoughts arrive", a
     },
     { argument: tools },
   );
-  const calls = [{ id: "a", name: "look", arguments: { place: "door" } }, { id: "b", name: "look", arguments: {} }];
+  const calls = [
+    { id: "a", name: "look", arguments: { place: "door" }, argumentsText: '{"place": "door"}' },
+    { id: "b", name: "look", arguments: {}, argumentsText: "{}" },
+  ];
   assert.deepEqual(seen.result.toolCalls, calls);
   assert.equal(seen.result.finishReason, "tool_calls");
   assert.equal(seen.result.reasoning, "Hm.");
@@ -169,7 +172,7 @@ test("calls come in fragments and are fed back; logprobs and thoughts arrive", a
     {
       role: "assistant", content: "Hi", reasoning_content: "Hm.",
       tool_calls: [
-        { id: "a", type: "function", function: { name: "look", arguments: '{"place":"door"}' } },
+        { id: "a", type: "function", function: { name: "look", arguments: '{"place": "door"}' } },
         { id: "b", type: "function", function: { name: "look", arguments: "{}" } },
       ],
     },
