@@ -61,7 +61,7 @@ fn list(key: u32, id: u32) {
 
 // A key of top.wgsl as a number, and back. NaN is no number, but no penalty makes it one.
 fn penalized(key: u32, id: u32) -> u32 {
-    if (id == 0xffffffffu || key >= 0xff800000u || (seen[id / 32u] >> (id % 32u) & 1u) == 0u) {
+    if (id == 0xffffffffu || key >= 0xff800000u || ((seen[id / 32u] >> (id % 32u)) & 1u) == 0u) {
         return key;
     }
     let x = bitcast<f32>(select(~key, key & 0x7fffffffu, key >= 0x80000000u));

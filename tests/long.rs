@@ -108,7 +108,10 @@ fn in_turns(format: CacheFormat, turns: &[(usize, usize)], tolerance: f64) {
     let least = if format == CacheFormat::F32 { 0.0 } else { TOLERANCE };
     assert!(worst > least && worst <= tolerance, "{format}: logits differ by {worst:e}");
     let bytes: u64 = rooms.iter().map(|positions| session.cache().shape().bytes(*positions)).sum();
-    assert_eq!(bytes + 16, gpu.memory().persistent.current - model.weight_bytes.iter().map(|(_, b)| b).sum::<u64>());
+    let weights: u64 = model.weight_bytes.iter().map(|(_, b)| b).sum();
+    let others = gpu.memory().persistent.current - weights - bytes;
+    let state = Session::state_bytes(VOCAB, model.rope.head_dim);
+    assert!([state, state + 16].contains(&others), "{others} bytes beside weights and cache");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::model::Model;
 use crate::model::cache::Rotation;
 use crate::model::decoder::{DecoderConfig, Splice};
 use crate::model::positions::{MediaTokens, mrope_table, rope_rows};
+use crate::ops::attention_decode::CHUNK;
 use crate::ops::gather_rows::KEEP;
 use crate::ops::top;
 use crate::ops::top_merge::{HEAD_WORDS, LIST_WORDS, choose};
@@ -26,13 +27,15 @@ const LOGITS_BYTES: usize = 32 << 20;
 /// # Errors
 /// Any error of the device.
 pub fn prepare(gpu: &Gpu, model: &Rc<Model>, cache: CacheFormat) -> Result<()> {
-    // First more rows than the matrix-vector kernel takes, then a single one.
-    const PROMPT: usize = 16;
+    // A prompt of a whole part of keys, so that attention later has several parts to merge; one so short that the tiled kernel takes its
+    // short tile; and a single token.
+    const PASSES: [usize; 3] = [CHUNK, 16, 1];
+    const TOKENS: usize = CHUNK + 16 + 1;
     gpu.compile_only(|| {
         let embeds = model.vision.as_ref().map(|vision| vision.prepare(gpu)).transpose()?;
-        let mut session = Session::with_cache(gpu, model, PROMPT + 1, cache)?;
-        session.reserve(PROMPT + 1)?;
-        for n in [PROMPT, 1] {
+        let mut session = Session::with_cache(gpu, model, TOKENS, cache)?;
+        session.reserve(TOKENS)?;
+        for n in PASSES {
             let ids = vec![0; n];
             let mut rec = Recorder::new(gpu);
             let splices = match &embeds {
