@@ -226,7 +226,7 @@ impl Sampler {
     /// The id that [`Sampler::sample`] would give for the logits of which the device says this, if that is certain. Takes as many
     /// random numbers. Only where [`Sampler::wants`] the best.
     ///
-    /// A draw cannot give another id if the probabilities of all others are exactly 0, and [`exponentials`] makes them 0 where a
+    /// A draw cannot give another id if the probabilities of all others are exactly 0, and `exponentials` makes them 0 where a
     /// score is more than 104 below the best one, both divided by the temperature. (In f64 that is e^-104 ≈ 7e-46, less than half of
     /// the smallest f32. A draw may be exactly 0, with which any id of a probability above 0 could be chosen; so it is not enough
     /// that a probability is below the generator's smallest step, 2^-53.) Steps that drop ids keep the best one.
