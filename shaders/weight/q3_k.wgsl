@@ -18,18 +18,18 @@ fn codes(base: u32, u: u32) -> Codes {
     return Codes(select(c.xy, c.zw, u % 2u == 1u), word(base + params.groups + u));
 }
 
-// q - 4 of elements 4 j .. 4 j + 3 of a word, which are its byte j. The third bits begin at bit 0 of each byte. The 4 is not taken out of
-// the sum: beside an outlier of x, the rest of a row would be lost in 4 times that outlier.
+// Elements 4 j .. 4 j + 3 of a word are its byte j. The third bits begin at bit 0 of each byte.
 fn four(low: u32, high: u32, j: u32) -> vec4<f32> {
     let third = ((vec4<u32>(high) >> vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(0x01010101u)) << vec4<u32>(2u);
     let fields = ((vec4<u32>(low) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(0x03030303u)) | third;
-    return vec4<f32>((fields >> vec4<u32>(8u * j)) & vec4<u32>(255u)) - 4.0;
+    return vec4<f32>((fields >> vec4<u32>(8u * j)) & vec4<u32>(255u));
 }
 
+// q - 4. The 4 is not taken out of the sum: beside an outlier of x, the rest of a row would be lost in 4 times that outlier.
 fn eight(c: Codes, p: u32) -> mat2x4<f32> {
     let low = c.low[p / 2u];
     let high = c.high >> (4u * (p / 2u));
-    return mat2x4<f32>(four(low, high, 2u * (p % 2u)), four(low, high, 2u * (p % 2u) + 1u));
+    return mat2x4<f32>(four(low, high, 2u * (p % 2u)) - 4.0, four(low, high, 2u * (p % 2u) + 1u) - 4.0);
 }
 
 // d * s of 16 elements.
@@ -50,5 +50,7 @@ fn weight16(base: u32, g: u32) -> mat4x4<f32> {
     let low = word(base + g);
     let high = word(base + params.groups + g / 2u) >> (4u * (g % 2u));
     let d = scale(base, g);
-    return d * mat4x4<f32>(four(low, high, 0u), four(low, high, 1u), four(low, high, 2u), four(low, high, 3u));
+    // d * q has 20 bits, so nothing is rounded but the result.
+    let m = 4.0 * d;
+    return mat4x4<f32>(d * four(low, high, 0u) - m, d * four(low, high, 1u) - m, d * four(low, high, 2u) - m, d * four(low, high, 3u) - m);
 }
