@@ -1,16 +1,11 @@
 // Weight fragment, g8 (GPTQ in 8 bits): w = s * (q - z), q in 0 .. 255, one (s, z) for 4 << params.per elements.
 // A row of G groups of 16: q [4 G words] | (s, z) [f16 pairs, 4 G >> params.per].
-@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 alias Codes = vec4<u32>;
 const PARTS = 2u;
 
 fn codes(base: u32, u: u32) -> Codes {
     return weight[base / 4u + u];
-}
-
-fn word(i: u32) -> u32 {
-    return weight[i / 4u][i % 4u];
 }
 
 fn eight(c: Codes, p: u32) -> mat2x4<f32> {

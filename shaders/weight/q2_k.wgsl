@@ -1,10 +1,5 @@
 // Weight fragment, q2_k (GGUF's Q2_K): w = d * s * q - e * m, q in 0 .. 3, s and m in 0 .. 15 for 16 elements, (d, e) for 256.
 // A row of G groups of 16: q [G words, 2 bits each] | s + 16 m [u8, G] | (d, e) [f16 pairs, G / 16].
-@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
-
-fn word(i: u32) -> u32 {
-    return weight[i / 4u][i % 4u];
-}
 
 alias Codes = vec2<u32>;
 const PARTS = 4u;

@@ -1,11 +1,6 @@
 // Weight fragment, q3_k (GGUF's Q3_K): w = d * s * (q - 4), q in 0 .. 7, s in -32 .. 31 for 16 elements, d for 256.
 // A row of G groups of 16: low bits [G words, 2 bits each] | third bits [G / 2 words] | s [i8, G] | (d, 0) [f16 pairs, G / 16].
 // Element 16 h + 4 j + i of 32 has its third bit in byte j of their word, as bit 4 h + i.
-@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
-
-fn word(i: u32) -> u32 {
-    return weight[i / 4u][i % 4u];
-}
 
 struct Codes {
     low: vec2<u32>,

@@ -1,11 +1,6 @@
 // Weight fragment, q6_k (GGUF's Q6_K): w = d * s * (q - 32), q in 0 .. 63, s in -128 .. 127 for 16 elements, d for 256.
 // A row of G groups of 16: low nibbles [2 G words] | upper two bits [G words] | s [i8, G] | (d, 0) [f16 pairs, G / 16].
 // Elements 2 j, 2 j + 1, 2 j + 8 and 2 j + 9 of 16 have their upper bits in byte j of their word, from bits 4, 6, 0 and 2 on.
-@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
-
-fn word(i: u32) -> u32 {
-    return weight[i / 4u][i % 4u];
-}
 
 struct Codes {
     low: vec4<u32>,

@@ -2,11 +2,6 @@
 // A row of G groups of 16: q [4 G words] | d [f16, G / 2].
 // Bytes are converted with their sign. To convert q + 128 and take 128 times the sum of x away is an instruction less, but loses what is
 // small beside 128 times an outlier of x.
-@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
-
-fn word(i: u32) -> u32 {
-    return weight[i / 4u][i % 4u];
-}
 
 struct Codes {
     first: vec4<u32>,

@@ -1,4 +1,5 @@
-//! Assembles shaders. A WGSL module is a concatenation of parts: enable lines, weight fragment, shared helpers, kernel.
+//! Assembles shaders. A WGSL module is a concatenation of parts: enable lines, weight fragment (with
+//! what it shares with others), shared helpers, kernel.
 //!
 //! There is no template language. Variants differ in `override` constants or in the choice of a fragment.
 
@@ -44,25 +45,31 @@ impl WeightFormat {
         }
     }
 
-    fn fragment(self) -> &'static str {
+    /// The parts of `shaders/weight/` and `shaders/shared/` by which a kernel reads weights of this format.
+    fn parts(self) -> &'static [&'static str] {
+        const WORDS: &str = include_str!("../../shaders/shared/words.wgsl");
+        const NIBBLES: &str = include_str!("../../shaders/shared/nibbles.wgsl");
+        const FIFTH_BITS: &str = include_str!("../../shaders/shared/fifth_bits.wgsl");
+        const IQ4: &str = include_str!("../../shaders/shared/iq4.wgsl");
+        const HALVES: &str = include_str!("../../shaders/shared/halves.wgsl");
         match self {
-            WeightFormat::NativeF16 => include_str!("../../shaders/weight/f16.wgsl"),
+            WeightFormat::NativeF16 => &[include_str!("../../shaders/weight/f16.wgsl")],
             WeightFormat::Plain(layout) => match layout {
-                Layout::F32 => include_str!("../../shaders/weight/f32.wgsl"),
-                Layout::F16 => include_str!("../../shaders/weight/f16_packed.wgsl"),
-                Layout::Bf16 => include_str!("../../shaders/weight/bf16.wgsl"),
-                Layout::Q8 => include_str!("../../shaders/weight/q8.wgsl"),
-                Layout::Q4 => include_str!("../../shaders/weight/q4.wgsl"),
-                Layout::Q5 => include_str!("../../shaders/weight/q5.wgsl"),
-                Layout::Q2K => include_str!("../../shaders/weight/q2_k.wgsl"),
-                Layout::Q3K => include_str!("../../shaders/weight/q3_k.wgsl"),
-                Layout::Q4K => include_str!("../../shaders/weight/q4_k.wgsl"),
-                Layout::Q5K => include_str!("../../shaders/weight/q5_k.wgsl"),
-                Layout::Q6K => include_str!("../../shaders/weight/q6_k.wgsl"),
-                Layout::Iq4Nl => include_str!("../../shaders/weight/iq4_nl.wgsl"),
-                Layout::Iq4Xs => include_str!("../../shaders/weight/iq4_xs.wgsl"),
-                Layout::G4 { .. } => include_str!("../../shaders/weight/g4.wgsl"),
-                Layout::G8 { .. } => include_str!("../../shaders/weight/g8.wgsl"),
+                Layout::F32 => &[include_str!("../../shaders/weight/f32.wgsl")],
+                Layout::F16 => &[HALVES, include_str!("../../shaders/weight/f16_packed.wgsl")],
+                Layout::Bf16 => &[HALVES, include_str!("../../shaders/weight/bf16.wgsl")],
+                Layout::Q8 => &[WORDS, include_str!("../../shaders/weight/q8.wgsl")],
+                Layout::Q4 => &[WORDS, NIBBLES, include_str!("../../shaders/weight/q4.wgsl")],
+                Layout::Q5 => &[WORDS, FIFTH_BITS, include_str!("../../shaders/weight/q5.wgsl")],
+                Layout::Q2K => &[WORDS, include_str!("../../shaders/weight/q2_k.wgsl")],
+                Layout::Q3K => &[WORDS, include_str!("../../shaders/weight/q3_k.wgsl")],
+                Layout::Q4K => &[WORDS, NIBBLES, include_str!("../../shaders/weight/q4_k.wgsl")],
+                Layout::Q5K => &[WORDS, FIFTH_BITS, include_str!("../../shaders/weight/q5_k.wgsl")],
+                Layout::Q6K => &[WORDS, include_str!("../../shaders/weight/q6_k.wgsl")],
+                Layout::Iq4Nl => &[WORDS, IQ4, include_str!("../../shaders/weight/iq4_nl.wgsl")],
+                Layout::Iq4Xs => &[WORDS, IQ4, include_str!("../../shaders/weight/iq4_xs.wgsl")],
+                Layout::G4 { .. } => &[WORDS, NIBBLES, include_str!("../../shaders/weight/g4.wgsl")],
+                Layout::G8 { .. } => &[WORDS, include_str!("../../shaders/weight/g8.wgsl")],
             },
         }
     }
@@ -136,7 +143,7 @@ pub fn assemble(kernel: &Kernel, weight: Option<WeightFormat>) -> String {
         text.push_str("enable f16;\n");
     }
     if kernel.weight {
-        text.push_str(weight.unwrap_or(WeightFormat::Plain(Layout::F32)).fragment());
+        weight.unwrap_or(WeightFormat::Plain(Layout::F32)).parts().iter().for_each(|part| text.push_str(part));
     }
     for part in kernel.shared {
         text.push_str(part);
