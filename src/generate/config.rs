@@ -73,8 +73,8 @@ impl GenerationConfig {
             min_p: number("min_p", 0.0)?.map(|p| p.min(1.0)),
             repetition_penalty: number("repetition_penalty", f64::MIN_POSITIVE)?.unwrap_or(default.repetition_penalty),
             eos_token_ids: read(&json, "eos_token_id", "an id or a list of ids", ids)?.unwrap_or_default(),
-            pad_token_id: read(&json, "pad_token_id", "an id", |v| Some(id(v).filter(|_| v.as_i64() != Some(-1))))?
-                .flatten(),
+            // Nothing here uses it, so one that cannot be read counts as none.
+            pad_token_id: id(&json["pad_token_id"]),
             max_new_tokens: count("max_new_tokens")?.filter(|most| *most > 0),
         })
     }

@@ -103,10 +103,11 @@ export class WorkerLink {
         if (call === "load") this.#loaded = args as LoadArgs;
         resolve(result);
       };
-      const again = () => this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false });
-      this.#pending.set(id, { resolve: done, reject, onEvent, again: "session" in args ? undefined : again });
-      try {
+      const send = (transfer: Transferable[] = []) =>
         this.#worker.postMessage({ id, call, args, aborted: signal?.aborted ?? false }, transfer);
+      this.#pending.set(id, { resolve: done, reject, onEvent, again: "session" in args ? undefined : () => send() });
+      try {
+        send(transfer);
       } catch (error) {
         this.#pending.delete(id);
         const hint = "Each VideoFrame can be given only once, and only before close().";
@@ -223,7 +224,7 @@ export class WorkerLink {
 
   #receive(message: FromWorker, worker: Worker): void {
     if (this.#reason) return;
-    // Whatever it says, it is not stuck.
+    // A worker that sends any message is not stuck.
     this.#silence = 0;
     if ("pong" in message) {
       this.#patience = PATIENCE.idle;
